@@ -1,0 +1,12 @@
+"""Builds the one extension module; everything else is in pyproject.toml."""
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=cythonize(
+        [Extension("swarmstate._core", ["ext/_core.pyx"])],
+        build_dir="build/cython",
+        compiler_directives={"language_level": "3"},
+    )
+)

@@ -1,0 +1,141 @@
+"""What stores accept as arguments, checked the same way by all of them.
+
+Errors name the argument, what was given, and what would be accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NoReturn, cast
+
+from swarmstate.errors import ArgumentTypeError, ArgumentValueError, WireFormatError
+from swarmstate.protocols import Pair, SnapshotLike
+
+__all__ = [
+    "check_callable",
+    "check_default",
+    "check_item",
+    "check_key",
+    "check_max_history",
+    "check_namespace",
+    "check_pair",
+    "check_prefix",
+    "check_snapshot",
+    "iterate",
+    "shown",
+]
+
+RESERVED = "\0"
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """Return a short, safe ``repr`` for an error text: it never raises and never grows large."""
+    try:
+        text = repr(value)
+    except Exception:  # a repr of a foreign class may raise anything, and must not hide our error
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _refuse_type(what: str, value: object, accepted: str) -> NoReturn:
+    raise ArgumentTypeError(
+        f"{what} must be {accepted}, not {type(value).__name__} ({shown(value)})"
+    )
+
+
+def _check_name(what: str, value: object) -> str:
+    if not isinstance(value, str):
+        _refuse_type(what, value, "a str")
+    # A subclass may lie about equality and hash: only the base is kept.
+    name = value if type(value) is str else str.__str__(value)
+    if not name.isascii():
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ArgumentValueError(
+                f"{what} must be text that UTF-8 can hold, not {shown(name)}: "
+                f"lone surrogate at index {error.start}"
+            ) from None
+    return name
+
+
+def check_key(value: object) -> str:
+    """Return a key as a plain ``str``, or raise."""
+    return _check_name("key", value)
+
+
+def check_namespace(value: object) -> str:
+    """Return a namespace as a plain ``str``, or raise; NUL at its start is reserved."""
+    name = _check_name("namespace", value)
+    if name.startswith(RESERVED):
+        raise ArgumentValueError(
+            f"namespace {shown(name)} is reserved: a namespace must not start with NUL"
+        )
+    return name
+
+
+def check_prefix(value: object) -> str | None:
+    """Return a filter prefix as a plain ``str`` or None, or raise."""
+    return None if value is None else _check_name("prefix", value)
+
+
+def iterate(what: str, value: Any, accepted: str) -> Iterable[Any]:
+    """Return an iterator over a batch, or raise with what the batch must hold."""
+    if isinstance(value, (str, bytes)):
+        _refuse_type(what, value, accepted)
+    try:
+        return iter(value)
+    except TypeError:
+        _refuse_type(what, value, accepted)
+
+
+def check_pair(value: Any, index: int) -> Pair:
+    """Return entry ``index`` of a batch as a checked (namespace, key) pair, or raise."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        _refuse_type(f"pairs[{index}]", value, "a (namespace, key) pair")
+    return check_namespace(value[0]), check_key(value[1])
+
+
+def check_item(value: Any, index: int) -> tuple[str, str, Any]:
+    """Return entry ``index`` of a batch as a checked (namespace, key, value) triple, or raise."""
+    if not isinstance(value, (tuple, list)) or len(value) != 3:
+        _refuse_type(f"items[{index}]", value, "a (namespace, key, value) triple")
+    return check_namespace(value[0]), check_key(value[1]), value[2]
+
+
+def check_max_history(value: object) -> int | None:
+    """Return a history bound: None, or an int >= 0; or raise."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        _refuse_type("max_history", value, "None or an int >= 0")
+    if value < 0:
+        raise ArgumentValueError(f"max_history must be None or an int >= 0, not {value}")
+    return int(value)
+
+
+def check_callable(what: str, value: object) -> None:
+    """Raise unless ``value`` can be called."""
+    if not callable(value):
+        _refuse_type(what, value, "callable")
+
+
+def check_default(value: object) -> None:
+    """Raise unless ``value`` is a ``default=`` hook or None."""
+    if value is not None and not callable(value):
+        _refuse_type("default", value, "None or a function of one value")
+
+
+def check_snapshot(value: object, wire: str) -> SnapshotLike:
+    """Return a snapshot that a store of wire format ``wire`` can restore, or raise."""
+    # Not isinstance(value, SnapshotLike): before Python 3.12 that evaluates every property,
+    # `state` and `keys` included, which costs O(store).
+    if not (hasattr(type(value), "wire") and hasattr(type(value), "state")):
+        _refuse_type("snapshot", value, "a snapshot taken by a store")
+    snapshot = cast(SnapshotLike, value)
+    if snapshot.wire != wire:
+        raise WireFormatError(
+            f"a snapshot of wire format {snapshot.wire!r} cannot be restored into a store of wire "
+            f"format {wire!r}: use a store whose codec has the same wire format"
+        )
+    return snapshot

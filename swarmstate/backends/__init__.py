@@ -1,0 +1,1 @@
+"""Stores that keep their state elsewhere; import the one you use."""

@@ -1,0 +1,65 @@
+"""The errors of swarmstate: one tree, one root.
+
+Every error that the package raises on purpose is a :class:`SwarmStateError`. Most are also the
+built-in error that a Python programmer would expect in their place, so that ``except TypeError``
+or ``except ConnectionError`` around a store keeps working.
+"""
+
+__all__ = [
+    "ArgumentTypeError",
+    "ArgumentValueError",
+    "DecodeError",
+    "EncodeError",
+    "InvalidArgumentError",
+    "StoreUnavailable",
+    "SwarmStateError",
+    "UnknownCodecError",
+    "WireFormatError",
+]
+
+
+class SwarmStateError(Exception):
+    """Root of every error that swarmstate raises."""
+
+
+class InvalidArgumentError(SwarmStateError):
+    """An argument that no store would accept; nothing was read or written.
+
+    Raised as :class:`ArgumentTypeError` or :class:`ArgumentValueError`.
+    """
+
+
+class ArgumentTypeError(InvalidArgumentError, TypeError):
+    """An argument of the wrong type."""
+
+
+class ArgumentValueError(InvalidArgumentError, ValueError):
+    """An argument of the right type with a value that is not accepted."""
+
+
+class EncodeError(SwarmStateError, TypeError, ValueError):
+    """A value outside the domain of the codecs; nothing was written.
+
+    The text names the type and the path, as in
+    ``cannot encode set at value['a'][1]: unsupported type``.
+    """
+
+
+class DecodeError(SwarmStateError, ValueError):
+    """Bytes that are not one complete, valid value."""
+
+
+class UnknownCodecError(SwarmStateError, LookupError, ValueError):
+    """A codec name that is not registered, or whose package is not installed."""
+
+
+class WireFormatError(SwarmStateError, ValueError):
+    """A snapshot of one wire format was given to a store of another; nothing was changed."""
+
+
+class StoreUnavailable(SwarmStateError, ConnectionError):
+    """The store cannot be reached, refuses to work, or has been closed.
+
+    A :class:`ConnectionError`, so retry policies that know the built-in one (LangGraph's default
+    ``RetryPolicy`` among them) treat it as transient.
+    """

@@ -1,0 +1,1 @@
+"""swarmstate inside other frameworks; import the one you use."""

@@ -1,0 +1,48 @@
+"""Fixtures that every test may use: a server, a store of each kind, a codec of each name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from servers import external_url, running
+from stores import CODECS, STORES
+from swarmstate.protocols import StoreLike
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """A real server: a private Valkey, or the one that the environment names."""
+    if url := external_url():
+        yield url
+        return
+    with running() as server:
+        yield server.url
+
+
+@pytest.fixture(params=CODECS)
+def codec(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=STORES)
+def make_store(request: pytest.FixtureRequest) -> Iterator[Callable[..., StoreLike]]:
+    """Build stores of one kind; all are closed at the end."""
+    # The memory store needs no server, so none is started for it.
+    url = "" if request.param == "memory" else request.getfixturevalue("server_url")
+    made: list[StoreLike] = []
+
+    def make(**options: Any) -> StoreLike:
+        made.append(STORES[request.param](url, **options))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
+@pytest.fixture
+def store(make_store: Callable[..., StoreLike], codec: str) -> StoreLike:
+    """An empty store: every kind, with every codec."""
+    return make_store(codec=codec)
