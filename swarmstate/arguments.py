@@ -132,7 +132,7 @@ def check_snapshot(value: object, wire: str) -> SnapshotLike:
     # `state` and `keys` included, which costs O(store).
     if not (hasattr(type(value), "wire") and hasattr(type(value), "state")):
         _refuse_type("snapshot", value, "a snapshot taken by a store")
-    snapshot = cast(SnapshotLike, value)
+    snapshot = cast("SnapshotLike", value)
     if snapshot.wire != wire:
         raise WireFormatError(
             f"a snapshot of wire format {snapshot.wire!r} cannot be restored into a store of wire "

@@ -57,7 +57,7 @@ class WireFormatError(SwarmStateError, ValueError):
     """A snapshot of one wire format was given to a store of another; nothing was changed."""
 
 
-class StoreUnavailable(SwarmStateError, ConnectionError):
+class StoreUnavailable(SwarmStateError, ConnectionError):  # noqa: N818 (the name is public)
     """The store cannot be reached, refuses to work, or has been closed.
 
     A :class:`ConnectionError`, so retry policies that know the built-in one (LangGraph's default

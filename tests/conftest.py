@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from servers import external_url, running
 from stores import CODECS, STORES
+
 from swarmstate.protocols import StoreLike
 
 
