@@ -32,7 +32,7 @@ def shown(value: object, limit: int = 60) -> str:
     """Return a short, safe ``repr`` for an error text: it never raises and never grows large."""
     try:
         text = repr(value)
-    except Exception:  # a repr of a foreign class may raise anything, and must not hide our error
+    except Exception:  # noqa: BLE001 - a foreign repr may raise anything and must not hide our error
         text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 

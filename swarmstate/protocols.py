@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 if TYPE_CHECKING:
     from pyrsistent import PMap
     from typing_extensions import Self
 
-__all__ = ["Codec", "Default", "Diff", "Pair", "SnapshotLike", "StoreLike"]
+__all__ = ["Codec", "Default", "Diff", "FastPath", "Pair", "SnapshotLike", "StoreLike"]
 
 Pair = tuple[str, str]
 """A (namespace, key) pair."""
@@ -31,6 +31,21 @@ class Diff(TypedDict):
     changed: list[Pair]
 
 
+class FastPath(NamedTuple):
+    """C functions that do a codec's work in the common case without a Python frame.
+
+    ``pack(value, *pack_args)`` returns exactly what ``encode(value)`` would, or raises; whatever it
+    raises, the store then calls ``encode``, which alone decides what is accepted and what an error
+    says. ``unpack(data, *unpack_args)`` is called only for bytes that this process encoded itself,
+    so it may leave out the checks that untrusted input needs.
+    """
+
+    pack: Callable[..., bytes]
+    pack_args: tuple[Any, ...]
+    unpack: Callable[..., Any]
+    unpack_args: tuple[Any, ...]
+
+
 @runtime_checkable
 class Codec(Protocol):
     """Turns values into bytes and back.
@@ -38,9 +53,8 @@ class Codec(Protocol):
     Two codecs with the same ``wire`` read each other's bytes. Both directions raise errors of
     :mod:`swarmstate.errors` only, except that what a ``default`` hook raises passes unchanged.
 
-    A codec may also offer ``decode_trusted(data: bytes) -> object``, which stores call instead of
-    ``decode`` for bytes that this very process encoded with the same wire format: the checks that
-    untrusted input needs may be left out there.
+    A codec may also have an attribute ``fast`` that is a :class:`FastPath`, which in-process stores
+    call first.
     """
 
     @property
