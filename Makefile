@@ -1,0 +1,76 @@
+# Two commands for a newcomer, on a machine that has python3 and a network:
+#
+#   make demo    build, start a private server, kill an agent, resume it, look at the state
+#   make test    the whole suite, against real servers on free loopback ports
+#
+# Every command makes the virtual environment it needs and brings it up to date. On Debian and
+# Ubuntu, missing system packages (python3-venv, python3-dev, gcc) are installed when that needs no
+# password. `make PYTHON=python3.12` picks another interpreter.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= .venv-demo
+PYTEST_ARGS ?=
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+
+python = $(VENV)/bin/python
+sources := $(shell find swarmstate ext -name '*.py' -o -name '*.py[xdi]' -o -name '*.px[di]' -o -name '*.lua')
+extension := $(shell find ext -type f)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format typecheck dist build bench bench-peers bench-savers bench-codecs clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
+
+demo: $(DEMO)/.ready ## Kill an agent between two steps and resume it, on a private server
+	@$(DEMO)/bin/python examples/resume_after_crash.py
+
+test: build ## Run the whole suite (PYTEST_ARGS="-k words" to narrow it)
+	$(python) -m pytest -p no:benchmark -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+lint: build ## Check style and types: ruff, mypy --strict
+	$(python) -m ruff check
+	$(python) -m ruff format --check
+	$(python) -m mypy --strict
+
+format: build ## Rewrite the sources in the one style
+	$(python) -m ruff check --fix
+	$(python) -m ruff format
+
+dist: $(VENV)/.ready ## Build an sdist, and a wheel from that sdist, into dist/
+	rm -rf dist
+	$(python) -m build
+
+build: $(VENV)/.built ## Make .venv: an editable install with everything for development
+
+bench: build ## Measure the stores; BENCH_ARGS="--benchmark-save=before" keeps the run
+	$(python) -m pytest bench --benchmark-only --benchmark-columns=median,iqr,ops,rounds \
+	    --benchmark-group-by=group --benchmark-sort=name $(BENCH_ARGS)
+
+clean: ## Remove everything that was built, the virtual environments included
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info swarmstate/*.so
+
+# Virtual environments, each with a stamp that is older than what it depends on when it must be redone.
+
+$(DEMO)/.ready: $(sources) pyproject.toml setup.py
+	@bash .ci/prerequisites $(PYTHON)
+	@echo "making $(DEMO) and building swarmstate in it (a minute or so, once)"
+	@$(PYTHON) -m venv $(DEMO)
+	@$(DEMO)/bin/python $(PIP_INSTALL) --upgrade "pip>=25.1"
+	@$(DEMO)/bin/python $(PIP_INSTALL) ".[redis,langgraph]" --group demo
+	@touch $@
+
+$(VENV)/.ready: pyproject.toml setup.py
+	@bash .ci/prerequisites $(PYTHON)
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(python) $(PIP_INSTALL) --upgrade "pip>=25.1"
+	@$(python) $(PIP_INSTALL) --group dev
+	@$(python) $(PIP_INSTALL) --no-build-isolation --editable ".[all]"
+	@touch $@
+
+# An editable install sees changed Python at once; changed Cython has to be compiled.
+$(VENV)/.built: $(VENV)/.ready $(extension)
+	$(python) setup.py --quiet build_ext --inplace
+	@touch $@
