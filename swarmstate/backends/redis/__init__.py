@@ -1,0 +1,1 @@
+"""A store over plain Redis or Valkey: :class:`RedisStore`, and :class:`AsyncRedisStore`."""

@@ -1,0 +1,116 @@
+"""What a store asks of a server: batches of commands, written as data.
+
+The logic of the stores (and of the checkpointer over them) is written once, as generators of
+:class:`Batch`: each ``yield`` is one round trip and gives the list of replies. A driver (see
+:mod:`~swarmstate.backends.redis.drivers`) runs such a generator, blocking or awaited::
+
+    def steps_of_len(keys) -> Steps[int]:
+        replies = yield Batch([("HLEN", key) for key in keys], repeat=True)
+        return sum(replies)
+
+    driver.run(steps_of_len(keys))
+    await driver.arun(steps_of_len(keys))
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from swarmstate.errors import StoreUnavailable
+
+__all__ = ["Argument", "Batch", "Command", "CommandRefused", "Script", "Steps", "fields"]
+
+T = TypeVar("T")
+
+Argument = bytes | str | int
+"""Text goes as UTF-8, a number in decimal."""
+
+
+class Script:
+    """A Lua script, sent as EVALSHA; the driver sends the source to a server that lacks it.
+
+    A call is a command like any other: ``(script, number_of_keys, *keys, *arguments)``, or
+    ``script(keys, arguments)``.
+    """
+
+    __slots__ = ("name", "sha", "source")
+
+    def __init__(self, name: str, source: str) -> None:
+        self.name = name
+        self.source = source.encode()
+        # Redis names scripts by SHA-1; nothing secret depends on it.
+        self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
+
+    def __call__(self, keys: Sequence[Argument], arguments: Sequence[Argument] = ()) -> Command:
+        """Return the command that runs the script."""
+        return (self, len(keys), *keys, *arguments)
+
+    def __repr__(self) -> str:
+        return f"<Script {self.name}>"
+
+
+Command = tuple[Argument | Script, ...]
+"""The name and the arguments; the first key stands at index 1, in a script's call at index 2."""
+
+
+@dataclass(slots=True, frozen=True)
+class Batch:
+    """Commands for one round trip (on a cluster: one per node, at the same time).
+
+    The replies come back in the order of the commands. The first command that the server refused
+    raises :class:`CommandRefused` at the ``yield`` instead; unless the batch is atomic, the others
+    were carried out all the same.
+
+    Attributes:
+        commands: what to send.
+        atomic: carried out as a whole or not at all, with nothing in between, by MULTI and EXEC;
+            on a cluster that holds for the commands of each slot.
+        repeat: may be sent again when the connection broke before the reply was there, because
+            carrying it out twice does no harm. Without it the outcome is then unknown to the
+            caller, and StoreUnavailable says so. What provably was not carried out is always sent
+            again.
+        everywhere: send to every primary node of a cluster; each reply is then a list with one
+            entry per node, also on a single server.
+    """
+
+    commands: Sequence[Command]
+    atomic: bool = False
+    repeat: bool = False
+    everywhere: bool = False
+
+
+Steps = Generator[Batch, list[Any], T]
+"""Logic that talks to a server: yields batches, is given replies, returns its result."""
+
+
+class CommandRefused(StoreUnavailable):
+    """The server answered, and the answer was an error.
+
+    Attributes:
+        code: the first word of the answer, such as ``"WRONGTYPE"`` or ``"NOPERM"``; ``"ERR"``
+            where the server gives nothing more precise.
+        command: the name of the refused command.
+    """
+
+    def __init__(self, code: str, command: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.command = command
+
+    @property
+    def scripting_refused(self) -> bool:
+        """Whether the server does not let us run scripts at all."""
+        return self.command in ("EVAL", "EVALSHA") and (
+            self.code == "NOPERM" or "unknown command" in str(self).lower()
+        )
+
+
+def fields(reply: Any) -> dict[bytes, bytes]:
+    """Return the reply to HGETALL as a dict, whichever protocol version brought it."""
+    if isinstance(reply, dict):
+        return reply
+    entries = iter(reply)
+    return dict(zip(entries, entries, strict=True))

@@ -1,0 +1,205 @@
+"""Running the logic of a store: blocking in the caller's thread, or awaited without blocking."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+import time
+from typing import Any, TypeVar
+
+from swarmstate.backends.redis.commands import Steps
+from swarmstate.backends.redis.exchange import Exchange, Job, Unit
+from swarmstate.backends.redis.topology import Topology
+from swarmstate.errors import StoreUnavailable
+
+__all__ = ["Driver"]
+
+T = TypeVar("T")
+
+_MOST_AT_ONCE = 1000
+
+
+class Driver:
+    """Runs steps over a topology.
+
+    Blocking calls use one connection each, taken from the client's pool. Awaited calls from all
+    tasks and event loops meet in one thread that writes whatever is waiting as one pipeline, so
+    that many tasks share one connection (per node) and a handful of system calls. The thread
+    starts with the first awaited call and ends with :meth:`close`.
+
+    Args:
+        topology: where the servers are.
+        timeout: how long redirects and busy servers are followed, in seconds.
+        retries: how often a batch is sent again after its connection broke, where that is safe.
+    """
+
+    def __init__(self, topology: Topology, *, timeout: float = 5.0, retries: int = 3) -> None:
+        self._exchange = Exchange(topology, timeout, retries)
+        self._topology = topology
+        self._lock = threading.Lock()
+        self._thread: _Courier | None = None
+        self._closed = False
+
+    @property
+    def clustered(self) -> bool:
+        """Whether the server is a cluster, where atomic means per slot."""
+        return self._topology.clustered
+
+    @property
+    def address(self) -> str:
+        """The address of the server, as errors name it."""
+        return self._topology.address
+
+    def run(self, steps: Steps[T]) -> T:
+        """Run steps to their end and return their result.
+
+        Raises:
+            StoreUnavailable: a batch failed and the steps did not handle it.
+        """
+        exchange = self._exchange
+        operation: str = getattr(steps, "__name__", "call")
+        try:
+            batch = next(steps)
+            while True:
+                if self._closed:
+                    steps.close()
+                    raise StoreUnavailable("the store is closed")
+                job = exchange.job(batch, operation)
+                exchange.perform(job)
+                batch = steps.send(job.replies) if job.error is None else steps.throw(job.error)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    async def arun(self, steps: Steps[T]) -> T:
+        """Run steps to their end without blocking the event loop, and return their result.
+
+        A cancelled task leaves its batch to be carried out and its reply to be dropped; nobody
+        else's is touched.
+
+        Raises:
+            StoreUnavailable: a batch failed and the steps did not handle it.
+        """
+        loop = asyncio.get_running_loop()
+        operation: str = getattr(steps, "__name__", "call")
+        try:
+            batch = next(steps)
+            while True:
+                if self._closed:
+                    steps.close()
+                    raise StoreUnavailable("the store is closed")
+                future: asyncio.Future[Job] = loop.create_future()
+                courier = self._courier()
+                job = self._exchange.job(batch, operation, courier.delivery(loop, future))
+                courier.post(job)
+                await future
+                batch = steps.send(job.replies) if job.error is None else steps.throw(job.error)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            steps.close()
+
+    def _courier(self) -> _Courier:
+        courier = self._thread
+        # A forked child has the object but not the thread.
+        if courier is None or courier.pid != os.getpid():
+            with self._lock:
+                courier = self._thread
+                if courier is None or courier.pid != os.getpid():
+                    courier = self._thread = _Courier(self._exchange)
+        return courier
+
+    def close(self) -> None:
+        """Refuse further calls, end the thread and close what is ours; again does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            courier, self._thread = self._thread, None
+        if courier is not None and courier.pid == os.getpid():
+            courier.stop()
+        self._topology.close()
+
+
+class _Courier:
+    """The thread that carries the batches of all tasks."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.pid = os.getpid()
+        self._exchange = exchange
+        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._outbox: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Job], Job]]] = {}
+        self._thread = threading.Thread(target=self._work, name="swarmstate-redis", daemon=True)
+        self._thread.start()
+
+    def post(self, job: Job) -> None:
+        self._inbox.put(job)
+
+    def stop(self) -> None:
+        self._inbox.put(None)
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def delivery(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Job]) -> Any:
+        def done(job: Job) -> None:
+            self._outbox.setdefault(loop, []).append((future, job))
+
+        return done
+
+    def _work(self) -> None:
+        waiting: list[Unit] = []
+        running = True
+        while running or waiting:
+            jobs, running = self._collect(waiting, running)
+            now = time.monotonic()
+            for job in jobs:
+                waiting += self._exchange.split(job)
+            ready = [unit for unit in waiting if unit.not_before <= now]
+            if ready:
+                waiting = [unit for unit in waiting if unit.not_before > now]
+                try:
+                    waiting += self._exchange.round(ready)
+                except BaseException as error:  # noqa: BLE001 (whoever waits must hear of it)
+                    for unit in ready:
+                        unit.job.fail(error)
+                        unit.job.left = 0
+                        if unit.job.done is not None:
+                            unit.job.done(unit.job)
+            self._deliver()
+
+    def _collect(self, waiting: list[Unit], running: bool) -> tuple[list[Job], bool]:
+        """Return what was posted, waiting for it only if there is nothing else to do."""
+        jobs: list[Job] = []
+        timeout: float | None = None
+        if waiting or not running:
+            soonest = min((unit.not_before for unit in waiting), default=0.0)
+            timeout = max(0.0, soonest - time.monotonic())
+        try:
+            job = self._inbox.get(timeout=timeout) if timeout != 0.0 else self._inbox.get_nowait()
+            while len(jobs) < _MOST_AT_ONCE:
+                if job is None:
+                    running = False
+                else:
+                    jobs.append(job)
+                job = self._inbox.get_nowait()
+        except queue.Empty:
+            pass
+        return jobs, running
+
+    def _deliver(self) -> None:
+        outbox, self._outbox = self._outbox, {}
+        for loop, settled in outbox.items():
+            try:
+                loop.call_soon_threadsafe(_hand_over, settled)
+            except RuntimeError:  # noqa: PERF203 (per loop, not per call)
+                # The loop was closed meanwhile: nobody waits there any more.
+                continue
+
+
+def _hand_over(settled: list[tuple[asyncio.Future[Job], Job]]) -> None:
+    for future, job in settled:
+        if not future.done():
+            future.set_result(job)

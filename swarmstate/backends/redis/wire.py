@@ -1,0 +1,102 @@
+"""Packing commands and reading replies on one connection of the client library.
+
+The connections, their TLS, their logins and their parsers are the client library's; what goes over
+them is ours. So every kind of client is served the same way, transactions and redirects on clusters
+included, and we know exactly whether a command was sent before something broke.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from swarmstate.backends.redis.commands import Command, Script
+
+__all__ = ["command_name", "pack", "split_error"]
+
+_CHUNK = 64 * 1024
+
+
+def pack(commands: Iterable[Sequence[Any]], *, source: bool = False) -> list[bytes]:
+    """Return the commands in the wire format, in chunks that are worth a system call each.
+
+    Args:
+        commands: the commands; a :class:`Script` becomes EVALSHA, or EVAL with ``source``.
+        source: send the text of scripts instead of their hash.
+    """
+    chunks: list[bytes] = []
+    parts: list[bytes] = []
+    size = 0
+    for command in commands:
+        arguments = command
+        head = command[0]
+        if isinstance(head, Script):
+            if source:
+                arguments = (b"EVAL", head.source, *command[1:])
+            else:
+                arguments = (b"EVALSHA", head.sha, *command[1:])
+        parts.append(b"*%d\r\n" % len(arguments))
+        for argument in arguments:
+            if type(argument) is str:
+                data = argument.encode()
+            elif type(argument) is int:
+                data = b"%d" % argument
+            else:
+                data = argument
+            length = len(data)
+            size += length
+            if length < _CHUNK:
+                parts.append(b"$%d\r\n%b\r\n" % (length, data))
+            else:
+                # A large value goes out as it is: joining would copy it once more.
+                parts.append(b"$%d\r\n" % length)
+                chunks.append(b"".join(parts))
+                chunks.append(data)
+                parts = [b"\r\n"]
+                size = 0
+        if size > _CHUNK:
+            chunks.append(b"".join(parts))
+            parts = []
+            size = 0
+    if parts:
+        chunks.append(b"".join(parts))
+    return chunks
+
+
+_CODES = {
+    "AskError": "ASK",
+    "ClusterCrossSlotError": "CROSSSLOT",
+    "ClusterDownError": "CLUSTERDOWN",
+    "ExecAbortError": "EXECABORT",
+    "MasterDownError": "MASTERDOWN",
+    "MovedError": "MOVED",
+    "NoPermissionError": "NOPERM",
+    "NoScriptError": "NOSCRIPT",
+    "OutOfMemoryError": "OOM",
+    "ReadOnlyError": "READONLY",
+    "TryAgainError": "TRYAGAIN",
+}
+
+
+def split_error(error: Exception) -> tuple[str, str]:
+    """Return the code and the text of an error reply.
+
+    The client libraries turn the codes they know into classes and cut them off the text.
+    """
+    # Not str(): newer clients append the code to it.
+    text = str(error.args[0]) if error.args else ""
+    code = _CODES.get(type(error).__name__)
+    if code is not None:
+        return code, text
+    first, _, rest = text.partition(" ")
+    if first.isupper() and first.isascii() and rest:
+        return first, rest
+    return "ERR", text
+
+
+def command_name(command: Command, *, source: bool = False) -> str:
+    """Return the name of a command as the server knows it."""
+    head = command[0]
+    if isinstance(head, Script):
+        return "EVAL" if source else "EVALSHA"
+    return head.decode() if isinstance(head, bytes) else str(head)
