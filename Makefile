@@ -11,6 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= .venv-demo
 PYTEST_ARGS ?=
+BENCH ?= bench
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
 python = $(VENV)/bin/python
@@ -44,8 +45,8 @@ dist: $(VENV)/.ready ## Build an sdist, and a wheel from that sdist, into dist/
 
 build: $(VENV)/.built ## Make .venv: an editable install with everything for development
 
-bench: build ## Measure the stores; BENCH_ARGS="--benchmark-save=before" keeps the run
-	$(python) -m pytest bench --benchmark-only --benchmark-columns=median,iqr,ops,rounds \
+bench: build ## Measure: BENCH=a file, BENCH_ARGS="--benchmark-save=before" keeps the run
+	$(python) -m pytest $(BENCH) --benchmark-only --benchmark-columns=median,iqr,ops,rounds \
 	    --benchmark-group-by=group --benchmark-sort=name $(BENCH_ARGS)
 
 clean: ## Remove everything that was built, the virtual environments included

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from stores import CODECS, STORES
 
 from swarmstate.protocols import StoreLike
+
+if TYPE_CHECKING:
+    from built import Distributions
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +52,11 @@ def make_store(request: pytest.FixtureRequest) -> Iterator[Callable[..., StoreLi
 def store(make_store: Callable[..., StoreLike], codec: str) -> StoreLike:
     """An empty store: every kind, with every codec."""
     return make_store(codec=codec)
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
+    """The sdist and the wheel. Tests that use it share a worker: ``xdist_group("packaging")``."""
+    from built import build
+
+    return build(tmp_path_factory.mktemp("built"))

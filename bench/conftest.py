@@ -1,0 +1,16 @@
+"""A server for the benchmarks: one private Valkey for the whole run, or the one you name."""
+
+from collections.abc import Iterator
+
+import pytest
+from servers import external_url, running
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """The server that SWARMSTATE_TEST_REDIS_URL names, or a private one."""
+    if url := external_url():
+        yield url
+        return
+    with running() as server:
+        yield server.url

@@ -1,0 +1,204 @@
+"""Every code block of the documents is executed, or checked in a way named in this file."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from built import Distributions, Environment
+from documents import DOCUMENTS, ROOT, Block, blocks, sections
+from servers import running
+
+DOCUMENTED_URL = "redis://localhost:6379/0"
+LANGUAGES = {"python", "sh", "toml"}
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def run(command: list[str], *, stdin: str = "", **options: object) -> str:
+    """Run a command in the checkout and return what it printed; a failure shows all of it."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        input=stdin,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=240,
+    )
+    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def documented_server() -> Iterator[str]:
+    """A private server in the place of the one that the documents name."""
+    with running() as server:
+        yield server.url
+
+
+PYTHON = [
+    pytest.param(found, id=f"{document}: {section}")
+    for document in DOCUMENTS
+    for section, found in sections(document, "python").items()
+]
+
+
+@pytest.mark.parametrize("section", PYTHON)
+def test_the_python_blocks_of_a_section_run_in_a_fresh_interpreter(
+    section: list[Block], documented_server: str
+) -> None:
+    parts = [
+        (block.document, block.line, block.source.replace(DOCUMENTED_URL, documented_server))
+        for block in section
+    ]
+    script = ROOT / "tests/support/run_blocks.py"
+    run([sys.executable, "-W", "error", str(script)], stdin=json.dumps(parts))
+
+
+@pytest.fixture(scope="module")
+def environment(
+    distributions: Distributions, tmp_path_factory: pytest.TempPathFactory
+) -> Environment:
+    """A scratch environment, to which the lines of a document add extras in turn."""
+    return Environment.create(tmp_path_factory.mktemp("environment"), distributions.wheel)
+
+
+OFFERS = {
+    "": "from swarmstate import Store",
+    "redis": "from swarmstate.backends.redis import RedisStore",
+    "langgraph": "from swarmstate.integrations.langgraph import SwarmStateSaver",
+    "zstd": "import zstandard",
+    "all": "import redis, langgraph.checkpoint, zstandard",
+}
+
+
+# --- Shell lines: each is of a kind that is listed here ------------------------------------------
+
+
+def make_knows(line: str, environment: Callable[[], Environment]) -> None:
+    """``make`` has the target; what it would run is not run from within itself."""
+    assert run(["make", "--dry-run", "--always-make", *shlex.split(line, comments=True)[1:]])
+
+
+def pip_installs(line: str, environment: Callable[[], Environment]) -> None:
+    """The wheel, with the extras that the line names, installs and offers what they promise."""
+    named = re.search(r"\[([\w,]+)\]", line)
+    extras = named[1] if named else ""
+    environment().install(extras)
+    for extra in extras.split(","):
+        environment().run("-c", OFFERS[extra], cwd=environment().directory)
+
+
+def pytest_collects(line: str, environment: Callable[[], Environment]) -> None:
+    """The tests that the line names exist."""
+    arguments = shlex.split(line, comments=True)[3:]
+    collected = run([sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments])
+    assert re.search(r"\d+ tests? collected|\d+/\d+ tests collected", collected), collected
+
+
+def extension_builds(line: str, environment: Callable[[], Environment]) -> None:
+    """``setup.py`` knows the command; the extension under test is not replaced meanwhile."""
+    run([sys.executable, "setup.py", "--quiet", "--dry-run", *shlex.split(line)[2:-1]])
+
+
+SHELL: dict[str, Callable[[str, Callable[[], Environment]], None]] = {
+    r"make( .*)?": make_knows,
+    r"pip install \"?\.(\[[\w,]+\])?\"?( .*)?": pip_installs,
+    r"\.venv/bin/python -m pytest .*": pytest_collects,
+    r"\.venv/bin/python setup\.py build_ext --inplace": extension_builds,
+}
+
+
+def shell_lines() -> Iterator[object]:
+    for document in DOCUMENTS:
+        for block in blocks(document):
+            if block.language != "sh":
+                continue
+            for number, line in enumerate(block.source.splitlines(), start=block.line):
+                if line.strip() and not line.startswith("#"):
+                    marks = [pytest.mark.xdist_group("packaging"), pytest.mark.index]
+                    yield pytest.param(
+                        line,
+                        id=f"{document}:{number}",
+                        marks=marks if line.startswith("pip ") else [],
+                    )
+
+
+@pytest.mark.parametrize("line", shell_lines())
+def test_a_shell_line_does_what_it_says(line: str, request: pytest.FixtureRequest) -> None:
+    for pattern, verify in SHELL.items():
+        if re.fullmatch(pattern, line):
+            verify(line, lambda: request.getfixturevalue("environment"))
+            return
+    pytest.fail(f"no test checks a line like {line!r}: add it to SHELL")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_block_is_in_a_language_that_is_checked(document: str) -> None:
+    unknown = [str(block) for block in blocks(document) if block.language not in LANGUAGES]
+    assert not unknown, f"blocks of an unknown language: {unknown}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_toml_blocks_are_toml(document: str) -> None:
+    for block in blocks(document):
+        if block.language == "toml":
+            assert tomllib.loads(block.source), str(block)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_into_the_repository_lead_to_files(document: str) -> None:
+    text = (ROOT / document).read_text()
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        if not re.match(r"\w+:", target):
+            assert (ROOT / target).exists(), f"{document} links to {target}"
+
+
+# --- The machinery itself ------------------------------------------------------------------------
+
+CASES = {
+    "a value that differs": ("1 + 1  # -> 3", "the document says 3, it is 2"),
+    "an exception": ("1 / 0", "ZeroDivisionError"),
+    "the server of whoever runs the tests": (
+        "import socket; socket.create_connection(('127.0.0.1', 6379))",
+        "without naming redis://localhost:6379/0",
+    ),
+    "a value behind a statement": ("x = 1  # -> 1", "only an expression has a value"),
+}
+
+
+@pytest.mark.parametrize(("source", "message"), CASES.values(), ids=CASES)
+def test_a_wrong_block_is_noticed(source: str, message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests/support/run_blocks.py")],
+        input=json.dumps([("DOCUMENT", 7, source)]),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "DOCUMENT" in done.stderr
+
+
+def test_blocks_know_their_section_and_line() -> None:
+    text = "# T\n## One\n```python\na = 1\n```\n### Sub\n````sh\nmake\n```\nx\n````\n## Two\n"
+    found = list(blocks("D", text))
+    assert [(b.section, b.line, b.language, b.source) for b in found] == [
+        ("One", 4, "python", "a = 1\n"),
+        ("One", 8, "sh", "make\n```\nx\n"),
+    ]
+
+
+def test_an_unclosed_block_is_an_error() -> None:
+    with pytest.raises(ValueError, match="D:2: the block is not closed"):
+        list(blocks("D", "```python\n"))

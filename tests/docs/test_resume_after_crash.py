@@ -1,0 +1,113 @@
+"""The example does what it claims, and leaves no process behind however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+from documents import ROOT
+from servers import free_port
+
+EXAMPLE = ROOT / "examples/resume_after_crash.py"
+_MARK = "SWARMSTATE_TEST_EXAMPLE"
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def marked(value: str) -> list[psutil.Process]:
+    """Return every running process that inherited this mark in its environment."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(_MARK) == value and process.status() != "zombie":
+                found.append(process)
+    return found
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start the example; at the end of the test none of its processes may be left."""
+    mark = uuid.uuid4().hex
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: str) -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-u", "-W", "error", str(EXAMPLE), *arguments],
+                env={**os.environ, _MARK: mark},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        )
+        return started[-1]
+
+    yield run
+    for process in started:
+        with process:
+            process.wait(timeout=60)
+    # A process whose parent was killed ends by itself, a moment later.
+    _, left = psutil.wait_procs(marked(mark), timeout=20)
+    for process in left:
+        process.kill()
+    assert not left
+
+
+def test_every_claim_holds(start: Start) -> None:
+    example = start()
+    printed, _ = example.communicate(timeout=120)
+    assert example.returncode == 0, printed
+    for claim in (
+        "ended by SIGKILL",
+        "all four tickets were open",
+        "every ticket went on with the very step it had come to",
+        "every ticket is resolved",
+        "each charge was refunded exactly once",
+        "keys of the Redis store are in memory",
+        "after the rollback nothing differs",
+    ):
+        assert f"{claim}\n" in printed, printed
+    assert "  added: resolved/ticket-5\n" in printed
+    assert "  removed: resolved/ticket-1\n" in printed
+    assert "  changed: refunds/charge-17\n" in printed
+    assert printed.splitlines()[-1].startswith("Done in ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_everything_in_order(start: Start, number: signal.Signals) -> None:
+    example = start()
+    assert example.stdout is not None
+    # A worker and the server are running when the trace of the first worker appears.
+    for line in example.stdout:
+        if line.startswith("1. "):
+            break
+    example.send_signal(number)
+    printed, _ = example.communicate(timeout=60)
+    assert example.returncode == 1, printed
+    assert printed.splitlines()[-1] == "stopped"
+
+
+def test_nothing_survives_the_death_of_the_program(start: Start) -> None:
+    example = start()
+    assert example.stdout is not None
+    for line in example.stdout:
+        if line.startswith("1. "):
+            break
+    example.kill()
+
+
+def test_a_server_that_is_not_there_is_named(start: Start) -> None:
+    port = free_port()
+    example = start("--url", f"redis://127.0.0.1:{port}/0")
+    printed, _ = example.communicate(timeout=120)
+    assert example.returncode == 1
+    assert f"127.0.0.1:{port}" in printed.splitlines()[-1]

@@ -1,0 +1,94 @@
+"""The distributions, built from a clean copy of the sources, and a scratch environment for them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from documents import ROOT
+
+# What is made by building, testing and version control is no source.
+_NOT_SOURCES = shutil.ignore_patterns(
+    ".git", ".venv*", "build", "dist", "*.egg-info", "*.so", "__pycache__", ".*_cache",
+    ".hypothesis", ".benchmarks",
+)  # fmt: skip
+
+
+def execute(*command: str | Path, cwd: Path | None = None) -> str:
+    """Run a command and return what it printed; a failure shows all of it."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=280,
+    )
+    if done.returncode:
+        raise AssertionError(f"{' '.join(map(str, command))}\n{done.stdout}")
+    return done.stdout
+
+
+def copy_sources(destination: Path) -> Path:
+    """Copy the sources, without anything built, and return where they are."""
+    shutil.copytree(ROOT, destination, ignore=_NOT_SOURCES)
+    return destination
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """An sdist, and the wheel that was built from it."""
+
+    sdist: Path
+    wheel: Path
+
+
+def build(directory: Path) -> Distributions:
+    """Build the sdist from a copy of the sources and the wheel from that sdist."""
+    sources = copy_sources(directory / "sources")
+    # Without isolation: the build requirements are installed here already.
+    execute(
+        sys.executable, "-m", "build", "--no-isolation", "--outdir", directory / "dist", sources
+    )
+    (sdist,) = (directory / "dist").glob("*.tar.gz")
+    (wheel,) = (directory / "dist").glob("*.whl")
+    return Distributions(sdist, wheel)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment that has nothing of the checkout."""
+
+    directory: Path
+    wheel: Path
+
+    @property
+    def python(self) -> Path:
+        return self.directory / "bin" / "python"
+
+    @classmethod
+    def create(cls, directory: Path, wheel: Path) -> Environment:
+        """Make the environment, with the wheel and what it requires."""
+        execute(sys.executable, "-m", "venv", directory)
+        made = cls(directory, wheel)
+        made.install()
+        return made
+
+    def install(self, extras: str = "") -> None:
+        """Install the wheel with these extras, separated by commas."""
+        self.pip(f"{self.wheel}[{extras}]" if extras else str(self.wheel))
+
+    def pip(self, *requirements: str) -> None:
+        """Install what the requirements name."""
+        execute(
+            *(self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *requirements,
+        )
+
+    def run(self, *arguments: str | Path, cwd: Path) -> str:
+        """Run the environment's Python somewhere outside the checkout."""
+        return execute(self.python, "-I", *arguments, cwd=cwd)
