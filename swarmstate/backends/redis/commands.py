@@ -74,12 +74,15 @@ class Batch:
             again.
         everywhere: send to every primary node of a cluster; each reply is then a list with one
             entry per node, also on a single server.
+        forgive: codes of errors that stand for None, such as WRONGTYPE for a key that is
+            somebody else's.
     """
 
     commands: Sequence[Command]
     atomic: bool = False
     repeat: bool = False
     everywhere: bool = False
+    forgive: tuple[str, ...] = ()
 
 
 Steps = Generator[Batch, list[Any], T]

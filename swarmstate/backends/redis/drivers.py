@@ -43,6 +43,11 @@ class Driver:
         self._closed = False
 
     @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._closed
+
+    @property
     def clustered(self) -> bool:
         """Whether the server is a cluster, where atomic means per slot."""
         return self._topology.clustered

@@ -292,9 +292,11 @@ class Exchange:
         elif unit.asking:
             replies = replies[1::2]
         refused: list[tuple[int, Exception]] = []
+        forgive = job.batch.forgive
         for index, reply in zip(unit.indexes, replies, strict=True):
             if isinstance(reply, Exception):
-                refused.append((index, reply))
+                if not forgive or split_error(reply)[0] not in forgive:
+                    refused.append((index, reply))
             elif unit.part is None:
                 job.replies[index] = reply
             else:

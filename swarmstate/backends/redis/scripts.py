@@ -1,0 +1,125 @@
+"""The scripts of the store.
+
+All take the marker's key as KEYS[1], so that it can be routed, and enumerate the prefix themselves:
+ARGV[1] is the pattern of its keys and ARGV[2] the length of ``{prefix}:``. What they touch belongs
+to one prefix on one server; on clusters they are not used.
+"""
+
+from __future__ import annotations
+
+from swarmstate.backends.redis.commands import Script
+
+__all__ = ["CLEAR", "COUNT", "DUMP", "NAMES", "SWAP"]
+
+# Mirrors Layout.sort. Positions instead of patterns: Lua's stop at NUL.
+_OWN = """
+local head = tonumber(ARGV[2])
+local mark = '\\0store'
+local function enumerate()
+  local all, cursor = {}, '0'
+  repeat
+    local page = redis.call('SCAN', cursor, 'MATCH', ARGV[1], 'COUNT', 1000000000)
+    cursor = page[1]
+    if #all == 0 then
+      all = page[2]
+    else
+      for _, key in ipairs(page[2]) do all[#all + 1] = key end
+    end
+  until cursor == '0'
+  local nested, any = {}, false
+  for _, key in ipairs(all) do
+    if key:sub(-7) == ':' .. mark and key ~= KEYS[1] then
+      nested[key:sub(1, -7)] = true
+      any = true
+    end
+  end
+  local function ours(key)
+    if not any then return true end
+    local at = key:find(':', head + 1, true)
+    while at do
+      if nested[key:sub(1, at)] then return false end
+      at = key:find(':', at + 1, true)
+    end
+    return true
+  end
+  local hashes, derived = {}, {}
+  for _, key in ipairs(all) do
+    if key:byte(head + 1) == 0 then
+      if key ~= KEYS[1] then derived[#derived + 1] = key end
+    elseif ours(key) and redis.call('TYPE', key).ok == 'hash' then
+      hashes[#hashes + 1] = key
+    end
+  end
+  return hashes, derived
+end
+"""
+
+NAMES = Script("names", _OWN + "return (enumerate())")
+"""Return the keys of every namespace."""
+
+COUNT = Script(
+    "count",
+    _OWN
+    + """
+local sum = 0
+for _, key in ipairs((enumerate())) do sum = sum + redis.call('HLEN', key) end
+return sum
+""",
+)
+"""Return how many keys all namespaces hold together."""
+
+DUMP = Script(
+    "dump",
+    _OWN
+    + """
+local out = {}
+for _, key in ipairs((enumerate())) do
+  out[#out + 1] = key
+  out[#out + 1] = redis.call('HGETALL', key)
+end
+return out
+""",
+)
+"""Return every namespace's key, each followed by its fields and values."""
+
+CLEAR = Script(
+    "clear",
+    _OWN
+    + """
+local hashes, derived = enumerate()
+for _, keys in ipairs({hashes, derived}) do
+  for first = 1, #keys, 1000 do
+    redis.call('UNLINK', unpack(keys, first, math.min(first + 999, #keys)))
+  end
+end
+return #hashes
+""",
+)
+"""Remove every namespace and everything derived; the marker stays."""
+
+SWAP = Script(
+    "swap",
+    """
+local now = redis.call('HGET', KEYS[1], ARGV[1])
+if now == (ARGV[2] == '1' and ARGV[3]) then
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
+  return {1}
+end
+return {0, now}
+""",
+)
+"""Store ARGV[4] if the field ARGV[1] holds ARGV[3] (or, with ARGV[2] 0, nothing).
+
+Returns {1}, or {0, what it holds}.
+"""
+
+DROP = Script(
+    "drop",
+    """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return 0 end
+local count = redis.call('HLEN', KEYS[1])
+redis.call('UNLINK', KEYS[1])
+return count
+""",
+)
+"""Remove a namespace and return how many keys it had; another type of key is left alone."""

@@ -1,0 +1,257 @@
+"""The two stores: one logic, run blocking or awaited."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from swarmstate.arguments import shown
+from swarmstate.backends.redis.commands import Steps
+from swarmstate.backends.redis.connect import connect
+from swarmstate.backends.redis.drivers import Driver
+from swarmstate.backends.redis.keys import Layout
+from swarmstate.backends.redis.steps import StoreSteps
+from swarmstate.errors import ArgumentTypeError, ArgumentValueError, StoreUnavailable
+from swarmstate.protocols import Default, SnapshotLike
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["AsyncRedisStore", "RedisStore"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Step = Callable[Concatenate[StoreSteps, P], Steps[T]]
+
+
+def _blocking(step: Step[P, T]) -> Callable[Concatenate[RedisStore, P], T]:
+    @functools.wraps(step)
+    def method(self: RedisStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.driver.run(step(self.steps, *args, **kwargs))
+
+    return method
+
+
+def _awaited(step: Step[P, T]) -> Callable[Concatenate[AsyncRedisStore, P], Awaitable[T]]:
+    @functools.wraps(step)
+    async def method(self: AsyncRedisStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.driver.arun(step(self.steps, *args, **kwargs))
+
+    return method
+
+
+class _Opened:
+    """A store's connection and its logic: what both stores are made of."""
+
+    def __init__(
+        self,
+        url: str = "redis://localhost:6379/0",
+        *,
+        client: Any = None,
+        prefix: str = "swarmstate",
+        codec: str = "msgpack",
+        default: Default | None = None,
+        max_history: int | None = 0,
+        ttl: float | None = None,
+        ttl_on_read: bool = False,
+        timeout: float = 5.0,
+        retries: int = 3,
+        max_connections: int = 16,
+    ) -> None:
+        _check_number("timeout", timeout, 0.001)
+        _check_count("retries", retries, 0)
+        _check_count("max_connections", max_connections, 1)
+        layout = Layout(prefix)
+        topology = connect(url, client, timeout=timeout, max_connections=max_connections)
+        self.steps = StoreSteps(
+            layout,
+            codec=codec,
+            default=default,
+            max_history=max_history,
+            ttl=ttl,
+            ttl_on_read=ttl_on_read,
+            clustered=topology.clustered,
+        )
+        self.driver = Driver(topology, timeout=timeout, retries=retries)
+        # A store that is dropped without close() must not leave its thread and sockets behind.
+        self._finalizer = weakref.finalize(self, self.driver.close)
+
+    @property
+    def codec(self) -> str:
+        """The name of the codec."""
+        return self.steps.codec.name
+
+    @property
+    def prefix(self) -> str:
+        """What all keys start with."""
+        return self.steps.layout.prefix
+
+    @property
+    def max_history(self) -> int | None:
+        """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
+        return self.steps.max_history
+
+    def _check_open(self) -> None:
+        if self.driver.closed:
+            raise StoreUnavailable("the store is closed")
+
+    def checkpoint_engine(self) -> Any:
+        """Return how a checkpointer does its operations here, or None for the general way."""
+        return None
+
+    def history(self) -> list[SnapshotLike]:
+        """Return the kept snapshots, oldest first; never touches the server."""
+        self._check_open()
+        return self.steps.history()
+
+    def clear_history(self) -> None:
+        """Let go of the kept snapshots; never touches the server."""
+        self._check_open()
+        self.steps.clear_history()
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} prefix={self.prefix!r} codec={self.codec!r} "
+            f"at {self.driver.address}>"
+        )
+
+
+class RedisStore(_Opened):
+    """A store over plain Redis or Valkey, with the interface of :class:`swarmstate.Store`.
+
+    Each namespace is the Redis hash ``{prefix}:{namespace}``, each value msgpack bytes. Reads,
+    ``set``, ``set_many``, ``clear`` and ``restore`` are sent again when the connection broke before
+    the reply was there: carrying them out twice leaves what once would have left. ``delete``,
+    ``delete_many``, ``delete_namespace``, ``set_default`` and ``update`` are not, because their
+    answer or their effect would be another one; they raise
+    :class:`~swarmstate.errors.StoreUnavailable`, which says that they may have been carried out.
+
+    Args:
+        url: ``redis://``, ``rediss://`` (TLS), ``valkey://``, ``valkeys://`` (TLS), ``unix://`` or,
+            for a cluster, one of the first four with ``+cluster``, as in ``redis+cluster://``.
+        client: a client to use instead of ``url``: ``redis.Redis``, ``redis.RedisCluster``,
+            ``valkey.Valkey``, ``valkey.ValkeyCluster`` or a Sentinel's master client; it is not
+            closed by the store.
+        prefix: what all keys start with, taken literally.
+        codec: the name of the codec.
+        default: encodes what the codec does not know.
+        max_history: how many snapshots ``history()`` keeps: 0 none, n the last n, None all.
+        ttl: seconds that a namespace lives after the last write to it, or None for ever.
+        ttl_on_read: whether a read starts that time anew.
+        timeout: seconds to wait for a connection, for a free one, and for each reply. A call gives
+            up after at most ``(retries + 1) * timeout`` and the pauses between the attempts. A
+            given client's own timeouts hold for its connections.
+        retries: how often a call is tried again after its connection broke, where that is safe.
+        max_connections: how many connections the store opens (on a cluster: per node).
+
+    Nothing is sent before the first call.
+
+    Raises:
+        InvalidArgumentError: an argument that is not accepted, with what would be.
+        UnknownCodecError: there is no such codec.
+    """
+
+    set = _blocking(StoreSteps.set)
+    get = _blocking(StoreSteps.get)
+    contains = _blocking(StoreSteps.contains)
+    set_default = _blocking(StoreSteps.set_default)
+    delete = _blocking(StoreSteps.delete)
+    update = _blocking(StoreSteps.update)
+    set_many = _blocking(StoreSteps.set_many)
+    get_many = _blocking(StoreSteps.get_many)
+    delete_many = _blocking(StoreSteps.delete_many)
+    delete_namespace = _blocking(StoreSteps.delete_namespace)
+    keys = _blocking(StoreSteps.keys)
+    items = _blocking(StoreSteps.items)
+    max_key = _blocking(StoreSteps.max_key)
+    namespaces = _blocking(StoreSteps.namespaces)
+    clear = _blocking(StoreSteps.clear)
+    snapshot = _blocking(StoreSteps.snapshot)
+    restore = _blocking(StoreSteps.restore)
+    __len__ = _blocking(StoreSteps.count)
+    __contains__ = _blocking(StoreSteps.has_namespace)
+
+    def close(self) -> None:
+        """Close the connections that are the store's own; calling it again does nothing."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        """Return the store."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+
+class AsyncRedisStore(_Opened):
+    """The methods of :class:`RedisStore`, awaited; the arguments are the same.
+
+    Calls from any number of tasks and event loops share pipelines: one thread sends whatever is
+    waiting, over one connection (per node). A cancelled task harms no other; what it had asked for
+    may still be carried out. ``len(store)`` is ``await store.count()`` here and
+    ``namespace in store`` is ``await store.has_namespace(namespace)``.
+    """
+
+    set = _awaited(StoreSteps.set)
+    get = _awaited(StoreSteps.get)
+    contains = _awaited(StoreSteps.contains)
+    set_default = _awaited(StoreSteps.set_default)
+    delete = _awaited(StoreSteps.delete)
+    update = _awaited(StoreSteps.update)
+    set_many = _awaited(StoreSteps.set_many)
+    get_many = _awaited(StoreSteps.get_many)
+    delete_many = _awaited(StoreSteps.delete_many)
+    delete_namespace = _awaited(StoreSteps.delete_namespace)
+    keys = _awaited(StoreSteps.keys)
+    items = _awaited(StoreSteps.items)
+    max_key = _awaited(StoreSteps.max_key)
+    namespaces = _awaited(StoreSteps.namespaces)
+    clear = _awaited(StoreSteps.clear)
+    snapshot = _awaited(StoreSteps.snapshot)
+    restore = _awaited(StoreSteps.restore)
+    count = _awaited(StoreSteps.count)
+    has_namespace = _awaited(StoreSteps.has_namespace)
+
+    async def close(self) -> None:
+        """Close the connections that are the store's own; calling it again does nothing."""
+        self._finalizer()
+
+    async def __aenter__(self) -> Self:
+        """Return the store."""
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+        await self.close()
+
+
+def _check_number(what: str, value: Any, least: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ArgumentTypeError(
+            f"{what} must be a number of seconds, not {type(value).__name__} ({shown(value)})"
+        )
+    if not least <= value < float("inf"):
+        raise ArgumentValueError(f"{what} must be at least {least} seconds, not {value}")
+
+
+def _check_count(what: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ArgumentTypeError(
+            f"{what} must be an int, not {type(value).__name__} ({shown(value)})"
+        )
+    if value < least:
+        raise ArgumentValueError(f"{what} must be at least {least}, not {value}")
