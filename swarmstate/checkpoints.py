@@ -1,0 +1,154 @@
+"""How a LangGraph thread lies in a store: the names of its namespaces and what they hold.
+
+This is a public format, the same for every store, so that a snapshot of one store carries its
+threads into any other. In each name ``tag`` is ``{t:<thread id>}``, which puts all keys of a thread
+into one Redis Cluster slot. Lengths, in characters, come before the text that they measure, so
+that no thread id or checkpoint namespace, whatever it contains, can name what belongs to another:
+
+======================================================== ======================= ==================
+namespace                                                key                     value
+======================================================== ======================= ==================
+``langgraph:thread:<len(thread)>:tag``                   checkpoint namespace    1
+``langgraph:checkpoints:<len(thread)>:tag:<ns>``         checkpoint id           its record
+``langgraph:values:<len(thread)>:tag:<ns>``              channel and version     type tag and bytes
+``langgraph:strays:<len(thread)>:tag:<ns>``              checkpoint id           1
+``langgraph:writes:<len(thread)>,<len(ns)>:tag:<ns><id>`` index and task id      a pending write
+======================================================== ======================= ==================
+
+A thread exists while its first namespace does. The strays are checkpoint ids that have pending
+writes but, so far, no checkpoint: LangGraph may store the two in either order.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from swarmstate.errors import DecodeError
+from swarmstate.protocols import CheckpointRecord, TaskWrite
+
+__all__ = [
+    "FORMAT",
+    "THREADS",
+    "ThreadNames",
+    "decode_record",
+    "decode_write",
+    "encode_record",
+    "encode_write",
+    "field",
+    "names",
+    "record_fields",
+    "thread_namespace",
+    "thread_of",
+    "write_key",
+]
+
+FORMAT = 1
+"""The version of the format, first in every record."""
+
+THREADS = "langgraph:thread:"
+"""What the name of every thread's first namespace starts with."""
+
+
+class ThreadNames(NamedTuple):
+    """The namespaces of a store that hold one checkpoint namespace of one thread."""
+
+    thread: str
+    checkpoints: str
+    values: str
+    strays: str
+    writes: str
+    """To be followed by a checkpoint id."""
+
+
+def thread_namespace(thread: str) -> str:
+    """Return the namespace that lists a thread's checkpoint namespaces."""
+    return f"{THREADS}{len(thread)}:{{t:{thread}}}"
+
+
+def thread_of(namespace: str) -> str | None:
+    """Return the thread whose first namespace this is, or None if it is not one."""
+    length, colon, tagged = namespace[len(THREADS) :].partition(":")
+    if not (namespace.startswith(THREADS) and colon and length.isdecimal()):
+        return None
+    thread = tagged[3:-1]
+    return thread if thread_namespace(thread) == namespace else None
+
+
+@lru_cache(maxsize=4096)
+def names(thread: str, namespace: str) -> ThreadNames:
+    """Return where one checkpoint namespace of a thread is kept."""
+    tail = f"{len(thread)}:{{t:{thread}}}:{namespace}"
+    writes = f"langgraph:writes:{len(thread)},{len(namespace)}:{{t:{thread}}}:{namespace}"
+    return ThreadNames(
+        thread_namespace(thread),
+        f"langgraph:checkpoints:{tail}",
+        f"langgraph:values:{tail}",
+        f"langgraph:strays:{tail}",
+        writes,
+    )
+
+
+def field(channel: str, version: str | int | float) -> str:
+    """Return the key of a channel's value at one version; the type of the version counts."""
+    if isinstance(version, str):
+        return f"{len(channel)}:{channel}:{version}"
+    kind = "i" if isinstance(version, int) else "f"
+    return f"{len(channel)}{kind}{channel}:{version!r}"
+
+
+def record_fields(record: CheckpointRecord) -> dict[str, str]:
+    """Return channel -> key for every value that a checkpoint may have."""
+    return {channel: field(channel, version) for channel, version in record.versions.items()}
+
+
+def encode_record(record: CheckpointRecord) -> list[Any]:
+    """Return a record as plain lists for a codec."""
+    parent, versions, stored, deltas, body, metadata = record
+    return [FORMAT, parent, versions, stored, deltas, *body, *metadata]
+
+
+def decode_record(value: Any, thread: str, namespace: str, checkpoint_id: str) -> CheckpointRecord:
+    """Return a record from what the codec gave back.
+
+    Raises:
+        DecodeError: this is no record, or one that a newer version wrote.
+    """
+    where = f"checkpoint {id!r} in namespace {namespace!r} of thread {thread!r}"
+    if not isinstance(value, list) or not value:
+        raise DecodeError(f"{where} is a {type(value).__name__}, not a record")
+    if value[0] != FORMAT:
+        raise DecodeError(
+            f"{where} has format {value[0]!r}; this version of swarmstate reads {FORMAT}"
+        )
+    try:
+        _, parent, versions, stored, deltas, kind, body, metadata_kind, metadata = value
+    except ValueError:
+        raise DecodeError(f"{where} is a record of {len(value)} parts, not 9") from None
+    return CheckpointRecord(
+        parent, versions, stored, deltas, (kind, body), (metadata_kind, metadata)
+    )
+
+
+def write_key(write: TaskWrite) -> str:
+    """Return the key of a pending write in its checkpoint's namespace of writes."""
+    return f"{write[1]}:{write[0]}"
+
+
+def encode_write(write: TaskWrite) -> list[Any]:
+    """Return what is stored under :func:`write_key`."""
+    return [write[2], *write[3], write[4]]
+
+
+def decode_write(key: str, value: Any) -> TaskWrite:
+    """Return a pending write from its key and value.
+
+    Raises:
+        DecodeError: this is no pending write.
+    """
+    index, _, task_id = key.partition(":")
+    try:
+        channel, kind, data, task_path = value
+        return TaskWrite(task_id, int(index), channel, (kind, data), task_path)
+    except (TypeError, ValueError):
+        raise DecodeError(f"{key!r} does not hold a pending write") from None

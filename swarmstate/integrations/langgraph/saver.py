@@ -1,0 +1,475 @@
+"""A LangGraph checkpointer over any store.
+
+Every operation is written once, as a generator around the operations of a
+:class:`~swarmstate.protocols.CheckpointEngine`, and driven twice: a method runs it, the method with
+an ``a`` in front awaits it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+    get_checkpoint_id,
+    get_checkpoint_metadata,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from swarmstate.arguments import shown
+from swarmstate.checkpoints import field
+from swarmstate.errors import ArgumentTypeError, ArgumentValueError
+from swarmstate.integrations.langgraph import history, retention
+from swarmstate.integrations.langgraph.generic_engine import GenericEngine
+from swarmstate.integrations.langgraph.listing import Listing
+from swarmstate.integrations.langgraph.serialization import (
+    CheckpointReader,
+    OnBlocked,
+    config_of,
+    watch_blocked_types,
+)
+from swarmstate.protocols import (
+    Blob,
+    CheckpointEngine,
+    CheckpointRecord,
+    Steps,
+    StoreLike,
+    TaskWrite,
+)
+
+__all__ = ["SwarmStateSaver"]
+
+T = TypeVar("T")
+
+_KEPT_APART = ("channel_values", "channel_versions")
+
+
+class SwarmStateSaver(BaseCheckpointSaver[str]):
+    """Keeps the checkpoints of LangGraph graphs in a store; sync and async in one class.
+
+    Args:
+        store: Any store; a new in-memory one if omitted. The saver never closes it.
+        serde: Turns values into bytes and back; LangGraph's ``JsonPlusSerializer()`` if omitted.
+        ttl: Seconds after which a thread that is not written to expires as a whole. Overrides the
+            store's own. Needs a store that can expire keys.
+        ttl_on_read: Whether reading a thread renews it too.
+        max_checkpoints_per_thread: How many checkpoints each checkpoint namespace of a thread
+            keeps, beside older ones that a pending interrupt or a ``DeltaChannel`` still needs.
+        on_blocked: What happens when the serializer is not allowed to load a type and would give
+            back plain data instead: ``"warn"`` leaves it to the serializer, which logs a warning;
+            ``"error"`` raises :class:`~swarmstate.errors.DecodeError`.
+        metrics: Where durations are recorded, see :mod:`swarmstate.observability`.
+        tracer: Where spans are recorded, see :mod:`swarmstate.observability`.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: an argument that is not accepted.
+
+    Example:
+        >>> from swarmstate.integrations.langgraph import SwarmStateSaver
+        >>> saver = SwarmStateSaver()
+        >>> saver.get_tuple({"configurable": {"thread_id": "a thread"}}) is None
+        True
+    """
+
+    def __init__(
+        self,
+        store: StoreLike | None = None,
+        *,
+        serde: SerializerProtocol | None = None,
+        ttl: float | None = None,
+        ttl_on_read: bool = False,
+        max_checkpoints_per_thread: int | None = None,
+        on_blocked: OnBlocked = "warn",
+        metrics: Any = None,
+        tracer: Any = None,
+    ) -> None:
+        super().__init__(serde=serde)
+        if store is None:
+            from swarmstate import Store
+
+            store = Store()
+        elif not hasattr(type(store), "set_many"):
+            raise ArgumentTypeError(
+                f"store must be a swarmstate store, not {type(store).__name__} ({shown(store)})"
+            )
+        limit = max_checkpoints_per_thread
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+            raise ArgumentTypeError(
+                "max_checkpoints_per_thread must be None or an int >= 1, "
+                f"not {type(limit).__name__} ({shown(limit)})"
+            )
+        if limit is not None and limit < 1:
+            raise ArgumentValueError(
+                f"max_checkpoints_per_thread must be None or an int >= 1, not {limit}"
+            )
+        if on_blocked not in ("warn", "error"):
+            raise ArgumentValueError(
+                f"on_blocked must be 'warn' or 'error', not {shown(on_blocked)}"
+            )
+        self.store = store
+        self._engine = _engine_of(store, ttl, ttl_on_read)
+        self._limit = limit
+        self._strict = on_blocked == "error"
+        if self._strict:
+            watch_blocked_types()
+        self._observer: Any = None
+
+    # One operation each: the method, the awaited method, and the steps that both drive.
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Return the checkpoint that ``config`` names, or the latest of its thread and namespace.
+
+        One round trip over Redis. In memory the cost does not depend on how many checkpoints the
+        thread has.
+
+        Raises:
+            DecodeError: a stored value is missing or cannot be read.
+            StoreUnavailable: the store cannot be reached; never reported as "no checkpoint".
+        """
+        return self._run("get_tuple", config, self._get_tuple(config))
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Await :meth:`get_tuple`."""
+        return await self._arun("get_tuple", config, self._get_tuple(config))
+
+    def _get_tuple(self, config: RunnableConfig) -> Steps[CheckpointTuple | None]:
+        thread, namespace = _place(config)
+        found = yield from self._engine.get(thread, namespace, get_checkpoint_id(config) or None)
+        return None if found is None else self._reader(thread).tuple(found)
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Yield checkpoints, newest first, of one namespace of a thread, or of all its namespaces.
+
+        Pages of 100: one round trip for the ids, then one a page, two with a filter. Without a
+        ``config`` the checkpoints of all threads are listed, for which the store is enumerated.
+
+        Args:
+            config: Names the thread, and optionally the checkpoint namespace and id.
+            filter: Metadata that must be equal.
+            before: Only checkpoints with a lesser id than this one's.
+            limit: How many at most; 0 or less yields none.
+        """
+        listing = self._listing(config, filter, before, limit)
+        while not listing.done:
+            yield from self._run("list", config, listing.next_page())
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """Yield what :meth:`list` yields."""
+        listing = self._listing(config, filter, before, limit)
+        while not listing.done:
+            for found in await self._arun("list", config, listing.next_page()):
+                yield found
+
+    def _listing(
+        self,
+        config: RunnableConfig | None,
+        filter: dict[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> Listing:
+        thread = namespace = checkpoint_id = None
+        if config is not None:
+            thread, _ = _place(config)
+            namespace = config["configurable"].get("checkpoint_ns")
+            checkpoint_id = get_checkpoint_id(config) or None
+        older_than = (get_checkpoint_id(before) or None) if before else None
+        return Listing(
+            self._engine, self._reader, thread, namespace, checkpoint_id, older_than, filter, limit
+        )
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint, the values of the channels in ``new_versions``, or nothing at all.
+
+        One round trip over Redis. A value is stored once per channel and version; values of
+        channels that did not change are neither serialised nor sent again.
+
+        Returns:
+            The config that names the stored checkpoint.
+        """
+        return self._run("put", config, self._put(config, checkpoint, metadata, new_versions))
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Await :meth:`put`."""
+        steps = self._put(config, checkpoint, metadata, new_versions)
+        return await self._arun("put", config, steps)
+
+    def _put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> Steps[RunnableConfig]:
+        thread, namespace = _place(config)
+        dumps = self.serde.dumps_typed
+        checkpoint_id = checkpoint["id"]
+        channels = checkpoint["channel_values"]
+        versions = checkpoint["channel_versions"]
+        values: dict[str, Blob] = {
+            field(channel, version): dumps(channels[channel])
+            for channel, version in new_versions.items()
+            if channel in channels
+        }
+        inherited: dict[str, str] = {}
+        stored: list[str] = []
+        for channel, version in versions.items():
+            if channel in channels:
+                stored.append(channel)
+                if new_versions.get(channel) != version:
+                    inherited[field(channel, version)] = channel
+        counters = metadata.get("counters_since_delta_snapshot") or ()
+        record = CheckpointRecord(
+            config["configurable"].get("checkpoint_id") or None,
+            versions,
+            stored,
+            [channel for channel in counters if channel not in channels],
+            dumps({k: v for k, v in checkpoint.items() if k not in _KEPT_APART}),
+            dumps(get_checkpoint_metadata(config, metadata)),
+        )
+        counted = self._limit is not None
+        while True:
+            held, missing = yield from self._engine.put(
+                thread, namespace, checkpoint_id, record, values, tuple(inherited), count=counted
+            )
+            if not missing:
+                break
+            # The checkpoint that these values came from has been removed meanwhile.
+            for key in missing:
+                values[key] = dumps(channels[inherited.pop(key)])
+        if self._limit is not None and held > self._limit:
+            yield from retention.prune(self._engine, thread, self._limit, namespace)
+        return config_of(thread, namespace, checkpoint_id)
+
+    def put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """Store the pending writes of a task; one that is already there is kept as it is.
+
+        Writes to the special channels (errors, interrupts, resumes, schedules) are replaced.
+        One round trip over Redis for any number of writes.
+        """
+        self._run("put_writes", config, self._put_writes(config, writes, task_id, task_path))
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """Await :meth:`put_writes`."""
+        steps = self._put_writes(config, writes, task_id, task_path)
+        await self._arun("put_writes", config, steps)
+
+    def _put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str,
+    ) -> Steps[None]:
+        thread, namespace = _place(config)
+        dumps = self.serde.dumps_typed
+        special = WRITES_IDX_MAP
+        stored = [
+            TaskWrite(task_id, special.get(channel, index), channel, dumps(value), task_path)
+            for index, (channel, value) in enumerate(writes)
+        ]
+        checkpoint_id = config["configurable"]["checkpoint_id"]
+        return (yield from self._engine.put_writes(thread, namespace, checkpoint_id, stored))
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Return what each channel's value is rebuilt from: a seed and the writes since.
+
+        Walks the ancestors of the checkpoint in pages of 100, at most three round trips a page.
+        """
+        steps = self._delta_history(config, channels)
+        return self._run("get_delta_channel_history", config, steps)
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Await :meth:`get_delta_channel_history`."""
+        steps = self._delta_history(config, channels)
+        return await self._arun("get_delta_channel_history", config, steps)
+
+    def _delta_history(
+        self, config: RunnableConfig, channels: Sequence[str]
+    ) -> Steps[Mapping[str, DeltaChannelHistory]]:
+        thread, namespace = _place(config)
+        checkpoint_id = get_checkpoint_id(config) or None
+        return (
+            yield from history.delta_history(
+                self._engine, self._reader(thread), namespace, checkpoint_id, channels
+            )
+        )
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Remove everything of a thread, and of no other."""
+        self._run("delete_thread", None, self._engine.delete_thread(_thread(thread_id)))
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Await :meth:`delete_thread`."""
+        await self._arun("delete_thread", None, self._engine.delete_thread(_thread(thread_id)))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Remove the checkpoints that these runs made, with their writes, in all threads.
+
+        Enumerates the store. A ``DeltaChannel`` that is rebuilt from writes of such a run loses
+        them; :meth:`prune` is what keeps them.
+        """
+        self._run("delete_for_runs", None, self._delete_for_runs(run_ids))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Await :meth:`delete_for_runs`."""
+        await self._arun("delete_for_runs", None, self._delete_for_runs(run_ids))
+
+    def _delete_for_runs(self, run_ids: Sequence[str]) -> Steps[None]:
+        return (yield from retention.delete_for_runs(self._engine, self._reader, run_ids))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Add all checkpoints and writes of one thread to another; they appear at once."""
+        steps = self._engine.copy_thread(_thread(source_thread_id), _thread(target_thread_id))
+        self._run("copy_thread", None, steps)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Await :meth:`copy_thread`."""
+        steps = self._engine.copy_thread(_thread(source_thread_id), _thread(target_thread_id))
+        await self._arun("copy_thread", None, steps)
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Remove old checkpoints of these threads.
+
+        Args:
+            thread_ids: The threads.
+            strategy: ``"keep_latest"`` keeps the latest checkpoint of every namespace, and what a
+                ``DeltaChannel`` in it is rebuilt from; ``"delete"`` keeps nothing.
+        """
+        self._run("prune", None, self._prune(thread_ids, strategy))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Await :meth:`prune`."""
+        await self._arun("prune", None, self._prune(thread_ids, strategy))
+
+    def _prune(self, thread_ids: Sequence[str], strategy: str) -> Steps[None]:
+        if strategy not in ("keep_latest", "delete"):
+            raise ArgumentValueError(
+                f"strategy must be 'keep_latest' or 'delete', not {shown(strategy)}"
+            )
+        for thread_id in thread_ids:
+            thread = _thread(thread_id)
+            if strategy == "delete":
+                yield from self._engine.delete_thread(thread)
+            else:
+                yield from retention.prune(self._engine, thread, 1, interrupts=False)
+
+    def get_next_version(self, current: str | int | float | None, channel: None) -> str:
+        """Return a version greater than ``current`` that no other branch will ever give out."""
+        if current is None:
+            number = 0
+        elif isinstance(current, str):
+            number = int(current.split(".")[0])
+        else:
+            number = int(current)
+        return f"{number + 1:032}.{random.random():016}"  # noqa: S311 (unique, not secret)
+
+    def _reader(self, thread: str) -> CheckpointReader:
+        return CheckpointReader(self.serde, thread, self._strict)
+
+    def _run(self, operation: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
+        if self._observer is None:
+            return self._engine.run(steps)
+        with self._observer.observing(operation, config, steps) as watched:
+            result: T = self._engine.run(watched)
+        return result
+
+    async def _arun(self, operation: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
+        if self._observer is None:
+            return await self._engine.arun(steps)
+        with self._observer.observing(operation, config, steps) as watched:
+            result: T = await self._engine.arun(watched)
+        return result
+
+
+def _engine_of(store: StoreLike, ttl: float | None, ttl_on_read: bool) -> CheckpointEngine:
+    if ttl is not None:
+        if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
+            raise ArgumentTypeError(
+                f"ttl must be None or seconds > 0, not {type(ttl).__name__} ({shown(ttl)})"
+            )
+        if not 0 < ttl < float("inf"):
+            raise ArgumentValueError(f"ttl must be None or seconds > 0, not {ttl}")
+    offer = getattr(store, "checkpoint_engine", None)
+    engine: CheckpointEngine | None = None if offer is None else offer()
+    if engine is None:
+        if ttl is not None:
+            raise ArgumentValueError(
+                f"ttl={ttl} needs a store that can expire keys, such as RedisStore; "
+                f"a {type(store).__name__} cannot"
+            )
+        return GenericEngine(store)
+    configure = getattr(engine, "expire", None)
+    if configure is not None:
+        configure(ttl, ttl_on_read)
+    return engine
+
+
+def _thread(thread_id: object) -> str:
+    if type(thread_id) is str:
+        return thread_id
+    if thread_id is None:
+        raise ArgumentTypeError("thread_id must be a str, or something with one, not None")
+    return str(thread_id)
+
+
+def _place(config: RunnableConfig) -> tuple[str, str]:
+    """Return the thread and the checkpoint namespace that a config names."""
+    try:
+        configurable = config["configurable"]
+        thread_id = configurable["thread_id"]
+    except (KeyError, TypeError):
+        raise ArgumentValueError(
+            f"config must hold configurable.thread_id, and {shown(config)} does not"
+        ) from None
+    return _thread(thread_id), configurable.get("checkpoint_ns") or ""

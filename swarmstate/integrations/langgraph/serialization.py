@@ -1,0 +1,169 @@
+"""From values to what an engine stores and back, with errors that say where a value lies."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Literal
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
+
+from swarmstate.errors import DecodeError
+from swarmstate.protocols import Blob, StoredCheckpoint
+
+__all__ = [
+    "CheckpointDecodeError",
+    "CheckpointReader",
+    "OnBlocked",
+    "config_of",
+    "watch_blocked_types",
+]
+
+OnBlocked = Literal["warn", "error"]
+
+_BLOCKED = ("msgpack_blocked", "msgpack_method_blocked")
+
+
+class CheckpointDecodeError(DecodeError):
+    """A stored value that cannot be given back.
+
+    Attributes:
+        thread: The thread id.
+        namespace: The checkpoint namespace.
+        checkpoint: The checkpoint id.
+        channel: The channel, or ``"metadata"``, or ``"checkpoint"`` for its body.
+        type: The type tag of the stored bytes, or the name of the blocked type.
+    """
+
+    def __init__(
+        self, reason: str, thread: str, namespace: str, checkpoint: str, channel: str, type: str
+    ) -> None:
+        super().__init__(
+            f"cannot read {channel!r} of checkpoint {checkpoint!r} in namespace {namespace!r} of "
+            f"thread {thread!r} (type {type!r}): {reason}"
+        )
+        self.thread = thread
+        self.namespace = namespace
+        self.checkpoint = checkpoint
+        self.channel = channel
+        self.type = type
+
+
+class _Blocked(threading.local):
+    """The types that the serializer refused in the load that this thread is doing."""
+
+    names: list[str] | None = None
+
+
+_blocked = _Blocked()
+_watching = threading.Lock()
+_unregister: list[Any] = []
+
+
+def _note(event: SerdeEvent) -> None:
+    if _blocked.names is not None and event["kind"] in _BLOCKED:
+        parts = [event["module"], event["name"], event.get("method", "")]
+        _blocked.names.append(".".join(filter(None, parts)))
+
+
+def watch_blocked_types() -> None:
+    """Start to notice the types that serializers refuse; once per process is enough."""
+    with _watching:
+        if not _unregister:
+            _unregister.append(register_serde_event_listener(_note))
+
+
+class CheckpointReader:
+    """Gives the values of one thread back.
+
+    Args:
+        serde: The serializer that wrote them.
+        thread: The thread id.
+        strict: Whether a type that the serializer refuses to load is an error.
+    """
+
+    def __init__(self, serde: SerializerProtocol, thread: str, strict: bool) -> None:
+        self.thread = thread
+        self._serde = serde
+        self._strict = strict
+
+    def tuple(self, found: StoredCheckpoint, metadata: Any = None) -> CheckpointTuple:
+        """Return a stored checkpoint as LangGraph knows it.
+
+        Raises:
+            CheckpointDecodeError: a value is missing or cannot be read.
+        """
+        namespace, checkpoint_id, record, blobs, writes = found
+        for channel in record.stored:
+            if channel not in blobs:
+                raise CheckpointDecodeError(
+                    "the store holds no value for it",
+                    *(self.thread, namespace, checkpoint_id, channel, "missing"),
+                )
+        try:
+            if self._strict:
+                raise _Locate
+            # The common case pays for no bookkeeping; what fails is loaded again to be located.
+            loads = self._serde.loads_typed
+            body = loads(record.body)
+            if metadata is None:
+                metadata = loads(record.metadata)
+            values = {channel: loads(blob) for channel, blob in blobs.items()}
+            pending = [(w[0], w[2], loads(w[3])) for w in writes]
+        except Exception:  # noqa: BLE001 (any serializer may be plugged in; located below)
+            body = self.load(record.body, namespace, checkpoint_id, "checkpoint")
+            metadata = self.load(record.metadata, namespace, checkpoint_id, "metadata")
+            values = {c: self.load(blob, namespace, checkpoint_id, c) for c, blob in blobs.items()}
+            pending = [
+                (w[0], w[2], self.load(w[3], namespace, checkpoint_id, w[2])) for w in writes
+            ]
+        body["channel_values"] = values
+        body["channel_versions"] = record.versions
+        return CheckpointTuple(
+            config_of(self.thread, namespace, checkpoint_id),
+            body,
+            metadata,
+            None if record.parent is None else config_of(self.thread, namespace, record.parent),
+            pending,
+        )
+
+    def metadata(self, found: StoredCheckpoint) -> Any:
+        """Return only the metadata of a stored checkpoint."""
+        return self.load(found.record.metadata, found.namespace, found.id, "metadata")
+
+    def load(self, blob: Blob, namespace: str, checkpoint_id: str, channel: str) -> Any:
+        """Return one value.
+
+        Raises:
+            CheckpointDecodeError: the serializer raised, or, if strict, replaced a blocked type.
+        """
+        where = (self.thread, namespace, checkpoint_id, channel)
+        refused = _blocked.names = [] if self._strict else None
+        try:
+            value = self._serde.loads_typed(blob)
+        except Exception as error:  # any serializer may be plugged in, and it may raise anything
+            reason = f"{type(error).__name__}: {error}"
+            raise CheckpointDecodeError(reason, *where, str(blob[0])) from error
+        finally:
+            _blocked.names = None
+        if refused:
+            reason = f"the serializer is not allowed to load {', '.join(refused)}"
+            raise CheckpointDecodeError(reason, *where, refused[0])
+        return value
+
+
+class _Locate(Exception):  # noqa: N818 (it reports nothing: it leads to the careful way)
+    """Values have to be loaded one by one."""
+
+
+def config_of(thread: str, namespace: str, checkpoint_id: str) -> RunnableConfig:
+    """Return the config that names a checkpoint."""
+    return {
+        "configurable": {
+            "thread_id": thread,
+            "checkpoint_ns": namespace,
+            "checkpoint_id": checkpoint_id,
+        }
+    }
