@@ -5,7 +5,7 @@ Errors name the argument, what was given, and what would be accepted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any, NoReturn, cast
 
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, WireFormatError
@@ -79,14 +79,15 @@ def check_prefix(value: object) -> str | None:
     return None if value is None else _check_name("prefix", value)
 
 
-def iterate(what: str, value: Any, accepted: str) -> Iterable[Any]:
+def iterate(what: str, value: Any, accepted: str) -> Iterator[Any]:
     """Return an iterator over a batch, or raise with what the batch must hold."""
     if isinstance(value, (str, bytes)):
         _refuse_type(what, value, accepted)
     try:
-        return iter(value)
+        iterator: Iterator[Any] = iter(value)
     except TypeError:
         _refuse_type(what, value, accepted)
+    return iterator
 
 
 def check_pair(value: Any, index: int) -> Pair:

@@ -1,0 +1,77 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: embedsignature=True, embedsignature.format=clinic, binding=False
+"""The in-memory store and the snapshots of every store.
+
+One extension module, in halves that are included below, each with one idea:
+
+* names: what a namespace and a key may be;
+* binding: a codec, bound to one store;
+* space: one namespace, and the index behind ``max_key``;
+* history: the live state, and what each held snapshot remembers of its own past;
+* snapshot: the public face of one moment;
+* persistent: a moment as persistent maps;
+* store: the public face of the live state.
+
+**How a call is atomic.** Nothing here releases the GIL, but that alone is not enough: running any
+Python code (a codec, a hook, a finalizer) may switch threads, and up to Python 3.11 the allocation
+of any container may start the garbage collector and with it the finalizers of strangers. So every
+method has three parts: first all that may run foreign code (checks, encoding); then the work on the
+state itself, which handles only exact ``str`` and ``bytes`` and allocates no container unless the
+collector is paused; then all that may run foreign code again (decoding), on references taken before.
+"""
+
+import sys
+from collections import deque
+
+from cpython.dict cimport PyDict_Copy, PyDict_GetItemWithError, PyDict_Keys, PyDict_Next, PyDict_SetDefault
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+cimport cython
+
+from swarmstate import codecs
+from swarmstate.arguments import (
+    check_callable,
+    check_default,
+    check_item,
+    check_key,
+    check_max_history,
+    check_namespace,
+    check_pair,
+    check_prefix,
+    check_snapshot,
+    iterate,
+    shown,
+)
+from swarmstate.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    DecodeError,
+    EncodeError,
+    StoreUnavailable,
+)
+
+cdef extern from "Python.h":
+    int PyGC_Disable()
+    int PyGC_Enable()
+    bint PyUnicode_IS_ASCII(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    Py_UCS4 PyUnicode_READ_CHAR(object text, Py_ssize_t index)
+    int PyUnicode_Compare(object left, object right) except? -1
+    Py_ssize_t PyUnicode_Tailmatch(
+        object text, object part, Py_ssize_t start, Py_ssize_t end, int direction) except -1
+    Py_ssize_t PyBytes_GET_SIZE(object data)
+    PyObject *PyObject_Vectorcall(
+        PyObject *callable, PyObject **args, size_t count, PyObject *names)
+    size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+    bint PyErr_ExceptionMatches(object kind)
+    void PyErr_Clear()
+
+include "names.pxi"
+include "binding.pxi"
+include "space.pxi"
+include "history.pxi"
+include "snapshot.pxi"
+include "persistent.pxi"
+include "store.pxi"

@@ -1,0 +1,394 @@
+# The live state of a store, and how held snapshots remember what it was.
+#
+# The live state is plain dicts. The snapshots held of it form a chain, oldest to newest, in which
+# each one keeps an undo log: the old value of every key written between it and the next one, or
+# between it and now for the newest (`head`). So
+#
+# * a snapshot is taken in O(1), and while none is held a write records nothing;
+# * a key as a snapshot saw it is the first old value found on the way from the snapshot to the
+#   live state, and the live value if none is found;
+# * the links are borrowed in both directions. A snapshot that dies unlinks itself and leaves its
+#   log to its elder neighbour, which needs it; without one the log is freed. Nothing is ever
+#   deallocated recursively;
+# * a snapshot may instead be `full`, when it owns all its content and needs nobody: the live dicts
+#   are handed over to it by clear(), or it came from another store.
+#
+# Logs are {namespace: {key: old bytes, or None where there was no such key}}.
+
+
+cdef enum:
+    FAR = 32  # versions that a read walks before it leaves a shortcut over them
+
+
+cdef PyObject *lookup(dict spaces, str namespace, str key):
+    """A borrowed reference to bytes, or NULL."""
+    cdef PyObject *space = PyDict_GetItemWithError(spaces, namespace)
+    if space == NULL:
+        return NULL
+    return PyDict_GetItemWithError((<Space>space).entries, key)
+
+
+cdef PyObject *recorded(dict log, str namespace, str key):
+    """A borrowed reference to what a log holds for a key (bytes or None), or NULL."""
+    cdef PyObject *entries = PyDict_GetItemWithError(log, namespace)
+    if entries == NULL:
+        return NULL
+    return PyDict_GetItemWithError(<dict>entries, key)
+
+
+cdef int record(Snapshot head, str namespace, str key, PyObject *old) except -1:
+    """Let the newest snapshot remember a value that is about to be replaced."""
+    cdef PyObject *entries
+    if head.full is not None:
+        return 0
+    if head.undo is None:
+        head.undo = new_dict()
+    entries = PyDict_GetItemWithError(head.undo, namespace)
+    if entries == NULL:
+        entries = PyDict_SetDefault(head.undo, namespace, new_dict())
+    # The first value is the one that the snapshot saw; those recorded later are not.
+    PyDict_SetDefault(<dict>entries, key, <object>old if old != NULL else None)
+    return 0
+
+
+cdef int absorb(dict older, dict newer) except -1:
+    """Add to a log of our own what a later log holds. Call with the collector paused."""
+    cdef PyObject *mine
+    if newer is None:
+        return 0
+    for namespace, entries in newer.items():
+        mine = PyDict_GetItemWithError(older, namespace)
+        if mine == NULL:
+            older[namespace] = PyDict_Copy(entries)
+        else:
+            for key, old in (<dict>entries).items():
+                PyDict_SetDefault(<dict>mine, key, old)
+    return 0
+
+
+cdef dict merge(dict older, dict newer):
+    """Both logs in one, made of them: each entry moves from the smaller to the larger.
+
+    So a value moves O(log n) times however many snapshots are dropped in whatever order.
+    """
+    cdef dict mine, theirs, kept
+    cdef PyObject *found
+    if older is None or newer is None:
+        return newer if older is None else older
+    kept = older if len(older) >= len(newer) else newer
+    for namespace, entries in (newer if kept is older else older).items():
+        found = PyDict_GetItemWithError(kept, namespace)
+        if found == NULL:
+            kept[namespace] = entries
+            continue
+        mine, theirs = (<dict>found, entries) if kept is older else (entries, <dict>found)
+        if len(mine) >= len(theirs):
+            for key, old in theirs.items():
+                PyDict_SetDefault(mine, key, old)
+            kept[namespace] = mine
+        else:
+            theirs.update(mine)
+            kept[namespace] = theirs
+    return kept
+
+
+cdef int patch(dict spaces, dict log) except -1:
+    """Turn namespaces back to what a log remembers. Call with the collector paused."""
+    cdef PyObject *found
+    cdef Space space
+    if log is None:
+        return 0
+    for namespace, entries in log.items():
+        found = PyDict_GetItemWithError(spaces, namespace)
+        space = <Space>found if found != NULL else Space.of({})
+        for key, old in (<dict>entries).items():
+            if old is None:
+                space.entries.pop(key, None)
+            else:
+                space.entries[key] = old
+        space.rising = space.heap = None
+        if space.entries:
+            spaces[namespace] = space
+        elif found != NULL:
+            del spaces[namespace]
+    return 0
+
+
+@cython.final
+@cython.no_gc  # visiting every namespace of every store would make each collection O(store)
+cdef class Live:
+    """The present content of one store, kept alive by the store and by its held snapshots.
+
+    No method runs foreign code, so each is atomic.
+    """
+
+    cdef dict spaces  # namespace -> Space; none is empty
+    cdef Py_ssize_t count, size  # keys, and bytes of all values
+    cdef PyObject *head  # the newest held snapshot, borrowed
+    cdef bint trusted  # whether all bytes were encoded in this process
+
+    def __cinit__(self):
+        self.spaces = {}
+        self.trusted = True
+
+    cdef int put(self, str namespace, str key, bytes data) except -1:
+        cdef PyObject *found = PyDict_GetItemWithError(self.spaces, namespace)
+        cdef PyObject *old
+        cdef Space space
+        cdef Py_ssize_t grown = PyBytes_GET_SIZE(data)
+        if found == NULL:
+            space = Space.of(new_dict())
+            self.spaces[namespace] = space
+        else:
+            space = <Space>found
+        old = PyDict_GetItemWithError(space.entries, key)
+        if self.head != NULL:
+            record(<Snapshot>self.head, namespace, key, old)
+        if old != NULL:
+            grown -= PyBytes_GET_SIZE(<object>old)
+        else:
+            if space.rising is not None:
+                space.index(key)
+        space.entries[key] = data
+        self.count += old == NULL
+        self.size += grown
+        return 0
+
+    cdef bint drop(self, str namespace, str key) except -1:
+        cdef PyObject *found = PyDict_GetItemWithError(self.spaces, namespace)
+        cdef PyObject *old
+        if found == NULL:
+            return False
+        old = PyDict_GetItemWithError((<Space>found).entries, key)
+        if old == NULL:
+            return False
+        if self.head != NULL:
+            record(<Snapshot>self.head, namespace, key, old)
+        self.count -= 1
+        self.size -= PyBytes_GET_SIZE(<object>old)
+        del (<Space>found).entries[key]
+        if not (<Space>found).entries:
+            del self.spaces[namespace]
+        return True
+
+    cdef Py_ssize_t drop_space(self, str namespace) except -1:
+        cdef PyObject *found = PyDict_GetItemWithError(self.spaces, namespace)
+        cdef PyObject *log
+        cdef Snapshot head
+        cdef dict entries
+        cdef Py_ssize_t gone
+        if found == NULL:
+            return 0
+        entries = (<Space>found).entries
+        gone = len(entries)
+        self.count -= gone
+        for data in entries.values():
+            self.size -= PyBytes_GET_SIZE(data)
+        del self.spaces[namespace]
+        head = <Snapshot>self.head if self.head != NULL else None
+        if head is not None and head.full is None:
+            # The entries themselves become the log, under what it remembers already.
+            if head.undo is None:
+                head.undo = new_dict()
+            log = PyDict_GetItemWithError(head.undo, namespace)
+            if log != NULL:
+                entries.update(<dict>log)
+            head.undo[namespace] = entries
+        return gone
+
+    cdef int replace(self, dict spaces, Py_ssize_t count, Py_ssize_t size) except -1:
+        """Start over with other content; a held snapshot takes over the old. Collector paused."""
+        cdef Snapshot head = <Snapshot>self.head if self.head != NULL else None
+        if head is not None and head.full is None:
+            patch(self.spaces, head.undo)
+            head.full, head.undo = self.spaces, None
+        self.spaces = spaces
+        self.count = count
+        self.size = size
+        return 0
+
+    cdef int rewind(self, Snapshot snapshot) except -1:
+        """Go back to a snapshot of this very state. Call with the collector paused."""
+        cdef dict changed = gather(snapshot, None)
+        cdef PyObject *now
+        cdef bint newest = self.head == <PyObject *>snapshot
+        if changed is not None:
+            for namespace, entries in changed.items():
+                for key, old in (<dict>entries).items():
+                    if old is None:
+                        self.drop(namespace, key)
+                    else:
+                        self.put(namespace, key, old)
+        elif newest:
+            # Everything was cleared since: its content goes back as it came, in O(1).
+            self.replace(snapshot.full, snapshot.count, snapshot.size)
+            snapshot.full = None
+        else:
+            self.replace(spaces_of(contents(snapshot)), snapshot.count, snapshot.size)
+        if newest:
+            snapshot.undo = None
+        return 0
+
+    cdef Snapshot freeze(self, Binding binding, long long parent):
+        global last_id
+        cdef Snapshot snapshot = Snapshot.__new__(Snapshot)
+        last_id += 1
+        snapshot.number = last_id
+        snapshot.time = now()
+        snapshot.elder = parent
+        snapshot.binding = binding
+        snapshot.count = self.count
+        snapshot.size = self.size
+        snapshot.trusted = self.trusted
+        snapshot.live = self
+        snapshot.previous = self.head
+        if self.head != NULL:
+            (<Snapshot>self.head).next = <PyObject *>snapshot
+        self.head = <PyObject *>snapshot
+        return snapshot
+
+
+cdef long long last_id = 0  # of all snapshots in this process
+
+
+cdef int leave(Snapshot gone) except -1:
+    """Take a dying snapshot out of its chain. Call with the collector paused."""
+    cdef Snapshot elder
+    if gone.shortcut_from != NULL:
+        elder = <Snapshot>gone.shortcut_from
+        elder.shortcut = None
+        elder.shortcut_to = NULL
+    if gone.shortcut_to != NULL:
+        (<Snapshot>gone.shortcut_to).shortcut_from = NULL
+    if gone.next != NULL:
+        (<Snapshot>gone.next).previous = gone.previous
+    else:
+        gone.live.head = gone.previous
+    if gone.previous == NULL:
+        return 0
+    elder = <Snapshot>gone.previous
+    elder.next = gone.next
+    if elder.full is not None:
+        return 0
+    if gone.full is None:
+        elder.undo = merge(elder.undo, gone.undo)
+    else:
+        patch(gone.full, elder.undo)
+        elder.full, elder.undo = gone.full, None
+    return 0
+
+
+cdef bytes find(Snapshot snapshot, str namespace, str key):
+    """The bytes of a key as a snapshot saw it, or None. Call with the collector paused."""
+    cdef Snapshot step = snapshot, start = snapshot
+    cdef PyObject *found
+    cdef dict log
+    cdef int walked = 0
+    while True:
+        if step.full is not None:
+            found = lookup(step.full, namespace, key)
+            return <bytes>found if found != NULL else None
+        log = step.undo if step.shortcut is None else step.shortcut
+        if log is not None:
+            found = recorded(log, namespace, key)
+            if found != NULL:
+                return <object>found
+        if step.next == NULL:
+            break
+        step = <Snapshot>(step.next if step.shortcut is None else step.shortcut_to)
+        walked += 1
+        if walked == FAR:
+            cut_short(start, step)
+            start, walked = step, 0
+    if step.live is None:
+        return None
+    found = lookup(step.live.spaces, namespace, key)
+    return <bytes>found if found != NULL else None
+
+
+cdef int cut_short(Snapshot start, Snapshot end) except -1:
+    """Let later reads go from `start` to `end` in one step.
+
+    A shortcut over shortcuts replaces the first of them, so that a walk of n versions is
+    O(log n) steps after a few reads, for at most a few copies of each log entry.
+    """
+    cdef dict merged
+    cdef Snapshot step = start
+    if end.shortcut_from != NULL and end.shortcut_from != <PyObject *>start:
+        return 0
+    merged = {}
+    while step is not end:
+        if step.shortcut is None:
+            absorb(merged, step.undo)
+            step = <Snapshot>step.next
+        else:
+            absorb(merged, step.shortcut)
+            step = <Snapshot>step.shortcut_to
+    if start.shortcut_to != NULL:
+        (<Snapshot>start.shortcut_to).shortcut_from = NULL
+    start.shortcut = merged
+    start.shortcut_to = <PyObject *>end
+    end.shortcut_from = <PyObject *>start
+    return 0
+
+
+cdef dict gather(Snapshot older, Snapshot newer):
+    """The log of all that was written between two moments; `newer` None is the live state.
+
+    Returns None where everything was replaced in between. Call with the collector paused.
+    """
+    cdef dict merged = {}
+    cdef Snapshot step = older
+    while step is not newer:
+        if step.full is not None:
+            return None
+        if step.shortcut is not None and (
+            newer is None or (<Snapshot>step.shortcut_to).number <= newer.number
+        ):
+            absorb(merged, step.shortcut)
+            step = <Snapshot>step.shortcut_to
+        else:
+            absorb(merged, step.undo)
+            if step.next == NULL:
+                break
+            step = <Snapshot>step.next
+    return merged
+
+
+cdef dict contents(Snapshot snapshot):
+    """All that a snapshot holds, as a dict of dicts of our own. Call with the collector paused."""
+    cdef dict merged = {}, copied = {}, base
+    cdef Snapshot step = snapshot
+    cdef PyObject *found
+    while step.full is None and step.next != NULL:
+        if step.shortcut is None:
+            absorb(merged, step.undo)
+            step = <Snapshot>step.next
+        else:
+            absorb(merged, step.shortcut)
+            step = <Snapshot>step.shortcut_to
+    if step.full is not None:
+        base = step.full
+    else:
+        absorb(merged, step.undo)
+        base = step.live.spaces if step.live is not None else {}
+    for namespace, space in base.items():
+        copied[namespace] = PyDict_Copy((<Space>space).entries)
+    for namespace, entries in merged.items():
+        found = PyDict_GetItemWithError(copied, namespace)
+        if found == NULL:
+            copied[namespace] = {}
+            found = PyDict_GetItemWithError(copied, namespace)
+        for key, old in (<dict>entries).items():
+            if old is None:
+                (<dict>found).pop(key, None)
+            else:
+                (<dict>found)[key] = old
+        if not <dict>found:
+            del copied[namespace]
+    return copied
+
+
+cdef dict spaces_of(dict values):
+    """Namespaces that take over a dict of dicts, none of them empty. Collector paused."""
+    return {namespace: Space.of(entries) for namespace, entries in values.items()}

@@ -1,0 +1,50 @@
+# Names of namespaces and keys: exact `str` that UTF-8 can hold.
+#
+# The checks of swarmstate.arguments decide; here the common case is recognised without a call.
+
+
+cdef inline bint is_plain(object name):
+    """Whether `name` is an exact `str` that certainly holds no surrogate."""
+    cdef Py_UCS4 char
+    if type(name) is not str:
+        return False
+    if PyUnicode_IS_ASCII(name):
+        return True
+    for char in <str>name:
+        if 0xD800 <= char <= 0xDFFF:
+            return False
+    return True
+
+
+cdef inline str as_key(object name):
+    return <str>name if is_plain(name) else <str>check_key(name)
+
+
+cdef inline str as_namespace(object name):
+    if is_plain(name) and (PyUnicode_GET_LENGTH(name) == 0 or PyUnicode_READ_CHAR(name, 0) != 0):
+        return <str>name
+    return <str>check_namespace(name)
+
+
+cdef list starting_with(dict names, object prefix):
+    """The keys of `names`, or those that start with `prefix`."""
+    cdef list kept
+    if prefix is None:
+        return PyDict_Keys(names)
+    # Two steps, since a list that grows while the dict is walked could start the collector.
+    kept = PyDict_Keys(names)
+    return [name for name in kept if PyUnicode_Tailmatch(name, prefix, 0, sys.maxsize, -1)]
+
+
+cdef list as_pairs(object pairs):
+    """Checked names of a batch of pairs, flat: namespace, key, namespace, key, ..."""
+    cdef list names = []
+    cdef Py_ssize_t index = 0
+    for pair in iterate("pairs", pairs, "an iterable of (namespace, key) pairs"):
+        if type(pair) is tuple and PyTuple_GET_SIZE(pair) == 2:
+            names.append(as_namespace(<object>PyTuple_GET_ITEM(pair, 0)))
+            names.append(as_key(<object>PyTuple_GET_ITEM(pair, 1)))
+        else:
+            names.extend(check_pair(pair, index))
+        index += 1
+    return names

@@ -1,0 +1,261 @@
+# The public face of one moment.
+
+cdef extern from "time.h":
+    struct timespec:
+        long long tv_sec
+        long tv_nsec
+    int TIME_UTC
+    int timespec_get(timespec *moment, int base)
+
+
+cdef double now():
+    """Seconds since the Unix epoch."""
+    cdef timespec moment
+    timespec_get(&moment, TIME_UTC)
+    return moment.tv_sec + moment.tv_nsec * 1e-9
+
+
+@cython.final
+@cython.no_gc  # with the collector's bookkeeping, a set and a snapshot together cost twice as much
+@cython.freelist(32)
+cdef class Snapshot:
+    """A store, frozen at one moment.
+
+    Immutable, hashable by identity, and safe to hold after its store is closed or gone. What it
+    holds in memory is in proportion to what has changed since it was taken. Stores make it, by
+    ``snapshot()``; so does :meth:`from_values`, for those who write a store.
+    """
+
+    cdef Live live  # the state in whose chain it stands; None where it stands alone
+    cdef Binding binding
+    cdef dict undo, full, shortcut  # see the top of history.pxi
+    cdef PyObject *previous  # neighbours in the chain, borrowed like all links between snapshots
+    cdef PyObject *next
+    cdef PyObject *shortcut_to
+    cdef PyObject *shortcut_from
+    cdef object persistent  # the content as persistent maps, once asked for
+    cdef long long number, elder  # ids; elder 0: none
+    cdef double time
+    cdef Py_ssize_t count, size
+    cdef bint trusted
+    cdef object __weakref__
+
+    def __init__(self):
+        raise ArgumentTypeError("a Snapshot is not made by hand: call snapshot() of a store")
+
+    def __dealloc__(self):
+        cdef bint was_enabled
+        if self.live is None:
+            return
+        was_enabled = PyGC_Disable()
+        try:
+            leave(self)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+
+    @classmethod
+    def from_values(cls, values, *, codec="msgpack", parent=None):
+        """Return a snapshot that holds ``values``, for those who write a store.
+
+        Args:
+            values: namespace -> key -> encoded value, as dicts, which the snapshot takes over.
+                The bytes are not trusted: they are checked when they are decoded.
+            codec: the name of the codec that decodes them.
+            parent: the id of the snapshot taken before from the same store, if any.
+
+        Raises:
+            InvalidArgumentError: names or values of the wrong type.
+            UnknownCodecError: there is no such codec.
+
+        Cost: O(number of keys).
+        """
+        global last_id
+        cdef Snapshot snapshot = Snapshot.__new__(Snapshot)
+        cdef Binding binding = Binding(codec, None)
+        cdef Py_ssize_t count = 0, size = 0
+        if type(values) is not dict:
+            raise ArgumentTypeError(f"values must be a dict of dicts, not {type(values).__name__}")
+        for namespace, entries in values.items():
+            as_namespace(namespace)
+            if type(namespace) is not str or type(entries) is not dict:
+                raise ArgumentTypeError(
+                    f"values[{shown(namespace)}] must be a dict under a plain str")
+            for key, data in (<dict>entries).items():
+                as_key(key)
+                if type(key) is not str or type(data) is not bytes:
+                    raise ArgumentTypeError(
+                        f"values[{shown(namespace)}][{shown(key)}] must be bytes under a plain "
+                        f"str, not {type(data).__name__}")
+                size += PyBytes_GET_SIZE(data)
+            count += len(<dict>entries)
+        snapshot.elder = 0 if parent is None else parent
+        snapshot.full = spaces_of({name: entries for name, entries in values.items() if entries})
+        snapshot.binding = binding
+        snapshot.count = count
+        snapshot.size = size
+        snapshot.time = now()
+        last_id += 1
+        snapshot.number = last_id
+        return snapshot
+
+    @property
+    def id(self) -> int:
+        """A number that grows with every snapshot taken in this process."""
+        return self.number
+
+    @property
+    def timestamp(self) -> float:
+        """When the snapshot was taken, in seconds since the Unix epoch."""
+        return self.time
+
+    @property
+    def parent(self):
+        """The id of the snapshot taken before this one from the same store, or None."""
+        return self.elder if self.elder else None
+
+    @property
+    def wire(self) -> str:
+        """The wire format of the values."""
+        return self.binding.wire if self.binding is not None else ""
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all encoded values, in bytes. O(1)."""
+        return self.size
+
+    @property
+    def keys(self):
+        """Every (namespace, key) pair. O(all keys)."""
+        cdef list pairs = []
+        for namespace, entries in self.values().items():
+            pairs.extend([(namespace, key) for key in <dict>entries])
+        return pairs
+
+    @property
+    def state(self):
+        """The content as persistent maps: a ``PMap`` of namespace -> ``PMap`` of key -> bytes.
+
+        The first call costs O(all keys), or O(what changed) where a snapshot of the same store not
+        far away has its maps already, with which these then share their structure; later calls
+        return the same object.
+        """
+        if self.persistent is None:
+            maps = persistent_maps(self)
+            if self.persistent is None:
+                self.persistent = maps
+        return self.persistent
+
+    def get(self, namespace, key, default=None):
+        """Return one decoded value, or ``default`` where there is none.
+
+        Cost: the codec's, and O(log n) in the number of newer snapshots held, once read so.
+        """
+        cdef str space = as_namespace(namespace)
+        cdef str name = as_key(key)
+        cdef bint was_enabled = PyGC_Disable()
+        cdef bytes data
+        try:
+            data = find(self, space, name)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+        return default if data is None else self.binding.decode(data, self.trusted)
+
+    def values(self):
+        """Return the encoded content as a fresh dict: namespace -> key -> bytes. O(all keys)."""
+        cdef bint was_enabled = PyGC_Disable()
+        try:
+            return contents(self)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+
+    def diff(self, base):
+        """Return how to go from ``base`` to this snapshot.
+
+        Args:
+            base: a snapshot of the same wire format, of any store.
+
+        Returns:
+            ``{"added": [...], "removed": [...], "changed": [...]}``: sorted (namespace, key) pairs.
+
+        Raises:
+            WireFormatError: ``base`` holds values of another wire format.
+
+        Cost: O(what was written between the two) for snapshots of one in-memory store, else
+        O(all keys).
+        """
+        cdef dict found = None
+        cdef Snapshot other
+        cdef bint was_enabled
+        check_snapshot(base, self.wire)
+        if type(base) is Snapshot:
+            other = <Snapshot>base
+            was_enabled = PyGC_Disable()
+            try:
+                if other.live is self.live and self.live is not None:
+                    found = changes(other, self)
+                if found is None:
+                    found = differences(contents(other), contents(self))
+            finally:
+                if was_enabled:
+                    PyGC_Enable()
+        else:
+            found = differences({name: dict(entries) for name, entries in base.state.items()}, self.values())
+        for pairs in found.values():
+            (<list>pairs).sort()
+        return found
+
+    def __len__(self):
+        """The number of keys in all namespaces. O(1)."""
+        return self.count
+
+    def __repr__(self):
+        return f"<swarmstate.Snapshot {self.number}: {self.count} keys, {self.size} bytes>"
+
+
+cdef int compare(dict found, tuple pair, object before, object after) except -1:
+    """File a pair under what became of it."""
+    if before is None:
+        if after is not None:
+            (<list>found["added"]).append(pair)
+    elif after is None:
+        (<list>found["removed"]).append(pair)
+    elif before is not after and before != after:
+        (<list>found["changed"]).append(pair)
+    return 0
+
+
+cdef dict changes(Snapshot base, Snapshot target):
+    """The diff of two snapshots of one chain, or None where only their contents tell."""
+    cdef dict found = {"added": [], "removed": [], "changed": []}
+    cdef bint forward = base.number <= target.number
+    cdef Snapshot newer = target if forward else base
+    cdef dict log = gather(base if forward else target, newer)
+    if log is None:
+        return None
+    for namespace, entries in log.items():
+        for key, old in (<dict>entries).items():
+            new = find(newer, namespace, key)
+            if forward:
+                compare(found, (namespace, key), old, new)
+            else:
+                compare(found, (namespace, key), new, old)
+    return found
+
+
+cdef dict differences(dict base, dict target):
+    """The diff of two contents."""
+    cdef dict found = {"added": [], "removed": [], "changed": []}
+    cdef dict before, after
+    for namespace, entries in target.items():
+        before = base.get(namespace) or {}
+        for key, data in (<dict>entries).items():
+            compare(found, (namespace, key), before.get(key), data)
+    for namespace, entries in base.items():
+        after = target.get(namespace) or {}
+        for key, data in (<dict>entries).items():
+            if key not in after:
+                compare(found, (namespace, key), data, None)
+    return found

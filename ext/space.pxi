@@ -1,0 +1,89 @@
+# One namespace: its entries, and an index of its greatest key from the first time it is asked for.
+
+
+cdef dict new_dict():
+    """A dict, allocated without giving the garbage collector a chance to run foreign code."""
+    cdef bint was_enabled = PyGC_Disable()
+    try:
+        return {}
+    finally:
+        if was_enabled:
+            PyGC_Enable()
+
+
+@cython.final
+@cython.no_gc  # holds only exact str and bytes, so the collector need not visit it
+cdef class Space:
+    """The entries of a namespace, key -> bytes.
+
+    The index is two lists of keys: `rising`, in ascending order, takes a key greater than all
+    before it in O(1), which is how checkpoint ids and log entries come; `heap`, a binary heap with
+    its greatest key first, takes the others in O(log n). A deleted key stays in its list until it
+    comes to the top, or until dead keys outnumber the living and the index is dropped.
+    """
+
+    cdef dict entries
+    cdef list rising, heap
+
+    @staticmethod
+    cdef Space of(dict entries):
+        cdef Space space = Space.__new__(Space)
+        space.entries = entries
+        return space
+
+    cdef str greatest(self):
+        """The greatest key. Call with the collector paused."""
+        cdef str high = None
+        if self.rising is None:
+            self.rising = sorted(self.entries)
+            self.heap = []
+        while self.rising and self.rising[len(self.rising) - 1] not in self.entries:
+            self.rising.pop()
+        while self.heap and self.heap[0] not in self.entries:
+            heap_pop(self.heap)
+        if self.rising:
+            high = self.rising[len(self.rising) - 1]
+        if self.heap and (high is None or PyUnicode_Compare(self.heap[0], high) > 0):
+            high = self.heap[0]
+        return high
+
+    cdef int index(self, str key) except -1:
+        """Take a key that is about to be inserted into the index."""
+        cdef Py_ssize_t ranked = PyList_GET_SIZE(self.rising) + PyList_GET_SIZE(self.heap)
+        if ranked > 2 * len(self.entries) + 32:
+            self.rising = self.heap = None  # mostly dead keys: the next greatest() starts afresh
+        elif not self.rising or PyUnicode_Compare(key, self.rising[len(self.rising) - 1]) > 0:
+            self.rising.append(key)
+        else:
+            heap_push(self.heap, key)
+        return 0
+
+
+cdef int heap_push(list heap, str key) except -1:
+    cdef Py_ssize_t child = PyList_GET_SIZE(heap), parent
+    heap.append(key)
+    while child:
+        parent = (child - 1) >> 1
+        if PyUnicode_Compare(heap[parent], key) >= 0:
+            break
+        heap[child] = heap[parent]
+        child = parent
+    heap[child] = key
+    return 0
+
+
+cdef int heap_pop(list heap) except -1:
+    cdef str key = heap.pop()
+    cdef Py_ssize_t size = PyList_GET_SIZE(heap), parent = 0, child = 1
+    if not size:
+        return 0
+    while child < size:
+        if child + 1 < size and PyUnicode_Compare(heap[child + 1], heap[child]) > 0:
+            child += 1
+        if PyUnicode_Compare(key, heap[child]) >= 0:
+            break
+        heap[parent] = heap[child]
+        parent = child
+        child = 2 * parent + 1
+    heap[parent] = key
+    return 0

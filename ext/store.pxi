@@ -1,0 +1,397 @@
+# The public face of the live state.
+
+
+cdef class Store:
+    """A key/value store in memory, with free snapshots.
+
+    Values are encoded by ``set`` and decoded by ``get``, so callers never share mutable state with
+    the store. Names of namespaces and keys are ``str`` without lone surrogates; a namespace that
+    starts with NUL is reserved and refused. A namespace without keys does not exist. Every method
+    is atomic, batches included, also when several threads use the store. After :meth:`close`, every
+    method raises :class:`~swarmstate.errors.StoreUnavailable`.
+
+    All methods that take names raise :class:`~swarmstate.errors.InvalidArgumentError` for one that
+    no store accepts, before anything is read or written.
+
+    Args:
+        backend: ``"memory"``, the only one; other stores have classes of their own.
+        codec: the name of the codec of the values, see :mod:`swarmstate.codecs`.
+        max_history: how many snapshots :meth:`history` keeps: 0 none, n the last n, None all.
+        default: turns a value that the codec does not know into one that it does, or raises.
+
+    Raises:
+        InvalidArgumentError: an argument that is none of these.
+        UnknownCodecError: there is no such codec.
+    """
+
+    cdef Live live  # None once closed
+    cdef Binding binding
+    cdef object kept  # a deque of snapshots
+    cdef object bound  # max_history
+    cdef long long latest  # the id of the last snapshot, 0 for none
+    cdef object __weakref__
+
+    def __init__(self, backend="memory", codec="msgpack", max_history=0, *, default=None):
+        if type(backend) is not str:
+            raise ArgumentTypeError(
+                f"backend must be 'memory', not {type(backend).__name__} ({shown(backend)})")
+        if backend != "memory":
+            raise ArgumentValueError(
+                f"backend must be 'memory', not {shown(backend)}: other stores have classes of "
+                "their own, such as swarmstate.backends.redis.RedisStore")
+        check_default(default)
+        self.bound = check_max_history(max_history)
+        if type(codec) is not str:
+            codecs.get(codec)
+        self.binding = Binding(codec, default)
+        self.kept = deque()
+        self.live = Live()
+
+    cdef Live open(self):
+        if self.live is None:
+            raise StoreUnavailable("the store is closed")
+        return self.live
+
+    @property
+    def codec(self) -> str:
+        """The name of the codec."""
+        return self.binding.name
+
+    @property
+    def max_history(self):
+        """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
+        return self.bound
+
+    def set(self, namespace, key, value):
+        """Store one value.
+
+        Raises:
+            EncodeError: the codec does not accept the value; nothing was written.
+
+        Cost: the codec's, and O(1).
+        """
+        cdef str space = as_namespace(namespace)
+        cdef str name = as_key(key)
+        cdef bytes data = self.binding.encode(value)
+        self.open().put(space, name, data)
+
+    def get(self, namespace, key, default=None):
+        """Return one value, or ``default`` where there is none.
+
+        Raises:
+            DecodeError: the bytes, which came from elsewhere by ``restore``, are no valid value.
+
+        Cost: the codec's, and O(1).
+        """
+        cdef Live live = self.open()
+        cdef PyObject *found = lookup(live.spaces, as_namespace(namespace), as_key(key))
+        cdef bytes data
+        if found == NULL:
+            return default
+        data = <object>found
+        return self.binding.decode(data, live.trusted)
+
+    def set_many(self, items):
+        """Store all the (namespace, key, value) triples at once, or none.
+
+        Args:
+            items: an iterable of triples; of two for one key the later counts.
+
+        Raises:
+            EncodeError: the codec does not accept a value; nothing was written.
+        """
+        cdef list staged = []
+        cdef Py_ssize_t index = 0
+        cdef Live live
+        for item in iterate("items", items, "an iterable of (namespace, key, value) triples"):
+            if type(item) is tuple and PyTuple_GET_SIZE(item) == 3:
+                staged.append(as_namespace(<object>PyTuple_GET_ITEM(item, 0)))
+                staged.append(as_key(<object>PyTuple_GET_ITEM(item, 1)))
+                staged.append(self.binding.encode(<object>PyTuple_GET_ITEM(item, 2)))
+            else:
+                namespace, key, value = check_item(item, index)
+                staged.append(namespace)
+                staged.append(key)
+                staged.append(self.binding.encode(value))
+            index += 1
+        live = self.open()
+        for index in range(0, PyList_GET_SIZE(staged), 3):
+            live.put(<str>staged[index], <str>staged[index + 1], <bytes>staged[index + 2])
+
+    def get_many(self, pairs):
+        """Return the values of (namespace, key) pairs at one moment, in their order.
+
+        Args:
+            pairs: an iterable of pairs.
+
+        Returns:
+            The values; None where there is none.
+        """
+        cdef list names = as_pairs(pairs)
+        cdef list values = [None] * (PyList_GET_SIZE(names) // 2)
+        cdef Live live = self.open()
+        cdef bint trusted = live.trusted
+        cdef PyObject *found
+        cdef Py_ssize_t index
+        for index in range(PyList_GET_SIZE(values)):
+            found = lookup(live.spaces, <str>names[2 * index], <str>names[2 * index + 1])
+            if found != NULL:
+                values[index] = <object>found
+        return self.decoded(values, trusted)
+
+    cdef list decoded(self, list values, bint trusted):
+        """Decode a list of bytes (or None) that nobody else knows, in place."""
+        cdef Py_ssize_t index
+        for index in range(PyList_GET_SIZE(values)):
+            data = values[index]
+            if data is not None:
+                values[index] = self.binding.decode(<bytes>data, trusted)
+        return values
+
+    def set_default(self, namespace, key, value) -> bool:
+        """Store ``value`` only if the key is absent.
+
+        Returns:
+            Whether it was stored.
+
+        Raises:
+            EncodeError: the codec does not accept the value, whether or not the key is absent.
+        """
+        cdef str space = as_namespace(namespace)
+        cdef str name = as_key(key)
+        cdef bytes data = self.binding.encode(value)
+        cdef Live live = self.open()
+        if lookup(live.spaces, space, name) != NULL:
+            return False
+        live.put(space, name, data)
+        return True
+
+    def contains(self, namespace, key) -> bool:
+        """Return whether the key exists. O(1)."""
+        return lookup(self.open().spaces, as_namespace(namespace), as_key(key)) != NULL
+
+    def delete(self, namespace, key) -> bool:
+        """Remove a key. O(1).
+
+        Returns:
+            Whether it existed.
+        """
+        cdef str space = as_namespace(namespace)
+        cdef str name = as_key(key)
+        return self.open().drop(space, name)
+
+    def delete_many(self, pairs) -> int:
+        """Remove the keys of (namespace, key) pairs at once.
+
+        Returns:
+            How many existed.
+        """
+        cdef list names = as_pairs(pairs)
+        cdef Live live = self.open()
+        cdef Py_ssize_t index, gone = 0
+        for index in range(0, PyList_GET_SIZE(names), 2):
+            gone += live.drop(<str>names[index], <str>names[index + 1])
+        return gone
+
+    def delete_namespace(self, namespace) -> int:
+        """Remove a namespace with all its keys. O(its keys).
+
+        Returns:
+            How many keys there were.
+        """
+        cdef str space = as_namespace(namespace)
+        return self.open().drop_space(space)
+
+    def update(self, namespace, key, fn, default=None):
+        """Replace a value by ``fn(value)`` atomically.
+
+        Args:
+            namespace: the namespace.
+            key: the key.
+            fn: is given the value, or ``default`` where there is none, and returns the new one. It
+                is called again when another writer was faster, so it should have no side effects.
+            default: what ``fn`` is given where there is no value.
+
+        Returns:
+            What ``fn`` returned.
+
+        Raises:
+            EncodeError: the codec does not accept what ``fn`` returned; nothing was written.
+            StoreUnavailable: other writers were faster too many times in a row.
+        """
+        cdef str space = as_namespace(namespace)
+        cdef str name = as_key(key)
+        cdef PyObject *found
+        cdef bytes before, after
+        cdef Live live
+        check_callable("fn", fn)
+        for _ in range(MAX_ATTEMPTS):
+            live = self.open()
+            found = lookup(live.spaces, space, name)
+            before = <bytes>found if found != NULL else None
+            value = fn(default if before is None else self.binding.decode(before, live.trusted))
+            after = self.binding.encode(value)
+            live = self.open()
+            # `before` is alive, so an equal address means that nothing else was stored since, or
+            # that the same value was stored again.
+            if lookup(live.spaces, space, name) == (<PyObject *>before if before is not None else NULL):
+                live.put(space, name, after)
+                return value
+        raise StoreUnavailable(
+            f"update of {shown(name)} in {shown(space)} gave way to other writers {MAX_ATTEMPTS} times: does "
+            "the function itself write this key?")
+
+    def keys(self, namespace, prefix=None):
+        """Return the keys of a namespace, or those that start with ``prefix``. O(its keys)."""
+        cdef str space = as_namespace(namespace)
+        cdef PyObject *found
+        cdef bint was_enabled
+        prefix = check_prefix(prefix)
+        was_enabled = PyGC_Disable()
+        try:
+            found = PyDict_GetItemWithError(self.open().spaces, space)
+            return [] if found == NULL else starting_with((<Space>found).entries, prefix)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+
+    def namespaces(self, prefix=None):
+        """Return the namespaces, or those that start with ``prefix``. O(all namespaces)."""
+        cdef bint was_enabled
+        prefix = check_prefix(prefix)
+        was_enabled = PyGC_Disable()
+        try:
+            return starting_with(self.open().spaces, prefix)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+
+    def items(self, namespace):
+        """Return the (key, value) pairs of a namespace at one moment. O(its keys)."""
+        cdef str space = as_namespace(namespace)
+        cdef PyObject *found
+        cdef list pairs
+        cdef bint was_enabled, trusted
+        cdef Live live = self.open()
+        was_enabled = PyGC_Disable()
+        try:
+            trusted = live.trusted
+            found = PyDict_GetItemWithError(live.spaces, space)
+            pairs = [] if found == NULL else list((<Space>found).entries.items())
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+        return [(key, self.binding.decode(<bytes>data, trusted)) for key, data in pairs]
+
+    def max_key(self, namespace):
+        """Return the greatest key of a namespace by code point, or None if it has none.
+
+        Cost: O(n log n) the first time; then O(1) while keys come in ascending order, and O(log n)
+        otherwise.
+        """
+        cdef str space = as_namespace(namespace)
+        cdef PyObject *found
+        cdef bint was_enabled = PyGC_Disable()
+        try:
+            found = PyDict_GetItemWithError(self.open().spaces, space)
+            return None if found == NULL else (<Space>found).greatest()
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+
+    def clear(self):
+        """Remove everything; history and held snapshots stay. O(1) while a snapshot is held."""
+        cdef bint was_enabled = PyGC_Disable()
+        cdef Live live
+        try:
+            live = self.open()
+            if live.count:
+                live.replace({}, 0, 0)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+
+    def snapshot(self):
+        """Freeze the whole store. O(1), whatever has changed since the last time."""
+        cdef Snapshot taken = self.open().freeze(self.binding, self.latest)
+        self.latest = taken.number
+        if self.bound != 0:
+            self.kept.append(taken)
+            if self.bound is not None and len(self.kept) > self.bound:
+                self.kept.popleft()
+        return taken
+
+    def restore(self, snapshot):
+        """Make the store what ``snapshot`` holds, all of it or nothing.
+
+        Args:
+            snapshot: of any store of the same wire format.
+
+        Raises:
+            InvalidArgumentError: it is no snapshot.
+            WireFormatError: its values are of another wire format; nothing was changed.
+
+        Cost: O(what was written in between) for a snapshot of this very store, else O(all keys).
+        """
+        cdef Snapshot source
+        cdef Live live
+        cdef bint was_enabled
+        snapshot = check_snapshot(snapshot, self.binding.wire)
+        if type(snapshot) is Snapshot:
+            source = <Snapshot>snapshot
+        else:
+            source = Snapshot.from_values(
+                {name: dict(entries) for name, entries in snapshot.state.items()},
+                codec=self.binding.name)
+        live = self.open()
+        was_enabled = PyGC_Disable()
+        try:
+            if source.live is live:
+                live.rewind(source)
+            else:
+                live.replace(spaces_of(contents(source)), source.count, source.size)
+                live.trusted = live.trusted and source.trusted
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+
+    def history(self):
+        """Return the kept snapshots, oldest first."""
+        self.open()
+        return list(self.kept)
+
+    def clear_history(self):
+        """Let go of the kept snapshots."""
+        self.open()
+        self.kept = deque()
+
+    def close(self):
+        """Release what the store holds; snapshots held elsewhere stay. Calling it again does nothing."""
+        self.live = None
+        self.kept = deque()
+
+    def __len__(self):
+        """The number of keys in all namespaces. O(1)."""
+        return self.open().count
+
+    def __contains__(self, namespace):
+        """Whether the namespace has a key. O(1)."""
+        return PyDict_GetItemWithError(self.open().spaces, as_namespace(namespace)) != NULL
+
+    def __enter__(self):
+        """Return the store."""
+        self.open()
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        """Close the store."""
+        self.close()
+
+    def __repr__(self):
+        if self.live is None:
+            return "<swarmstate.Store, closed>"
+        return f"<swarmstate.Store: {self.live.count} keys, codec {self.binding.name!r}>"
+
+
+cdef enum:
+    MAX_ATTEMPTS = 1000  # of one update
