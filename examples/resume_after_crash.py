@@ -37,6 +37,7 @@ from private_server import private_server
 
 from swarmstate import Store
 from swarmstate.backends.redis import RedisStore
+from swarmstate.errors import StoreUnavailable
 from swarmstate.integrations.langgraph import SwarmStateSaver
 
 # --- The tickets, and the model's part in them --------------------------------------------------
@@ -372,8 +373,8 @@ def main() -> None:
         url = options.url or stack.enter_context(private_server())
         # A prefix of its own for every run, so that a server with other data is safe.
         prefix = f"support-{uuid.uuid4().hex[:8]}"
-        print(f"server {url}, prefix {prefix!r}")
         store = stack.enter_context(RedisStore(url, prefix=prefix))
+        print(f"Server {url}, prefix {prefix!r}, {len(store)} keys")
         stack.callback(store.clear)
         crash_and_resume(url, prefix)
         read_without_swarmstate(url, prefix)
@@ -387,3 +388,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit("stopped")
+    except StoreUnavailable as error:
+        sys.exit(str(error))
