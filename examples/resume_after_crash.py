@@ -141,20 +141,26 @@ def router(state: Triage) -> Command[str]:
     return Command(goto=str(reply.content), update={"messages": [reply]})
 
 
-def agent(tools: str, colleague: str) -> Callable[[Triage], Command[str]]:
-    """Return a node that uses tools, hands over to a colleague, or resolves the ticket."""
+def billing(state: Triage) -> Command[str]:
+    """The agent that may look at charges and refund them."""
+    return act(state, tools="billing_tools", colleague="technical")
 
-    def node(state: Triage) -> Command[str]:
-        reply = model(state)
-        if reply.tool_calls:
-            goto = tools
-        elif reply.content == f"hand over to {colleague}":
-            goto = colleague
-        else:
-            goto = "resolve"
-        return Command(goto=goto, update={"messages": [reply]})
 
-    return node
+def technical(state: Triage) -> Command[str]:
+    """The agent that may look at services and restart them."""
+    return act(state, tools="technical_tools", colleague="billing")
+
+
+def act(state: Triage, tools: str, colleague: str) -> Command[str]:
+    """Do what the model says: use a tool, hand over to a colleague, or resolve the ticket."""
+    reply = model(state)
+    if reply.tool_calls:
+        goto = tools
+    elif reply.content == f"hand over to {colleague}":
+        goto = colleague
+    else:
+        goto = "resolve"
+    return Command(goto=goto, update={"messages": [reply]})
 
 
 def build_graph(store: RedisStore) -> Any:
@@ -167,9 +173,9 @@ def build_graph(store: RedisStore) -> Any:
 
     graph = StateGraph(Triage)
     graph.add_node("router", router, destinations=("billing", "technical"))
-    graph.add_node("billing", agent("billing_tools", colleague="technical"))
+    graph.add_node("billing", billing, destinations=("billing_tools", "technical", "resolve"))
     graph.add_node("billing_tools", ToolNode(billing_tools(store)))
-    graph.add_node("technical", agent("technical_tools", colleague="billing"))
+    graph.add_node("technical", technical, destinations=("technical_tools", "billing", "resolve"))
     graph.add_node("technical_tools", ToolNode([check_service, restart_service]))
     graph.add_node("resolve", resolve)
     graph.add_edge(START, "router")

@@ -47,5 +47,5 @@ def run(name: str, line: int, source: str, namespace: dict[str, Any]) -> None:
 if __name__ == "__main__":
     sys.addaudithook(_guard)
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    for block in json.load(sys.stdin):
-        run(*block, namespace)
+    for name, line, source in json.load(sys.stdin):
+        run(name, line, source, namespace)
