@@ -4,6 +4,7 @@
 
 One extension module, in halves that are included below, each with one idea:
 
+* codec_checks: which values and bytes the libraries behind the codecs may be shown;
 * names: what a namespace and a key may be;
 * binding: a codec, bound to one store;
 * space: one namespace, and the index behind ``max_key``;
@@ -68,6 +69,7 @@ cdef extern from "Python.h":
     bint PyErr_ExceptionMatches(object kind)
     void PyErr_Clear()
 
+include "codec_checks.pxi"
 include "names.pxi"
 include "binding.pxi"
 include "space.pxi"

@@ -1,35 +1,56 @@
-"""The reference codec: msgpack-python."""
+"""The default codec: msgpack-python, which is also the reference."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgpack
+from swarmstate._core import REFUSED, TUPLE_KEYS, scan
+from swarmstate.codecs import _reference
+from swarmstate.protocols import Default, FastPath
 
-from swarmstate.errors import DecodeError, EncodeError
-from swarmstate.protocols import Default
+_pack = _reference.calls.pack
+_unpack = _reference.calls.unpack
 
 
 class MsgpackCodec:
-    """msgpack-python, strict."""
+    """msgpack-python for what it handles exactly; the reference for the rest."""
 
     name = "msgpack"
     wire = "msgpack"
+    fast = FastPath(_pack, (), _unpack, ())
 
     def encode(self, value: object, *, default: Default | None = None) -> bytes:
-        """Return ``value`` as msgpack bytes."""
+        """Return ``value`` in msgpack.
+
+        Args:
+            value: Anything in the domain of :mod:`swarmstate.codecs`.
+            default: Turns other values and keys into supported ones.
+
+        Raises:
+            EncodeError: ``value`` is outside the domain; the text names the type and the path.
+            Exception: whatever ``default`` raises, unchanged.
+        """
         try:
-            data: bytes = msgpack.packb(value, use_bin_type=True, datetime=True, default=default)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise EncodeError(f"cannot encode {type(value).__name__}: {error}") from error
-        return data
+            return _pack(value)
+        except Exception:  # noqa: BLE001, S110 (whatever it is, the reference says it better)
+            pass
+        return _reference.encode(value, default)
 
     def decode(self, data: bytes) -> Any:
-        """Return the value that ``data`` holds."""
-        try:
-            return msgpack.unpackb(data, raw=False, timestamp=3, strict_map_key=False)
-        except (ValueError, TypeError, RecursionError, MemoryError) as error:
-            raise DecodeError(f"cannot decode {len(data)} bytes: {error}") from error
+        """Return the value that ``data`` holds.
+
+        Args:
+            data: Exactly one value in msgpack; it may come from anywhere.
+
+        Raises:
+            DecodeError: it is not; the text names the fault and the byte.
+        """
+        if type(data) is bytes and not scan(data) & (REFUSED | TUPLE_KEYS):
+            try:
+                return _unpack(data)
+            except ValueError:  # a text that is not UTF-8
+                pass
+        return _reference.decode(data)
 
 
 codec = MsgpackCodec()

@@ -1,4 +1,4 @@
-"""The fast codec: ormsgpack."""
+"""The fast codec: ormsgpack, which writes the same bytes as msgpack-python."""
 
 from __future__ import annotations
 
@@ -6,30 +6,64 @@ from typing import Any
 
 import ormsgpack
 
-from swarmstate.errors import DecodeError, EncodeError
-from swarmstate.protocols import Default
+from swarmstate._core import DEEP, REFUSED, TIMES, OrmsgpackCalls, scan
+from swarmstate.codecs import _reference
+from swarmstate.protocols import Default, FastPath
+
+_unpackb = ormsgpack.unpackb
+_pack = OrmsgpackCalls(
+    ormsgpack.packb,
+    # Refuse what it would otherwise turn into something else.
+    ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_UUID,
+    _reference.calls,
+).pack
+_ANY_KEYS = ormsgpack.OPT_NON_STR_KEYS
 
 
 class OrmsgpackCodec:
-    """ormsgpack."""
+    """ormsgpack for what it handles exactly; the reference for the rest."""
 
     name = "ormsgpack"
     wire = "msgpack"
+    # Without the option, unpackb refuses keys that are no str, and the store asks `decode`.
+    fast = FastPath(_pack, (), _unpackb, ())
 
     def encode(self, value: object, *, default: Default | None = None) -> bytes:
-        """Return ``value`` as msgpack bytes."""
+        """Return ``value`` in msgpack.
+
+        Args:
+            value: Anything in the domain of :mod:`swarmstate.codecs`.
+            default: Turns other values and keys into supported ones.
+
+        Raises:
+            EncodeError: ``value`` is outside the domain; the text names the type and the path.
+            Exception: whatever ``default`` raises, unchanged.
+        """
         try:
-            data: bytes = ormsgpack.packb(value, default=default, option=ormsgpack.OPT_NON_STR_KEYS)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise EncodeError(f"cannot encode {type(value).__name__}: {error}") from error
-        return data
+            return _pack(value)
+        except Exception:  # noqa: BLE001, S110 (whatever it is, the reference says it better)
+            pass
+        return _reference.encode(value, default)
 
     def decode(self, data: bytes) -> Any:
-        """Return the value that ``data`` holds."""
-        try:
-            return ormsgpack.unpackb(data, option=ormsgpack.OPT_NON_STR_KEYS)
-        except (ValueError, TypeError, RecursionError, MemoryError) as error:
-            raise DecodeError(f"cannot decode {len(data)} bytes: {error}") from error
+        """Return the value that ``data`` holds.
+
+        Args:
+            data: Exactly one value in msgpack; it may come from anywhere.
+
+        Raises:
+            DecodeError: it is not; the text names the fault and the byte.
+        """
+        if type(data) is bytes and not scan(data) & (REFUSED | TIMES | DEEP):
+            try:
+                return _unpackb(data, option=_ANY_KEYS)
+            except ValueError:  # a text that is not UTF-8
+                pass
+        return _reference.decode(data)
 
 
 codec = OrmsgpackCodec()

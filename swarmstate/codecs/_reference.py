@@ -1,0 +1,314 @@
+"""The reference: what both built-in codecs accept, and the only place that makes their errors.
+
+The codecs try a library at C speed first, on what :mod:`swarmstate._core` found to be plain. What
+is not plain ends here: subclasses of built-in types, values for a ``default`` hook, and everything
+that is refused. :func:`encode` makes a plain copy of the value, which msgpack-python then packs, so
+both codecs accept the same and say the same.
+
+The rules, on top of DESIGN's list of types: containers nest at most ``MAX_DEPTH`` levels, tuples
+within a key ``MAX_KEY_DEPTH``; two keys of a dict must not become one; a datetime must be within
+the years 1 to 9999 in UTC; timestamps lose what is finer than a microsecond when read.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+
+from swarmstate._core import (
+    MAX_DEPTH,
+    MAX_KEY_DEPTH,
+    REFUSED,
+    TUPLE_KEYS,
+    MsgpackCalls,
+    know_zone_info,
+    scan,
+    scan_fault,
+)
+from swarmstate.arguments import shown
+from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError, EncodeError
+from swarmstate.protocols import Default
+
+__all__ = ["calls", "decode", "encode"]
+
+_UTC = datetime.timezone.utc
+_MAX_DEFAULTS = 16  # how often in a row a hook may answer with something unsupported
+_SHOWN_STEPS = 16  # of a path
+
+
+def _packer() -> msgpack.Packer:
+    # Strict: anything that is no exact built-in type goes to `default`, which only tuples survive.
+    return msgpack.Packer(strict_types=True, datetime=True, default=list)
+
+
+calls = MsgpackCalls(_packer, msgpack.unpackb)
+
+
+class _Refused(Exception):  # noqa: N818 (never leaves this module)
+    """Why a value is refused, before its place is known."""
+
+
+class _Dict(list[tuple[Any, Any]]):
+    """The items of a dict, as they were at one moment."""
+
+
+def encode(value: object, default: Default | None) -> bytes:
+    """Return ``value`` in msgpack, or say why it cannot be.
+
+    Args:
+        value: Anything.
+        default: Turns what is not supported, values and keys alike, into what is.
+
+    Raises:
+        EncodeError: ``value`` is outside the domain; the text names the type and the path.
+        Exception: whatever ``default`` raises, unchanged.
+    """
+    plain = _plain(value, default)
+    try:
+        return calls.pack(plain)
+    except (TypeError, ValueError) as error:  # longer than 2**32 - 1 somewhere
+        raise EncodeError(f"cannot encode {type(value).__name__} at value: {error}") from error
+
+
+def decode(data: object) -> Any:
+    """Return the value that ``data`` holds, or say why it holds none.
+
+    Raises:
+        DecodeError: ``data`` is not exactly one value; the text names the fault and the byte.
+        InvalidArgumentError: ``data`` is not bytes at all.
+    """
+    raw = _bytes(data)
+    found = scan(raw)
+    if found & REFUSED:
+        fault, where = scan_fault(raw)
+        raise DecodeError(f"cannot decode {len(raw)} bytes: {fault}, at byte {where}")
+    try:
+        if found & TUPLE_KEYS:
+            return msgpack.unpackb(
+                raw, strict_map_key=False, timestamp=3, object_pairs_hook=_dict_with_tuple_keys
+            )
+        return calls.unpack(raw)
+    except UnicodeDecodeError as error:
+        raise DecodeError(
+            f"cannot decode {len(raw)} bytes: a text is not UTF-8: {error.reason} "
+            f"at byte {error.start} of {len(error.object)}"
+        ) from None
+
+
+def _bytes(data: object) -> bytes:
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        try:
+            return bytes(data)
+        except ValueError as error:  # a released memoryview
+            raise ArgumentValueError(f"data cannot be read: {error}") from None
+    raise ArgumentTypeError(
+        f"data must be bytes, bytearray or memoryview, not {type(data).__name__} ({shown(data)})"
+    )
+
+
+def _dict_with_tuple_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    return {_frozen(key) if type(key) is list else key: item for key, item in pairs}
+
+
+def _frozen(key: list[Any]) -> tuple[Any, ...]:
+    return tuple(_frozen(item) if type(item) is list else item for item in key)
+
+
+# ---- the plain copy ----------------------------------------------------------------------------
+
+
+def _plain(value: object, default: Default | None) -> Any:
+    """Copy a value into exact built-in types that both libraries pack alike.
+
+    Without recursion, because nesting may exceed the interpreter's limit. Each container is read
+    at one moment, when it is met, so a hook that changes it later does no harm.
+    """
+    root: list[Any] = []
+    # One entry for each open container: what is still to come of it, as (place, item) pairs, and
+    # its copy. `path` has the place of the current item of each.
+    open_: list[tuple[Iterator[tuple[Any, Any]], list[Any] | dict[Any, Any]]] = [
+        (iter([(None, value)]), root)
+    ]
+    path: list[Any] = [None]
+    while open_:
+        items, copy = open_[-1]
+        for place, item in items:
+            path[-1] = place
+            try:
+                key = _plain_key(place, default, len(open_) - 1) if type(copy) is dict else None
+            except _Refused as refusal:
+                raise EncodeError(
+                    f"cannot encode {type(place).__name__} as a key of {_shown_path(path[1:-1])} "
+                    f"({shown(place)}): {refusal}"
+                ) from None
+            try:
+                plain = _supported(item, default, _base)
+                inner = _opened(plain)
+                if inner is not None and len(open_) > MAX_DEPTH:
+                    raise _Refused(f"nested deeper than {MAX_DEPTH} levels")
+                if type(copy) is dict and key in copy:
+                    raise _Refused(f"another key of the same dict becomes {shown(key)} too")
+            except _Refused as refusal:
+                raise EncodeError(
+                    f"cannot encode {type(item).__name__} at {_shown_path(path[1:])}: {refusal}"
+                ) from None
+            if inner is not None:
+                plain = inner[1]
+            if type(copy) is dict:
+                copy[key] = plain
+            else:
+                copy.append(plain)  # type: ignore[union-attr]
+            if inner is not None:
+                open_.append(inner)
+                path.append(None)
+                break
+        else:
+            open_.pop()
+            path.pop()
+    return root[0]
+
+
+def _opened(
+    plain: Any,
+) -> tuple[Iterator[tuple[Any, Any]], list[Any] | dict[Any, Any]] | None:
+    """Return the places and items of a container with an empty copy of it; None for the rest."""
+    if type(plain) is _Dict:
+        return iter(plain), {}
+    if type(plain) is list:
+        return iter(list(enumerate(plain))), []
+    return None
+
+
+def _supported(item: Any, default: Default | None, base: Any) -> Any:
+    """Return what ``base`` makes of an item, asking ``default`` for what it refuses."""
+    try:
+        return base(item)
+    except _Refused:
+        if default is None:
+            raise
+    for _ in range(_MAX_DEFAULTS):
+        item = default(item)
+        try:
+            return base(item)
+        except _Refused as refusal:
+            reason = f"default= returned {type(item).__name__}: {refusal}"
+    raise _Refused(reason)
+
+
+def _base(item: Any) -> Any:
+    """Return a value as its built-in base type; lists are copied, dicts become their items.
+
+    Methods of the base types are called by name, because a subclass may override anything.
+    """
+    kind = type(item)
+    if kind is str or issubclass(kind, str):
+        return _text(item)
+    if item is None or kind is bool or kind is float or kind is bytes:
+        return item
+    if issubclass(kind, int):
+        return _int64(item)
+    if issubclass(kind, float):
+        return float.__pos__(item)
+    if issubclass(kind, dict):
+        return _items(item)
+    if issubclass(kind, list):
+        return list.copy(item)
+    if issubclass(kind, tuple):
+        if issubclass(kind, msgpack.ExtType):
+            raise _Refused("unsupported type")
+        return list(tuple.__iter__(item))
+    if issubclass(kind, bytes):
+        return b"".join((item,))
+    if issubclass(kind, bytearray):
+        return bytes(bytearray.copy(item))
+    if kind is memoryview:
+        try:
+            return item.tobytes()
+        except ValueError:
+            raise _Refused("it has been released") from None
+    if issubclass(kind, datetime.datetime):
+        return _utc(item)
+    raise _Refused("unsupported type")
+
+
+def _plain_key(key: Any, default: Default | None, depth: int) -> Any:
+    """Return a key as a plain one; ``depth`` is the number of containers around it."""
+    if type(key) is str:
+        return _text(key)
+    return _supported(key, default, lambda item: _base_key(item, default, depth, 0))
+
+
+def _base_key(key: Any, default: Default | None, depth: int, key_depth: int) -> Any:
+    kind = type(key)
+    if issubclass(kind, tuple) and not issubclass(kind, msgpack.ExtType):
+        if key_depth >= MAX_KEY_DEPTH:
+            raise _Refused(f"a key is nested deeper than {MAX_KEY_DEPTH} levels")
+        if depth + key_depth >= MAX_DEPTH:
+            raise _Refused(f"nested deeper than {MAX_DEPTH} levels")
+        return tuple(
+            _supported(item, default, lambda item: _base_key(item, default, depth, key_depth + 1))
+            for item in tuple.__iter__(key)
+        )
+    if key is None or issubclass(kind, (str, int, float, bytes)):
+        return _base(key)
+    raise _Refused("unsupported type of a key")
+
+
+def _text(text: str) -> str:
+    plain = str.__str__(text)
+    if not plain.isascii():
+        try:
+            plain.encode()
+        except UnicodeEncodeError as error:
+            raise _Refused(f"lone surrogate at index {error.start}") from None
+    return plain
+
+
+def _int64(number: int) -> int:
+    plain = int.__pos__(number)
+    if not -(2**63) <= plain < 2**64:
+        raise _Refused("an int must be from -2**63 to 2**64-1")
+    return plain
+
+
+def _items(mapping: dict[Any, Any]) -> _Dict:
+    items = _Dict(dict.items(mapping))
+    if isinstance(mapping, OrderedDict):
+        # Its order is kept beside the dict. Matched by identity, for a key may compare as it likes.
+        places = {id(key): place for place, key in enumerate(OrderedDict.__iter__(mapping))}
+        items.sort(key=lambda pair: places.get(id(pair[0]), -1))
+    return items
+
+
+def _utc(moment: datetime.datetime) -> datetime.datetime:
+    zone = moment.tzinfo
+    try:
+        offset = datetime.datetime.utcoffset(moment)
+    except Exception as error:  # a time zone may be written by anybody; the cause is kept
+        raise _Refused(f"its time zone fails: {error!r}") from error
+    if offset is None:
+        raise _Refused("a naive datetime: it needs a time zone")
+    if zone is not None and type(zone) is getattr(sys.modules.get("_zoneinfo"), "ZoneInfo", None):
+        know_zone_info(type(zone))
+    try:
+        return (
+            datetime.datetime.combine(
+                datetime.datetime.date(moment), datetime.datetime.time(moment), tzinfo=_UTC
+            )
+            - offset
+        )
+    except OverflowError:
+        raise _Refused("out of the years 1 to 9999 in UTC") from None
+
+
+def _shown_path(path: list[Any]) -> str:
+    steps = [f"[{shown(step)}]" for step in path]
+    if len(steps) > _SHOWN_STEPS:
+        half = _SHOWN_STEPS // 2
+        steps[half:-half] = [f"...({len(steps) - _SHOWN_STEPS} more)..."]
+    return "value" + "".join(steps)
