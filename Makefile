@@ -28,7 +28,7 @@ demo: $(DEMO)/.ready ## Kill an agent between two steps and resume it, on a priv
 	@$(DEMO)/bin/python examples/resume_after_crash.py
 
 test: build ## Run the whole suite (PYTEST_ARGS="-k words" to narrow it)
-	$(python) -m pytest -p no:benchmark -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(python) -m pytest -p no:benchmark -n 2 $(PYTEST_ARGS)
 
 lint: build ## Check style and types: ruff, mypy --strict
 	$(python) -m ruff check

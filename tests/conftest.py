@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,8 @@ def store(make_store: Callable[..., StoreLike], codec: str) -> StoreLike:
 
 @pytest.fixture(scope="session")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
-    """The sdist and the wheel. Tests that use it share a worker: ``xdist_group("packaging")``."""
-    from built import build
+    """The sdist and the wheel, built once for all the workers of a run."""
+    from built import build_once
 
-    return build(tmp_path_factory.mktemp("built"))
+    base = tmp_path_factory.getbasetemp()
+    return build_once((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "built")

@@ -15,9 +15,6 @@ from documents import ROOT
 
 import swarmstate
 
-# One worker builds once for all of them.
-pytestmark = pytest.mark.xdist_group("packaging")
-
 
 @pytest.fixture(scope="module")
 def metadata(distributions: Distributions) -> Message:

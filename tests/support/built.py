@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +35,6 @@ def execute(*command: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def copy_sources(destination: Path) -> Path:
-    """Copy the sources, without anything built, and return where they are."""
-    shutil.copytree(ROOT, destination, ignore=_NOT_SOURCES)
-    return destination
-
-
 @dataclass(frozen=True)
 class Distributions:
     """An sdist, and the wheel that was built from it."""
@@ -47,15 +43,25 @@ class Distributions:
     wheel: Path
 
 
-def build(directory: Path) -> Distributions:
-    """Build the sdist from a copy of the sources and the wheel from that sdist."""
-    sources = copy_sources(directory / "sources")
-    # Without isolation: the build requirements are installed here already.
-    execute(
-        sys.executable, "-m", "build", "--no-isolation", "--outdir", directory / "dist", sources
-    )
-    (sdist,) = (directory / "dist").glob("*.tar.gz")
-    (wheel,) = (directory / "dist").glob("*.whl")
+def build_once(directory: Path) -> Distributions:
+    """Build the sdist from a copy of the sources, and the wheel from that sdist.
+
+    Whoever comes later, in this process or another, waits and gets what was built.
+    """
+    directory.mkdir(exist_ok=True)
+    finished = directory / "dist"
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            scratch = Path(tempfile.mkdtemp(dir=directory))
+            sources = scratch / "sources"
+            shutil.copytree(ROOT, sources, ignore=_NOT_SOURCES)
+            # Without isolation: the build requirements are installed here already.
+            command = (sys.executable, "-m", "build", "--no-isolation", "--outdir")
+            execute(*command, scratch / "dist", sources)
+            (scratch / "dist").rename(finished)
+    (sdist,) = finished.glob("*.tar.gz")
+    (wheel,) = finished.glob("*.whl")
     return Distributions(sdist, wheel)
 
 
@@ -85,7 +91,7 @@ class Environment:
     def pip(self, *requirements: str) -> None:
         """Install what the requirements name."""
         execute(
-            *(self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *(self.python, "-m", "pip", "install", "--quiet", "--no-compile"),
             *requirements,
         )
 
