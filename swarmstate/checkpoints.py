@@ -2,18 +2,18 @@
 
 This is a public format, the same for every store, so that a snapshot of one store carries its
 threads into any other. In each name ``tag`` is ``{t:<thread id>}``, which puts all keys of a thread
-into one Redis Cluster slot. Lengths, in characters, come before the text that they measure, so
+into one Redis Cluster slot. Lengths, in bytes of UTF-8, come before the text that they measure, so
 that no thread id or checkpoint namespace, whatever it contains, can name what belongs to another:
 
-======================================================== ======================= ==================
-namespace                                                key                     value
-======================================================== ======================= ==================
-``langgraph:thread:<len(thread)>:tag``                   checkpoint namespace    1
-``langgraph:checkpoints:<len(thread)>:tag:<ns>``         checkpoint id           its record
-``langgraph:values:<len(thread)>:tag:<ns>``              channel and version     type tag and bytes
-``langgraph:strays:<len(thread)>:tag:<ns>``              checkpoint id           1
-``langgraph:writes:<len(thread)>,<len(ns)>:tag:<ns><id>`` index and task id      a pending write
-======================================================== ======================= ==================
+========================================================= ==================== ==================
+namespace                                                 key                  value
+========================================================= ==================== ==================
+``langgraph:thread:<len(thread)>:tag``                    checkpoint namespace 1
+``langgraph:checkpoints:<len(thread)>:tag:<ns>``          checkpoint id        its record
+``langgraph:values:<len(thread)>:tag:<ns>``               channel and version  type tag, bytes
+``langgraph:strays:<len(thread)>:tag:<ns>``               checkpoint id        1
+``langgraph:writes:<len(thread)>:tag:<len(ns)>:<ns><id>`` index and task id    a pending write
+========================================================= ==================== ==================
 
 A thread exists while its first namespace does. The strays are checkpoint ids that have pending
 writes but, so far, no checkpoint: LangGraph may store the two in either order.
@@ -59,11 +59,18 @@ class ThreadNames(NamedTuple):
     strays: str
     writes: str
     """To be followed by a checkpoint id."""
+    tail: str
+    """What the middle three end with."""
+
+
+def _length(text: str) -> int:
+    # A lone surrogate is counted as it is; the store refuses the name that holds it.
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def thread_namespace(thread: str) -> str:
     """Return the namespace that lists a thread's checkpoint namespaces."""
-    return f"{THREADS}{len(thread)}:{{t:{thread}}}"
+    return f"{THREADS}{_length(thread)}:{{t:{thread}}}"
 
 
 def thread_of(namespace: str) -> str | None:
@@ -78,23 +85,24 @@ def thread_of(namespace: str) -> str | None:
 @lru_cache(maxsize=4096)
 def names(thread: str, namespace: str) -> ThreadNames:
     """Return where one checkpoint namespace of a thread is kept."""
-    tail = f"{len(thread)}:{{t:{thread}}}:{namespace}"
-    writes = f"langgraph:writes:{len(thread)},{len(namespace)}:{{t:{thread}}}:{namespace}"
+    start = f"{_length(thread)}:{{t:{thread}}}"
+    tail = f"{start}:{namespace}"
     return ThreadNames(
         thread_namespace(thread),
         f"langgraph:checkpoints:{tail}",
         f"langgraph:values:{tail}",
         f"langgraph:strays:{tail}",
-        writes,
+        f"langgraph:writes:{start}:{_length(namespace)}:{namespace}",
+        tail,
     )
 
 
 def field(channel: str, version: str | int | float) -> str:
     """Return the key of a channel's value at one version; the type of the version counts."""
     if isinstance(version, str):
-        return f"{len(channel)}:{channel}:{version}"
+        return f"{_length(channel)}:{channel}:{version}"
     kind = "i" if isinstance(version, int) else "f"
-    return f"{len(channel)}{kind}{channel}:{version!r}"
+    return f"{_length(channel)}{kind}{channel}:{version!r}"
 
 
 def record_fields(record: CheckpointRecord) -> dict[str, str]:

@@ -15,7 +15,7 @@ from swarmstate.backends.redis.drivers import Driver
 from swarmstate.backends.redis.keys import Layout
 from swarmstate.backends.redis.steps import StoreSteps
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, StoreUnavailable
-from swarmstate.protocols import Default, SnapshotLike
+from swarmstate.protocols import CheckpointEngine, Default, SnapshotLike
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -98,9 +98,11 @@ class _Opened:
         if self.driver.closed:
             raise StoreUnavailable("the store is closed")
 
-    def checkpoint_engine(self) -> Any:
-        """Return how a checkpointer does its operations here, or None for the general way."""
-        return None
+    def checkpoint_engine(self) -> CheckpointEngine:
+        """Return how a checkpointer does its operations here."""
+        from swarmstate.backends.redis.checkpoints import RedisCheckpoints
+
+        return RedisCheckpoints(self.steps, self.driver)
 
     def history(self) -> list[SnapshotLike]:
         """Return the kept snapshots, oldest first; never touches the server."""

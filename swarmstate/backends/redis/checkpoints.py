@@ -1,0 +1,363 @@
+"""LangGraph checkpoints on Redis and Valkey: one script call per operation.
+
+The hashes are those of :mod:`swarmstate.checkpoints`. Two keys per checkpoint namespace are derived
+from them and live in the store's reserved namespaces: the order of the ids, and which values each
+checkpoint refers to, for the scripts to read whatever the store's codec. Both are rebuilt when they
+are missing or do not fit the hashes.
+
+Where the server refuses scripts, :class:`~.checkpoints_plain.PlainCheckpoints` does the same with
+transactions and a few more round trips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from swarmstate import codecs
+from swarmstate.backends.redis import checkpoints_lua as lua
+from swarmstate.backends.redis.commands import Batch, Command, Script, Steps, fields
+from swarmstate.backends.redis.drivers import Driver
+from swarmstate.backends.redis.steps import StoreSteps
+from swarmstate.checkpoints import (
+    THREADS,
+    ThreadNames,
+    decode_record,
+    decode_write,
+    encode_record,
+    encode_write,
+    names,
+    record_fields,
+    thread_of,
+    write_key,
+)
+from swarmstate.errors import ArgumentValueError, DecodeError
+from swarmstate.protocols import (
+    Blob,
+    CheckpointRecord,
+    Pair,
+    StoredCheckpoint,
+    TaskWrite,
+)
+
+__all__ = ["RedisCheckpoints"]
+
+T = TypeVar("T")
+
+_AT_ONCE = 2000
+_plain = codecs.get("msgpack")
+
+
+class RedisCheckpoints:
+    """A :class:`~swarmstate.protocols.CheckpointEngine` over Redis or Valkey.
+
+    Args:
+        steps: The logic of the store, for its layout, codec and marker.
+        driver: What the store sends its batches with.
+    """
+
+    def __init__(self, steps: StoreSteps, driver: Driver) -> None:
+        if driver.clustered and "{" in steps.layout.prefix:
+            raise ArgumentValueError(
+                f"prefix {steps.layout.prefix!r} cannot hold checkpoints on a cluster: its brace "
+                "would decide the slot of a key, and the keys of a thread must share one"
+            )
+        self._store = steps
+        self._driver = driver
+        self._one = steps.encode(1)
+        self._ttl: bytes = _milliseconds(steps.ttl_ms)
+        self._read_ttl: bytes = self._ttl if steps.ttl_on_read else b""
+        self._scripts = True
+
+    def expire(self, ttl: float | None, on_read: bool) -> None:
+        """Let threads expire ``ttl`` seconds after they were last renewed; None: as the store."""
+        if ttl is not None:
+            self._ttl = _milliseconds(max(1, int(ttl * 1000)))
+            self._read_ttl = b""
+        if on_read:
+            self._read_ttl = self._ttl
+
+    def run(self, steps: Generator[Any, Any, T]) -> T:
+        """Run an operation, blocking on one connection of the pool."""
+        return self._driver.run(steps)
+
+    async def arun(self, steps: Generator[Any, Any, T]) -> T:
+        """Run an operation without blocking; what many tasks send shares pipelines."""
+        return await self._driver.arun(steps)
+
+    # Keys and values ---------------------------------------------------------------------------
+
+    def _keys(self, where: ThreadNames) -> list[bytes]:
+        layout = self._store.layout
+        return [
+            layout.key(where.thread),
+            layout.key(where.checkpoints),
+            layout.key(where.values),
+            layout.key(where.strays),
+            layout.derived(f"ids:{where.tail}"),
+            layout.derived(f"fields:{where.tail}"),
+        ]
+
+    def _call(
+        self,
+        script: Script,
+        thread: str,
+        namespace: str,
+        arguments: Sequence[bytes | str | int],
+        *,
+        ttl: bytes = b"",
+    ) -> Command:
+        where = names(thread, namespace)
+        writes = self._store.layout.key(where.writes)
+        return script(self._keys(where), [namespace, writes, ttl, *arguments])
+
+    def _send(self, command: Command, *, write: bool = False, repeat: bool = True) -> Steps[Any]:
+        if write:
+            replies = yield from self._store.written([command], atomic=False, repeat=repeat)
+        else:
+            replies = yield Batch([command], repeat=repeat)
+        return replies[0]
+
+    def _entry(self, record: CheckpointRecord, encoded: bytes) -> bytes:
+        # Plain msgpack, whatever the store's codec: scripts read it.
+        entry = [len(encoded), record.parent or "", *record_fields(record).values()]
+        return _plain.encode(entry)
+
+    def _decode(self, data: bytes) -> Any:
+        return self._store.codec.decode(data)
+
+    def _record(self, data: bytes, thread: str, namespace: str, id: str) -> CheckpointRecord:
+        return decode_record(self._decode(data), thread, namespace, id)
+
+    # The operations ----------------------------------------------------------------------------
+
+    def put(
+        self,
+        thread: str,
+        namespace: str,
+        checkpoint_id: str,
+        record: CheckpointRecord,
+        values: Mapping[str, Blob],
+        inherited: Sequence[str],
+        *,
+        count: bool,
+    ) -> Steps[tuple[int, list[str]]]:
+        """Store a checkpoint. One round trip."""
+        encode = self._store.encode
+        encoded = encode(encode_record(record))
+        entry = self._entry(record, encoded)
+        arguments: list[bytes | str | int] = [
+            checkpoint_id,
+            encoded,
+            entry,
+            self._one,
+            len(inherited),
+            *inherited,
+        ]
+        for key, value in values.items():
+            arguments += (key, encode(value))
+        command = self._call(lua.PUT, thread, namespace, arguments, ttl=self._ttl)
+        held, missing = yield from self._send(command, write=True)
+        return held, [key.decode() for key in missing]
+
+    def put_writes(
+        self, thread: str, namespace: str, checkpoint_id: str, writes: Sequence[TaskWrite]
+    ) -> Steps[None]:
+        """Store pending writes. One round trip for any number."""
+        arguments: list[bytes | str | int] = [checkpoint_id, self._one]
+        for write in writes:
+            arguments += (write_key(write), self._store.encode(encode_write(write)))
+        command = self._call(lua.PUT_WRITES, thread, namespace, arguments, ttl=self._ttl)
+        yield from self._send(command, write=True)
+
+    def get(
+        self, thread: str, namespace: str, checkpoint_id: str | None
+    ) -> Steps[StoredCheckpoint | None]:
+        """Return a checkpoint. One round trip; three more after the store was restored."""
+        found = yield from self._read(thread, namespace, [checkpoint_id or ""], None, True)
+        return next(iter(found.values()), None)
+
+    def load(
+        self,
+        thread: str,
+        pairs: Sequence[Pair],
+        *,
+        channels: Collection[str] | None,
+        writes: bool,
+    ) -> Steps[list[StoredCheckpoint | None]]:
+        """Return checkpoints by name. One round trip for each checkpoint namespace."""
+        by_namespace: dict[str, list[str]] = {}
+        for namespace, checkpoint_id in pairs:
+            by_namespace.setdefault(namespace, []).append(checkpoint_id)
+        found: dict[Pair, StoredCheckpoint] = {}
+        for namespace, ids in by_namespace.items():
+            loaded = yield from self._read(thread, namespace, ids, channels, writes)
+            found.update(((namespace, key), one) for key, one in loaded.items())
+        return [found.get(pair) for pair in pairs]
+
+    def _read(
+        self,
+        thread: str,
+        namespace: str,
+        ids: Sequence[str],
+        channels: Collection[str] | None,
+        writes: bool,
+    ) -> Steps[dict[str, StoredCheckpoint]]:
+        kind = "all" if channels is None else "some" if channels else "none"
+        chosen = list(channels or ())
+        arguments: list[bytes | str | int] = [kind, int(writes), len(chosen), *chosen, *ids]
+        command = self._call(lua.READ, thread, namespace, arguments, ttl=self._read_ttl)
+        for attempt in range(2):
+            found, keys, data = yield from self._send(command)
+            if attempt or all(known for _, _, known, _ in found):
+                break
+            yield from self._repair(thread, namespace)
+        blobs = {
+            key.decode(): tuple(self._decode(value))
+            for key, value in zip(keys, data, strict=True)
+            if value is not None
+        }
+        result: dict[str, StoredCheckpoint] = {}
+        for raw_id, raw, _, raw_writes in found:
+            checkpoint_id = raw_id.decode()
+            record = self._record(raw, thread, namespace, checkpoint_id)
+            values = {}
+            if blobs:
+                for channel, key in record_fields(record).items():
+                    blob = blobs.get(key)
+                    if blob is not None and (channels is None or channel in channels):
+                        values[channel] = blob
+            pending = [
+                decode_write(key.decode(), self._decode(value))
+                for key, value in fields(raw_writes).items()
+            ]
+            pending.sort(key=_order)
+            result[checkpoint_id] = StoredCheckpoint(
+                namespace, checkpoint_id, record, values, pending
+            )
+        return result
+
+    def _repair(self, thread: str, namespace: str) -> Steps[None]:
+        """Tell the scripts again what the records say; needed once after a restore."""
+        keys = self._keys(names(thread, namespace))
+        replies = yield Batch([("HGETALL", keys[1]), ("PTTL", keys[1])], repeat=True)
+        flat: list[bytes] = []
+        for raw_id, raw in fields(replies[0]).items():
+            record = self._record(raw, thread, namespace, raw_id.decode())
+            flat += (raw_id, self._entry(record, raw))
+        commands: list[Command] = [
+            ("HSET", keys[5], *flat[start : start + _AT_ONCE])
+            for start in range(0, len(flat), _AT_ONCE)
+        ]
+        if replies[1] > 0:
+            commands.append(("PEXPIRE", keys[5], replies[1]))
+        if commands:
+            yield Batch(commands, atomic=True, repeat=True)
+
+    def ancestors(
+        self, thread: str, namespace: str, checkpoint_id: str, limit: int
+    ) -> Steps[list[StoredCheckpoint]]:
+        """Follow the parents. One round trip; three more after the store was restored."""
+        chain: list[StoredCheckpoint] = []
+        cursor: str | None = checkpoint_id
+        repaired = False
+        while cursor is not None and len(chain) < limit:
+            command = self._call(lua.ANCESTORS, thread, namespace, [cursor, limit - len(chain)])
+            found = yield from self._send(command)
+            if not found:
+                break
+            pairs = iter(found)
+            for raw_id, raw in zip(pairs, pairs, strict=True):
+                key = raw_id.decode()
+                record = self._record(raw, thread, namespace, key)
+                chain.append(StoredCheckpoint(namespace, key, record, {}, []))
+            cursor = chain[-1].record.parent
+            if cursor is not None and not repaired and len(chain) < limit:
+                repaired = True
+                yield from self._repair(thread, namespace)
+        return chain
+
+    def scan(
+        self, thread: str, namespace: str | None, before: str | None, limit: int | None
+    ) -> Steps[list[Pair]]:
+        """Return the greatest ids. One round trip."""
+        arguments = [
+            "all" if namespace is None else "one",
+            before or "",
+            -1 if limit is None else limit,
+        ]
+        reply = yield from self._send(self._call(lua.SCAN, thread, namespace or "", arguments))
+        entries = iter(reply)
+        found = [
+            (name.decode(), checkpoint_id.decode())
+            for name, ids in zip(entries, entries, strict=True)
+            for checkpoint_id in ids
+        ]
+        if len(reply) > 2:
+            found.sort(key=_by_id, reverse=True)
+        return found if limit is None else found[:limit]
+
+    def delete(self, thread: str, namespace: str, ids: Sequence[str]) -> Steps[None]:
+        """Remove checkpoints. One round trip; three more after the store was restored."""
+        command = self._call(lua.DELETE, thread, namespace, ids)
+        for _ in range(_AT_ONCE):
+            if (yield from self._send(command)):
+                return
+            yield from self._repair(thread, namespace)
+        raise DecodeError(f"the records of thread {thread!r} changed faster than they were read")
+
+    def delete_thread(self, thread: str) -> Steps[None]:
+        """Remove everything of a thread. One round trip."""
+        yield from self._send(self._call(lua.DELETE_THREAD, thread, "", ()))
+
+    def copy_thread(self, source: str, target: str) -> Steps[None]:
+        """Add a thread to another. Two round trips, each of which carries the whole thread."""
+        if source == target:
+            return
+        dump = yield from self._send(self._call(lua.DUMP_THREAD, source, "", ()))
+        if not dump:
+            return
+        layout = self._store.layout
+        commands: list[Command] = []
+        touched: list[bytes] = []
+
+        def fill(key: bytes, content: Any) -> None:
+            flat = [part for entry in fields(content).items() for part in entry]
+            for start in range(0, len(flat), _AT_ONCE):
+                commands.append(("HSET", key, *flat[start : start + _AT_ONCE]))
+            touched.append(key)
+
+        for raw, checkpoints, values, strays, writes in dump:
+            namespace = raw.decode()
+            where = names(target, namespace)
+            thread_key, *parts, order, entries = self._keys(where)
+            commands.append(self._call(lua.REVIVE, target, namespace, ()))
+            commands.append(("HSET", thread_key, namespace, self._one))
+            touched.append(thread_key)
+            for key, content in zip(parts, (checkpoints, values, strays), strict=True):
+                fill(key, content)
+            commands.append(("UNLINK", order, entries))
+            pairs = iter(writes)
+            for raw_id, content in zip(pairs, pairs, strict=True):
+                fill(layout.key(where.writes + raw_id.decode()), content)
+        if self._ttl:
+            commands += [("PEXPIRE", key, self._ttl) for key in dict.fromkeys(touched)]
+        yield from self._store.written(commands, atomic=True, repeat=True)
+
+    def threads(self) -> Steps[list[str]]:
+        """Return the ids of all threads. One round trip; enumerates the keys on the server."""
+        found = yield from self._store.namespaces(THREADS)
+        threads = (thread_of(name) for name in found)
+        return [thread for thread in threads if thread is not None]
+
+
+def _milliseconds(ttl: int | None) -> bytes:
+    return b"" if ttl is None else b"%d" % ttl
+
+
+def _by_id(pair: Pair) -> tuple[str, str]:
+    return pair[1], pair[0]
+
+
+def _order(write: TaskWrite) -> tuple[str, str, int]:
+    return (write[4], write[0], write[1])

@@ -1,0 +1,347 @@
+"""The scripts of the checkpointer.
+
+All of one thread's keys share a cluster slot, so a script may name keys that it was not given. The
+first six keys are always the same ones of one checkpoint namespace:
+
+1. the thread: checkpoint namespace -> 1; what it does not list does not exist, whatever remains
+2. checkpoints: id -> record
+3. values: field -> value
+4. strays: ids that have writes but no checkpoint -> 1
+5. derived, a sorted set of the ids, every score 0
+6. derived, id -> msgpack of [length of the record, parent or "", field, field, ...]
+
+ARGV[1] is the checkpoint namespace, ARGV[2] what the keys of its writes start with, and ARGV[3] the
+time to live in milliseconds, or "" for none. Replies hold bytes only; lists may hold nulls.
+"""
+
+from __future__ import annotations
+
+from swarmstate.backends.redis.commands import Script
+
+__all__ = [
+    "ANCESTORS",
+    "DELETE",
+    "DELETE_THREAD",
+    "DUMP_THREAD",
+    "PUT",
+    "PUT_WRITES",
+    "READ",
+    "REVIVE",
+    "SCAN",
+]
+
+# Keys of another namespace of the same thread, in the order of KEYS.
+_KEYS = """
+local call = redis.call
+local function base(key) return key:sub(1, #key - #ARGV[1]) end
+local bases = {}
+for i = 2, 6 do bases[i] = base(KEYS[i]) end
+local wbase = ARGV[2]:sub(1, #ARGV[2] - #ARGV[1] - 1 - #tostring(#ARGV[1]))
+local function writes_of(ns) return wbase .. #ns .. ':' .. ns end
+local function each(items, size, run)
+  for first = 1, #items, size do run(first, math.min(first + size - 1, #items)) end
+end
+local function unlink(keys)
+  each(keys, 1000, function(a, b) call('UNLINK', unpack(keys, a, b)) end)
+end
+local function everything(with_thread)
+  local keys = {}
+  if with_thread then keys[1] = KEYS[1] end
+  for _, ns in ipairs(call('HKEYS', KEYS[1])) do
+    for i = 2, 6 do keys[#keys + 1] = bases[i] .. ns end
+    local prefix = writes_of(ns)
+    for _, i in ipairs({2, 4}) do
+      for _, id in ipairs(call('HKEYS', bases[i] .. ns)) do keys[#keys + 1] = prefix .. id end
+    end
+  end
+  return keys
+end
+"""
+
+# A thread's first key must not outlive the others, so it is renewed together with all of them.
+_RENEW = """
+local ttl = tonumber(ARGV[3])
+local function renew(own)
+  if not ttl then return end
+  if call('PTTL', KEYS[1]) * 2 < ttl then own = everything(true) end
+  for _, key in ipairs(own) do call('PEXPIRE', key, ttl) end
+end
+"""
+
+# What is left of a namespace whose thread expired must not come back to life.
+_BURY = """
+local function bury(id)
+  if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
+    call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6])
+    if id then call('UNLINK', ARGV[2] .. id) end
+  end
+end
+"""
+
+_ORDER = """
+local function order(ids, checkpoints)
+  local top = call('ZREVRANGE', ids, 0, 0)[1]
+  local held = call('HLEN', checkpoints)
+  if call('ZCARD', ids) == held and (not top or call('HEXISTS', checkpoints, top) == 1) then
+    return top
+  end
+  call('UNLINK', ids)
+  local found = call('HKEYS', checkpoints)
+  each(found, 1000, function(a, b)
+    local add = {}
+    for i = a, b do add[#add + 1] = 0; add[#add + 1] = found[i] end
+    call('ZADD', ids, unpack(add))
+  end)
+  local left = call('PTTL', checkpoints)
+  if left > 0 then call('PEXPIRE', ids, left) end
+  return call('ZREVRANGE', ids, 0, 0)[1]
+end
+"""
+
+_ENTRY = """
+local function entry(id, length)
+  local raw = call('HGET', KEYS[6], id)
+  if not raw then return nil end
+  local found = cmsgpack.unpack(raw)
+  if found[1] ~= length then return nil end
+  return found
+end
+"""
+
+PUT = Script(
+    "put",
+    _KEYS
+    + _RENEW
+    + _BURY
+    + """
+local id, record, derived, one = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local inherited = tonumber(ARGV[8])
+bury(id)
+local missing = {}
+for i = 9, 8 + inherited do
+  if call('HEXISTS', KEYS[3], ARGV[i]) == 0 then missing[#missing + 1] = ARGV[i] end
+end
+if #missing > 0 then return {0, missing} end
+call('HSET', KEYS[1], ARGV[1], one)
+call('HSET', KEYS[2], id, record)
+for i = 9 + inherited, #ARGV, 2 do call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
+call('HDEL', KEYS[4], id)
+call('ZADD', KEYS[5], 0, id)
+call('HSET', KEYS[6], id, derived)
+renew({KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]})
+return {call('HLEN', KEYS[2]), missing}
+""",
+)
+"""Store a checkpoint. Returns how many there are, and the inherited fields without a value.
+
+ARGV: id, record, entry for key 6, encoded 1, number of inherited fields, these, then field, value,
+and so on. If a value is missing, nothing is stored.
+"""
+
+PUT_WRITES = Script(
+    "put_writes",
+    _KEYS
+    + _RENEW
+    + _BURY
+    + """
+local id, one = ARGV[4], ARGV[5]
+bury(id)
+call('HSETNX', KEYS[1], ARGV[1], one)
+local target = ARGV[2] .. id
+for i = 6, #ARGV, 2 do
+  if ARGV[i]:byte() == 45 then
+    call('HSET', target, ARGV[i], ARGV[i + 1])
+  else
+    call('HSETNX', target, ARGV[i], ARGV[i + 1])
+  end
+end
+local own = {target}
+if call('HEXISTS', KEYS[2], id) == 0 then
+  call('HSET', KEYS[4], id, one)
+  own[2] = KEYS[4]
+end
+renew(own)
+""",
+)
+"""Store pending writes. ARGV: id, encoded 1, then key, write, and so on.
+
+A key that starts with a minus sign is that of a special channel, which may be replaced.
+"""
+
+READ = Script(
+    "read",
+    _KEYS
+    + _RENEW
+    + _ORDER
+    + _ENTRY
+    + """
+local want_values, want_writes = ARGV[4], ARGV[5] == '1'
+if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {{}, {}, {}} end
+local wanted = nil
+if want_values == 'some' then wanted = {} end
+local first = 7 + tonumber(ARGV[6])
+for i = 7, first - 1 do wanted[ARGV[i]] = true end
+local found, fields, seen = {}, {}, {}
+for i = first, #ARGV do
+  local id = ARGV[i]
+  if id == '' then id = order(KEYS[5], KEYS[2]) end
+  local record = id and call('HGET', KEYS[2], id)
+  if record then
+    local known = 1
+    if want_values ~= 'none' then
+      local list = entry(id, #record)
+      if not list then
+        known = 0
+      else
+        for j = 3, #list do
+          local field = list[j]
+          if not seen[field] then
+            seen[field] = true
+            local length, rest = nil, nil
+            if wanted then length, rest = field:match('^(%d+)[:if](.*)$') end
+            if not wanted or wanted[rest:sub(1, length)] then fields[#fields + 1] = field end
+          end
+        end
+      end
+    end
+    local writes = {}
+    if want_writes then writes = call('HGETALL', ARGV[2] .. id) end
+    found[#found + 1] = {id, record, known, writes}
+  end
+end
+local values = {}
+each(fields, 1000, function(a, b)
+  for _, value in ipairs(call('HMGET', KEYS[3], unpack(fields, a, b))) do
+    values[#values + 1] = value
+  end
+end)
+if #found > 0 and ttl and call('PTTL', KEYS[1]) * 2 < ttl then renew({}) end
+return {found, fields, values}
+""",
+)
+"""Read checkpoints at one moment: {{id, record, 1 if key 6 knows it, writes}, ...}, fields, values.
+
+ARGV: "all", "some" or "none" of the values, 1 for the writes, the number of channels (for "some"),
+these, then ids; an empty one means the greatest. What is gone is left out.
+"""
+
+ANCESTORS = Script(
+    "ancestors",
+    _KEYS
+    + _ENTRY
+    + """
+if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {} end
+local id, left, found = ARGV[4], tonumber(ARGV[5]), {}
+while id ~= '' and left > 0 do
+  local record = call('HGET', KEYS[2], id)
+  if not record then break end
+  found[#found + 1] = id
+  found[#found + 1] = record
+  left = left - 1
+  local list = entry(id, #record)
+  if not list then break end
+  id = list[2]
+end
+return found
+""",
+)
+"""Follow parents: {id, record, id, record, ...}. ARGV: id, how many at most.
+
+Ends early where key 6 does not know a checkpoint.
+"""
+
+SCAN = Script(
+    "scan",
+    _KEYS
+    + _ORDER
+    + """
+local before, limit = ARGV[5], tonumber(ARGV[6])
+local spaces = {ARGV[1]}
+if ARGV[4] == 'all' then
+  spaces = call('HKEYS', KEYS[1])
+elseif call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
+  spaces = {}
+end
+local top = '+'
+if before ~= '' then top = '(' .. before end
+local found = {}
+for _, ns in ipairs(spaces) do
+  order(bases[5] .. ns, bases[2] .. ns)
+  found[#found + 1] = ns
+  found[#found + 1] = call('ZREVRANGEBYLEX', bases[5] .. ns, top, '-', 'LIMIT', 0, limit)
+end
+return found
+""",
+)
+"""Return {namespace, ids newest first, ...}. ARGV: "all" or "one", before or "", limit or -1."""
+
+DELETE = Script(
+    "delete",
+    _KEYS
+    + _ORDER
+    + _ENTRY
+    + """
+if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 1 end
+local doomed = {}
+for i = 4, #ARGV do doomed[ARGV[i]] = true end
+local used = {}
+for _, id in ipairs(call('HKEYS', KEYS[2])) do
+  if not doomed[id] then
+    local list = entry(id, call('HSTRLEN', KEYS[2], id))
+    if not list then return 0 end
+    for j = 3, #list do used[list[j]] = true end
+  end
+end
+order(KEYS[5], KEYS[2])
+for i = 4, #ARGV do
+  local id = ARGV[i]
+  for _, k in ipairs({2, 4, 6}) do call('HDEL', KEYS[k], id) end
+  call('ZREM', KEYS[5], id)
+  call('UNLINK', ARGV[2] .. id)
+end
+for _, field in ipairs(call('HKEYS', KEYS[3])) do
+  if not used[field] then call('HDEL', KEYS[3], field) end
+end
+if call('HLEN', KEYS[2]) == 0 and call('HLEN', KEYS[4]) == 0 then
+  call('HDEL', KEYS[1], ARGV[1])
+  call('UNLINK', KEYS[3], KEYS[5], KEYS[6])
+end
+return 1
+""",
+)
+"""Remove checkpoints, their writes and the values that only they refer to. ARGV: ids.
+
+Returns 0, with nothing done, if key 6 does not know a checkpoint that stays.
+"""
+
+DELETE_THREAD = Script("delete_thread", _KEYS + "unlink(everything(true))")
+"""Remove all keys of a thread."""
+
+DUMP_THREAD = Script(
+    "dump_thread",
+    _KEYS
+    + """
+local out = {}
+for _, ns in ipairs(call('HKEYS', KEYS[1])) do
+  local writes, prefix = {}, writes_of(ns)
+  for _, i in ipairs({2, 4}) do
+    for _, id in ipairs(call('HKEYS', bases[i] .. ns)) do
+      writes[#writes + 1] = id
+      writes[#writes + 1] = call('HGETALL', prefix .. id)
+    end
+  end
+  out[#out + 1] = {
+    ns,
+    call('HGETALL', bases[2] .. ns),
+    call('HGETALL', bases[3] .. ns),
+    call('HGETALL', bases[4] .. ns),
+    writes,
+  }
+end
+return out
+""",
+)
+"""Return {{namespace, checkpoints, values, strays, {id, writes, ...}}, ...} at one moment."""
+
+REVIVE = Script("revive", _KEYS + _BURY + "bury()")
+"""Remove what an expired thread left behind, before a namespace of it is filled again."""
