@@ -189,7 +189,8 @@ cdef class Snapshot:
         cdef dict found = None
         cdef Snapshot other
         cdef bint was_enabled
-        check_snapshot(base, self.wire)
+        if type(base) is not Snapshot or (<Snapshot>base).wire != self.wire:
+            check_snapshot(base, self.wire)
         if type(base) is Snapshot:
             other = <Snapshot>base
             was_enabled = PyGC_Disable()

@@ -336,7 +336,8 @@ cdef class Store:
         cdef Snapshot source
         cdef Live live
         cdef bint was_enabled
-        snapshot = check_snapshot(snapshot, self.binding.wire)
+        if type(snapshot) is not Snapshot or (<Snapshot>snapshot).wire != self.binding.wire:
+            snapshot = check_snapshot(snapshot, self.binding.wire)
         if type(snapshot) is Snapshot:
             source = <Snapshot>snapshot
         else:

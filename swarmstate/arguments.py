@@ -6,6 +6,7 @@ Errors name the argument, what was given, and what would be accepted.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import getattr_static
 from typing import Any, NoReturn, cast
 
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, WireFormatError
@@ -131,7 +132,7 @@ def check_snapshot(value: object, wire: str) -> SnapshotLike:
     """Return a snapshot that a store of wire format ``wire`` can restore, or raise."""
     # Not isinstance(value, SnapshotLike): before Python 3.12 that evaluates every property,
     # `state` and `keys` included, which costs O(store).
-    if not (hasattr(type(value), "wire") and hasattr(type(value), "state")):
+    if any(getattr_static(value, name, None) is None for name in ("wire", "state")):
         _refuse_type("snapshot", value, "a snapshot taken by a store")
     snapshot = cast("SnapshotLike", value)
     if snapshot.wire != wire:
