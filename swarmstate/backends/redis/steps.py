@@ -6,11 +6,12 @@ those of both.
 
 from __future__ import annotations
 
+import functools
 import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from swarmstate import codecs
 from swarmstate._core import Snapshot
@@ -39,11 +40,32 @@ from swarmstate.protocols import Default, Pair, SnapshotLike
 
 __all__ = ["StoreSteps"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _FOREIGN = ("WRONGTYPE",)
 # Fields per HSET: servers bound the arguments of one command.
 _AT_ONCE = 2000
 _TRIES = 50
 _SWAPS = 1000
+
+
+def _into_hashes(step: Callable[P, Steps[T]]) -> Callable[P, Steps[T]]:
+    """Make a write say so when a namespace's key is not a hash, but somebody else's."""
+
+    @functools.wraps(step)
+    def steps(*args: P.args, **kwargs: P.kwargs) -> Steps[T]:
+        try:
+            return (yield from step(*args, **kwargs))
+        except CommandRefused as refused:
+            if refused.code != "WRONGTYPE":
+                raise
+            raise ArgumentValueError(
+                f"a namespace cannot be written, because another program keeps something else than "
+                f"a hash at its key: {refused}"
+            ) from refused
+
+    return steps
 
 
 class StoreSteps:
@@ -117,31 +139,22 @@ class StoreSteps:
         self, commands: list[Command], keys: Iterable[bytes], *, repeat: bool
     ) -> Steps[list[Any]]:
         """Send a write, with the time to live of its namespaces; return the write's replies."""
-        count = len(commands)
+        if self.ttl_ms is None:
+            return (yield from self.written(commands, repeat=repeat))
+        expiry = [self._expire(key) for key in keys]
         try:
-            try:
-                if self.ttl_ms is None:
-                    return (yield from self.written(commands, repeat=repeat))
-                expiry = [self._expire(key) for key in keys]
-                replies = yield from self.written([*commands, *expiry], repeat=repeat)
-                return replies[:count]
-            except CommandRefused as refused:
-                if refused.command != "PEXPIRE":
-                    raise
-                # The value matters more than its end.
-                warnings.warn(
-                    f"namespaces of prefix {self.layout.prefix!r} do not expire: {refused}",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-                return (yield from self.written(commands, repeat=repeat))
+            replies = yield from self.written([*commands, *expiry], repeat=repeat)
         except CommandRefused as refused:
-            if refused.code == "WRONGTYPE":
-                raise ArgumentValueError(
-                    f"a namespace cannot be written, because another program keeps something else "
-                    f"than a hash at its key: {refused}"
-                ) from refused
-            raise
+            if refused.command != "PEXPIRE":
+                raise
+            # The value matters more than its end.
+            warnings.warn(
+                f"namespaces of prefix {self.layout.prefix!r} do not expire: {refused}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return (yield from self.written(commands, repeat=repeat))
+        return replies[: len(commands)]
 
     def _expire(self, key: bytes) -> Command:
         return ("PEXPIRE", key, self.ttl_ms or 0)
@@ -212,6 +225,7 @@ class StoreSteps:
 
     # Single keys -------------------------------------------------------------------------------
 
+    @_into_hashes
     def set(self, namespace: str, key: str, value: Any) -> Steps[None]:
         """Store one value. One round trip; sent again if the connection broke."""
         at = self.layout.key(namespace)
@@ -230,6 +244,7 @@ class StoreSteps:
         replies = yield from self._read([("HEXISTS", at, check_key(key))], (at,))
         return bool(replies[0])
 
+    @_into_hashes
     def set_default(self, namespace: str, key: str, value: Any) -> Steps[bool]:
         """Store ``value`` only if the key is absent; return whether it was stored.
 
@@ -250,6 +265,7 @@ class StoreSteps:
         replies = yield Batch([("HDEL", at, check_key(key))], forgive=_FOREIGN)
         return bool(replies[0])
 
+    @_into_hashes
     def update(
         self, namespace: str, key: str, fn: Callable[[Any], Any], default: Any = None
     ) -> Steps[Any]:
@@ -281,6 +297,7 @@ class StoreSteps:
 
     # Batches -----------------------------------------------------------------------------------
 
+    @_into_hashes
     def set_many(self, items: Iterable[tuple[str, str, Any]]) -> Steps[None]:
         """Store all the (namespace, key, value) triples at once, or none.
 

@@ -167,6 +167,7 @@ class Cluster:
         self._made: Any = None
         self._owned = owned
         self._nodes: dict[str, Node] = {}
+        self._library = library
         self.failures = failures_of(library)
         self.address = address
 
@@ -176,7 +177,7 @@ class Cluster:
         return self._made
 
     def _node(self, member: Any) -> Node:
-        pool = self._client().get_redis_connection(member).connection_pool
+        pool = getattr(self._client(), f"get_{self._library}_connection")(member).connection_pool
         node = self._nodes.get(member.name)
         if node is None or node._pool is not pool:
             node = self._nodes[member.name] = Node(pool)
