@@ -140,6 +140,25 @@ def test_the_install_lines_offer_what_they_promise(
             environment.run("-c", OFFERS[extra], cwd=tmp_path)
 
 
+def test_a_benchmark_run_is_kept_and_the_next_one_compared_with_it(tmp_path: Path) -> None:
+    lines = [
+        line
+        for block in blocks("README.md")
+        for line in block.source.splitlines()
+        if line.startswith("make bench ") and "BENCH_ARGS" in line
+    ]
+    printed = []
+    for line in lines:
+        planned = run(["make", "--dry-run", *shlex.split(line)[1:]])
+        (command,) = re.findall(r"-m pytest bench/.*", planned.replace("\\\n", " "))
+        quick = ["-k", "memory", "--benchmark-max-time=0.001", "--benchmark-min-rounds=1"]
+        kept = f"--benchmark-storage=file://{tmp_path}"
+        printed.append(run([sys.executable, *shlex.split(command), *quick, kept]))
+    assert len(printed) == 2
+    assert "_before.json" in printed[0]
+    assert "(0001_before)" in printed[1]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_block_is_in_a_language_that_is_checked(document: str) -> None:
     unknown = [str(block) for block in blocks(document) if block.language not in LANGUAGES]
