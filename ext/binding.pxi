@@ -5,7 +5,7 @@ cdef enum:
     MAX_ARGUMENTS = 6  # of a fast path, beside the value; a codec that needs more goes without
 
 
-cdef PyObject *call(object function, object first, tuple rest):
+cdef PyObject *call(object function, object first, tuple rest) noexcept:
     """`function(first, *rest)` by vectorcall: a new reference, or NULL with an exception set."""
     cdef PyObject *arguments[MAX_ARGUMENTS + 2]
     cdef Py_ssize_t index, count = PyTuple_GET_SIZE(rest)

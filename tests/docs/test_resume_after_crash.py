@@ -47,6 +47,8 @@ def start() -> Iterator[Start]:
                 stderr=subprocess.STDOUT,
                 text=True,
                 start_new_session=True,
+                # Also where this suite itself runs in the background, with Ctrl-C switched off.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         )
         return started[-1]
