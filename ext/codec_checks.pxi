@@ -44,10 +44,15 @@ cdef extern from "Python.h":
     PyObject *_tuple_item "PyTuple_GET_ITEM"(PyObject *o, Py_ssize_t i) noexcept
     bint _dict_next "PyDict_Next"(
         PyObject *o, Py_ssize_t *position, PyObject **key, PyObject **value) noexcept
+    Py_ssize_t _references "Py_REFCNT"(PyObject *o) noexcept
     int _pause_collector "PyGC_Disable"() noexcept
     int _resume_collector "PyGC_Enable"() noexcept
     object _vectorcall "PyObject_Vectorcall"(
         PyObject *function, PyObject **args, size_t count, PyObject *names)
+    PyObject *_try_vectorcall "PyObject_Vectorcall"(
+        PyObject *function, PyObject **args, size_t count, PyObject *names) noexcept
+    void _drop "Py_DECREF"(PyObject *o) noexcept
+    void _forget_error "PyErr_Clear"() noexcept
 
 
 cdef enum:
@@ -229,29 +234,72 @@ cdef class MsgpackCalls:
 
 
 cdef class OrmsgpackCalls:
-    """ormsgpack in the same way; what it cannot do goes to msgpack-python."""
+    """ormsgpack in the same way; what it cannot do goes to msgpack-python.
+
+    ormsgpack, told to pass everything else through, accepts nothing but the domain and instances of
+    its own types `Ext` and `Fragment`, which no option refuses. A survey before each call finds
+    them, but costs a quarter of the call. There is a shorter way to know that a value holds none:
+    an instance keeps a reference to its type, so while the types have exactly the references that
+    they had before anybody could make an instance, there is none in the whole process.
+    """
 
     cdef object _packb
     cdef object _options
     cdef MsgpackCalls _other
+    cdef type _ext, _fragment
+    cdef Py_ssize_t _ext_references, _fragment_references
 
-    def __init__(self, packb, options, MsgpackCalls other not None):
+    def __init__(self, packb, options, MsgpackCalls other not None, type ext, type fragment):
         self._packb = packb
         self._options = options
         self._other = other
+        self._ext = ext
+        self._fragment = fragment
+        self._ext_references = self._fragment_references = -1  # unknown: always survey
+
+    def count_references(self):
+        """Remember the types' references; to be called before anybody could make an instance.
+
+        Returns whether they do tell.
+        """
+        cdef Py_ssize_t ext = _references(<PyObject *>self._ext)
+        cdef Py_ssize_t fragment = _references(<PyObject *>self._fragment)
+        cdef object one = self._ext(1, b"")
+        cdef object other = self._fragment(b"\xc0")
+        if (
+            _references(<PyObject *>self._ext) == ext + 1
+            and _references(<PyObject *>self._fragment) == fragment + 1
+        ):
+            self._ext_references = ext
+            self._fragment_references = fragment
+        return self._ext_references >= 0
 
     def pack(self, object value, /):
         """Return the value's bytes, or raise."""
         cdef PyObject *args[3]
-        cdef int found = _survey_item(<PyObject *>value, 0)
+        cdef PyObject *made
+        cdef int found = 0
+        if (
+            _references(<PyObject *>self._ext) != self._ext_references
+            or _references(<PyObject *>self._fragment) != self._fragment_references
+        ):
+            found = _survey_item(<PyObject *>value, 0)
+        if not found:
+            args[0] = <PyObject *>value
+            args[1] = Py_None
+            args[2] = <PyObject *>self._options
+            made = _try_vectorcall(<PyObject *>self._packb, args, 3, NULL)
+            if made != NULL:
+                packed = <object>made
+                _drop(made)
+                if len(<bytes>packed) <= _MAX_SIZE:
+                    return packed
+            else:
+                _forget_error()
+            found = _survey_item(<PyObject *>value, 0)
         if found & _REFUSED:
             raise TypeError("for the reference")
-        if found:
-            return self._other._pack(value)
-        args[0] = <PyObject *>value
-        args[1] = Py_None
-        args[2] = <PyObject *>self._options
-        return _vectorcall(<PyObject *>self._packb, args, 3, NULL)
+        return self._other._pack(value)
 
 
 # ---- bytes -------------------------------------------------------------------------------------

@@ -28,7 +28,15 @@ class MsgpackCalls:
     def unpack(self, data: bytes, /) -> Any: ...
 
 class OrmsgpackCalls:
-    def __init__(self, packb: Callable[..., bytes], options: int, other: MsgpackCalls) -> None: ...
+    def __init__(
+        self,
+        packb: Callable[..., bytes],
+        options: int,
+        other: MsgpackCalls,
+        ext: type,
+        fragment: type,
+    ) -> None: ...
+    def count_references(self) -> bool: ...
     def pack(self, value: object, /) -> bytes: ...
 
 @final

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
-import ormsgpack
+# Whoever imports it first knows that none of its objects exists yet; see OrmsgpackCalls.
+_first = "ormsgpack" not in sys.modules
+
+import ormsgpack  # noqa: E402
 
 from swarmstate._core import DEEP, REFUSED, TIMES, OrmsgpackCalls, scan
 from swarmstate.codecs import _reference
 from swarmstate.protocols import Default, FastPath
 
 _unpackb = ormsgpack.unpackb
-_pack = OrmsgpackCalls(
+_calls = OrmsgpackCalls(
     ormsgpack.packb,
     # Refuse what it would otherwise turn into something else.
     ormsgpack.OPT_PASSTHROUGH_SUBCLASS
@@ -20,7 +24,12 @@ _pack = OrmsgpackCalls(
     | ormsgpack.OPT_PASSTHROUGH_ENUM
     | ormsgpack.OPT_PASSTHROUGH_UUID,
     _reference.calls,
-).pack
+    ormsgpack.Ext,
+    ormsgpack.Fragment,
+)
+if _first:
+    _calls.count_references()
+_pack = _calls.pack
 _ANY_KEYS = ormsgpack.OPT_NON_STR_KEYS
 
 
