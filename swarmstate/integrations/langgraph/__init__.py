@@ -7,7 +7,14 @@ except ImportError as error:
         "the LangGraph integration needs langgraph-checkpoint: pip install 'swarmstate[langgraph]'"
     ) from error
 
+from swarmstate.integrations.langgraph.copying import CopyMismatchError, CopyReport, copy_threads
 from swarmstate.integrations.langgraph.saver import SwarmStateSaver
 from swarmstate.integrations.langgraph.serialization import CheckpointDecodeError
 
-__all__ = ["CheckpointDecodeError", "SwarmStateSaver"]
+__all__ = [
+    "CheckpointDecodeError",
+    "CopyMismatchError",
+    "CopyReport",
+    "SwarmStateSaver",
+    "copy_threads",
+]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -45,6 +45,10 @@ from swarmstate.protocols import (
     StoreLike,
     TaskWrite,
 )
+
+if TYPE_CHECKING:
+    from swarmstate.integrations.langgraph.observed import Observer
+    from swarmstate.observability import Metrics, Tracer
 
 __all__ = ["SwarmStateSaver"]
 
@@ -89,8 +93,8 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         ttl_on_read: bool = False,
         max_checkpoints_per_thread: int | None = None,
         on_blocked: OnBlocked = "warn",
-        metrics: Any = None,
-        tracer: Any = None,
+        metrics: Metrics | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         super().__init__(serde=serde)
         if store is None:
@@ -116,12 +120,19 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
                 f"on_blocked must be 'warn' or 'error', not {shown(on_blocked)}"
             )
         self.store = store
-        self._engine = _engine_of(store, ttl, ttl_on_read)
+        self._engine: CheckpointEngine = _engine_of(store, ttl, ttl_on_read)
         self._limit = limit
         self._strict = on_blocked == "error"
         if self._strict:
             watch_blocked_types()
-        self._observer: Any = None
+        self._observer: Observer | None = None
+        if metrics is not None or tracer is not None:
+            from swarmstate.integrations.langgraph.observed import CountingEngine, Observer
+
+            _check_method("metrics", metrics, "record")
+            _check_method("tracer", tracer, "start_as_current_span")
+            self._observer = Observer(metrics, tracer)
+            self._engine = CountingEngine(self._engine)
 
     # One operation each: the method, the awaited method, and the steps that both drive.
 
@@ -404,6 +415,22 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             else:
                 yield from retention.prune(self._engine, thread, 1, interrupts=False)
 
+    def threads(self) -> Sequence[str]:
+        """Return the ids of all threads, sorted. Enumerates the store."""
+        return sorted(self._run("threads", None, self._engine.threads()))
+
+    def task_paths(self, config: RunnableConfig) -> dict[str, str]:
+        """Return task id -> task path for the pending writes of the checkpoint ``config`` names.
+
+        LangGraph's own tuples do not carry the paths, which decide the order of the writes.
+        """
+        return self._run("task_paths", config, self._task_paths(config))
+
+    def _task_paths(self, config: RunnableConfig) -> Steps[dict[str, str]]:
+        thread, namespace = _place(config)
+        found = yield from self._engine.get(thread, namespace, get_checkpoint_id(config) or None)
+        return {} if found is None else {write.task_id: write.task_path for write in found.writes}
+
     def get_next_version(self, current: str | int | float | None, channel: None) -> str:
         """Return a version greater than ``current`` that no other branch will ever give out."""
         if current is None:
@@ -421,15 +448,13 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         if self._observer is None:
             return self._engine.run(steps)
         with self._observer.observing(operation, config, steps) as watched:
-            result: T = self._engine.run(watched)
-        return result
+            return self._engine.run(watched)
 
     async def _arun(self, operation: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
         if self._observer is None:
             return await self._engine.arun(steps)
         with self._observer.observing(operation, config, steps) as watched:
-            result: T = await self._engine.arun(watched)
-        return result
+            return await self._engine.arun(watched)
 
 
 def _engine_of(store: StoreLike, ttl: float | None, ttl_on_read: bool) -> CheckpointEngine:
@@ -453,6 +478,14 @@ def _engine_of(store: StoreLike, ttl: float | None, ttl_on_read: bool) -> Checkp
     if configure is not None:
         configure(ttl, ttl_on_read)
     return engine
+
+
+def _check_method(what: str, value: object, method: str) -> None:
+    if value is not None and not callable(getattr(value, method, None)):
+        raise ArgumentTypeError(
+            f"{what} must be None or have a method {method}(), "
+            f"not {type(value).__name__} ({shown(value)})"
+        )
 
 
 def _thread(thread_id: object) -> str:

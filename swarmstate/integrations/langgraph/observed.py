@@ -1,0 +1,184 @@
+"""Measuring a saver's operations; only imported by savers that are given a sink or a tracer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from langchain_core.runnables import RunnableConfig
+
+from swarmstate.observability import Metrics, Tracer
+from swarmstate.protocols import (
+    Blob,
+    CheckpointEngine,
+    CheckpointRecord,
+    Pair,
+    Steps,
+    StoredCheckpoint,
+    TaskWrite,
+)
+
+__all__ = ["CountingEngine", "Observer"]
+
+T = TypeVar("T")
+
+
+class _Tally:
+    """What one operation has moved so far."""
+
+    __slots__ = ("bytes", "round_trips")
+
+    def __init__(self) -> None:
+        self.bytes = self.round_trips = 0
+
+
+# Steps run in the context of whoever called, awaited or not, so concurrent calls do not mix.
+_current: ContextVar[_Tally | None] = ContextVar("swarmstate_tally", default=None)
+
+
+class Observer:
+    """Reports operations to a sink, a tracer, or both."""
+
+    def __init__(self, metrics: Metrics | None, tracer: Tracer | None) -> None:
+        self._metrics = metrics
+        self._tracer = tracer
+
+    @contextmanager
+    def observing(
+        self, operation: str, config: RunnableConfig | None, steps: Steps[T]
+    ) -> Iterator[Steps[T]]:
+        """Measure one operation; drive the steps it gives instead of the ones it was given."""
+        tally = _Tally()
+        configurable: Any = (config or {}).get("configurable", {})
+        attributes: dict[str, Any] = {
+            "thread": str(configurable.get("thread_id", "")),
+            "namespace": configurable.get("checkpoint_ns") or "",
+        }
+        span_of = self._tracer
+        opened = (
+            nullcontext()
+            if span_of is None
+            else span_of.start_as_current_span(f"swarmstate.{operation}")
+        )
+        token = _current.set(tally)
+        try:
+            with opened as span:
+                started = time.perf_counter()
+                try:
+                    yield _counted(steps, tally)
+                except BaseException as error:
+                    attributes["error"] = type(error).__name__
+                    raise
+                finally:
+                    seconds = time.perf_counter() - started
+                    attributes["round_trips"] = tally.round_trips
+                    attributes["bytes"] = tally.bytes
+                    if span is not None:
+                        for key, value in attributes.items():
+                            span.set_attribute(f"swarmstate.{key}", value)
+                    if self._metrics is not None:
+                        self._metrics.record(operation, seconds, attributes)
+        finally:
+            _current.reset(token)
+
+
+def _counted(steps: Steps[T], tally: _Tally) -> Steps[T]:
+    """Pass everything through, counting what is waited for: each is one round trip."""
+    try:
+        request = next(steps)
+        while True:
+            tally.round_trips += 1
+            try:
+                reply = yield request
+            except Exception as error:  # noqa: BLE001 (the driver's errors belong to the steps)
+                request = steps.throw(error)
+            else:
+                request = steps.send(reply)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+class CountingEngine:
+    """An engine that adds up the serialised bytes which pass through it."""
+
+    def __init__(self, inner: CheckpointEngine) -> None:
+        self._inner = inner
+        # What moves no values is not wrapped.
+        self.scan = inner.scan
+        self.delete = inner.delete
+        self.delete_thread = inner.delete_thread
+        self.copy_thread = inner.copy_thread
+        self.threads = inner.threads
+        self.run = inner.run
+        self.arun = inner.arun
+
+    def put(
+        self,
+        thread: str,
+        namespace: str,
+        checkpoint_id: str,
+        record: CheckpointRecord,
+        values: Mapping[str, Blob],
+        inherited: Sequence[str],
+        *,
+        count: bool,
+    ) -> Steps[tuple[int, list[str]]]:
+        """Store a checkpoint."""
+        _add(record.body, record.metadata, *values.values())
+        return self._inner.put(
+            thread, namespace, checkpoint_id, record, values, inherited, count=count
+        )
+
+    def put_writes(
+        self, thread: str, namespace: str, checkpoint_id: str, writes: Sequence[TaskWrite]
+    ) -> Steps[None]:
+        """Store pending writes."""
+        _add(*(write.value for write in writes))
+        return self._inner.put_writes(thread, namespace, checkpoint_id, writes)
+
+    def get(
+        self, thread: str, namespace: str, checkpoint_id: str | None
+    ) -> Steps[StoredCheckpoint | None]:
+        """Return a checkpoint."""
+        found = yield from self._inner.get(thread, namespace, checkpoint_id)
+        _add_found([found])
+        return found
+
+    def load(
+        self,
+        thread: str,
+        pairs: Sequence[Pair],
+        *,
+        channels: Collection[str] | None,
+        writes: bool,
+    ) -> Steps[list[StoredCheckpoint | None]]:
+        """Return checkpoints."""
+        found = yield from self._inner.load(thread, pairs, channels=channels, writes=writes)
+        _add_found(found)
+        return found
+
+    def ancestors(
+        self, thread: str, namespace: str, checkpoint_id: str, limit: int
+    ) -> Steps[list[StoredCheckpoint]]:
+        """Return a checkpoint and its ancestors."""
+        found = yield from self._inner.ancestors(thread, namespace, checkpoint_id, limit)
+        _add_found(found)
+        return found
+
+
+def _add(*blobs: Blob) -> None:
+    tally = _current.get()
+    if tally is not None:
+        tally.bytes += sum(len(data) for _, data in blobs)
+
+
+def _add_found(found: Sequence[StoredCheckpoint | None]) -> None:
+    for one in found:
+        if one is not None:
+            record = one.record
+            _add(record.body, record.metadata, *one.values.values())
+            _add(*(write.value for write in one.writes))
