@@ -11,41 +11,55 @@ transactions and a few more round trips.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Mapping, Sequence
-from typing import Any, TypeVar
+import functools
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from swarmstate import codecs
 from swarmstate.backends.redis import checkpoints_lua as lua
-from swarmstate.backends.redis.commands import Batch, Command, Script, Steps, fields
+from swarmstate.backends.redis.checkpoints_base import ThreadKeys, newest_first
+from swarmstate.backends.redis.checkpoints_plain import PlainCheckpoints
+from swarmstate.backends.redis.commands import (
+    Batch,
+    Command,
+    CommandRefused,
+    Script,
+    Steps,
+    fields,
+)
 from swarmstate.backends.redis.drivers import Driver
 from swarmstate.backends.redis.steps import StoreSteps
-from swarmstate.checkpoints import (
-    THREADS,
-    ThreadNames,
-    decode_record,
-    decode_write,
-    encode_record,
-    encode_write,
-    names,
-    record_fields,
-    thread_of,
-    write_key,
-)
+from swarmstate.checkpoints import THREADS, encode_write, record_fields, thread_of, write_key
 from swarmstate.errors import ArgumentValueError, DecodeError
-from swarmstate.protocols import (
-    Blob,
-    CheckpointRecord,
-    Pair,
-    StoredCheckpoint,
-    TaskWrite,
-)
+from swarmstate.protocols import Blob, CheckpointRecord, Pair, StoredCheckpoint, TaskWrite
 
 __all__ = ["RedisCheckpoints"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
+_Operation = Callable[Concatenate["RedisCheckpoints", P], Steps[T]]
 
-_AT_ONCE = 2000
 _plain = codecs.get("msgpack")
+_TRIES = 50
+
+
+def _or_plainly(operation: _Operation[P, T]) -> _Operation[P, T]:
+    """Do an operation the other way from the moment that the server refuses scripts."""
+    name = operation.__name__
+
+    @functools.wraps(operation)
+    def either(self: RedisCheckpoints, /, *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
+        if self.scripting:
+            try:
+                return (yield from operation(self, *args, **kwargs))
+            except CommandRefused as refused:
+                if not refused.scripting_refused:
+                    raise
+                self.scripting = False
+        result: T = yield from getattr(self.plain, name)(*args, **kwargs)
+        return result
+
+    return either
 
 
 class RedisCheckpoints:
@@ -64,18 +78,21 @@ class RedisCheckpoints:
             )
         self._store = steps
         self._driver = driver
-        self._one = steps.encode(1)
-        self._ttl: bytes = _milliseconds(steps.ttl_ms)
-        self._read_ttl: bytes = self._ttl if steps.ttl_on_read else b""
-        self._scripts = True
+        self._keys = ThreadKeys(steps)
+        self.plain = PlainCheckpoints(self._keys)
+        self.scripting = True
+        """Whether the server lets us run scripts, as far as known."""
+        self._live(steps.ttl_ms, steps.ttl_on_read)
 
     def expire(self, ttl: float | None, on_read: bool) -> None:
         """Let threads expire ``ttl`` seconds after they were last renewed; None: as the store."""
-        if ttl is not None:
-            self._ttl = _milliseconds(max(1, int(ttl * 1000)))
-            self._read_ttl = b""
-        if on_read:
-            self._read_ttl = self._ttl
+        milliseconds = self._store.ttl_ms if ttl is None else max(1, int(ttl * 1000))
+        self._live(milliseconds, on_read or (ttl is None and self._store.ttl_on_read))
+
+    def _live(self, ttl: int | None, on_read: bool) -> None:
+        self.plain.ttl = ttl
+        self._ttl: bytes = b"" if ttl is None else b"%d" % ttl
+        self._read_ttl = self._ttl if on_read else b""
 
     def run(self, steps: Generator[Any, Any, T]) -> T:
         """Run an operation, blocking on one connection of the pool."""
@@ -87,17 +104,6 @@ class RedisCheckpoints:
 
     # Keys and values ---------------------------------------------------------------------------
 
-    def _keys(self, where: ThreadNames) -> list[bytes]:
-        layout = self._store.layout
-        return [
-            layout.key(where.thread),
-            layout.key(where.checkpoints),
-            layout.key(where.values),
-            layout.key(where.strays),
-            layout.derived(f"ids:{where.tail}"),
-            layout.derived(f"fields:{where.tail}"),
-        ]
-
     def _call(
         self,
         script: Script,
@@ -107,9 +113,8 @@ class RedisCheckpoints:
         *,
         ttl: bytes = b"",
     ) -> Command:
-        where = names(thread, namespace)
-        writes = self._store.layout.key(where.writes)
-        return script(self._keys(where), [namespace, writes, ttl, *arguments])
+        writes = self._keys.writes(thread, namespace)
+        return script(self._keys.of(thread, namespace), [namespace, writes, ttl, *arguments])
 
     def _send(self, command: Command, *, write: bool = False, repeat: bool = True) -> Steps[Any]:
         if write:
@@ -123,14 +128,9 @@ class RedisCheckpoints:
         entry = [len(encoded), record.parent or "", *record_fields(record).values()]
         return _plain.encode(entry)
 
-    def _decode(self, data: bytes) -> Any:
-        return self._store.codec.decode(data)
-
-    def _record(self, data: bytes, thread: str, namespace: str, id: str) -> CheckpointRecord:
-        return decode_record(self._decode(data), thread, namespace, id)
-
     # The operations ----------------------------------------------------------------------------
 
+    @_or_plainly
     def put(
         self,
         thread: str,
@@ -144,13 +144,13 @@ class RedisCheckpoints:
     ) -> Steps[tuple[int, list[str]]]:
         """Store a checkpoint. One round trip."""
         encode = self._store.encode
-        encoded = encode(encode_record(record))
+        encoded = self._keys.encode_record(record)
         entry = self._entry(record, encoded)
         arguments: list[bytes | str | int] = [
             checkpoint_id,
             encoded,
             entry,
-            self._one,
+            self._keys.one,
             len(inherited),
             *inherited,
         ]
@@ -160,16 +160,18 @@ class RedisCheckpoints:
         held, missing = yield from self._send(command, write=True)
         return held, [key.decode() for key in missing]
 
+    @_or_plainly
     def put_writes(
         self, thread: str, namespace: str, checkpoint_id: str, writes: Sequence[TaskWrite]
     ) -> Steps[None]:
         """Store pending writes. One round trip for any number."""
-        arguments: list[bytes | str | int] = [checkpoint_id, self._one]
+        arguments: list[bytes | str | int] = [checkpoint_id, self._keys.one]
         for write in writes:
             arguments += (write_key(write), self._store.encode(encode_write(write)))
         command = self._call(lua.PUT_WRITES, thread, namespace, arguments, ttl=self._ttl)
         yield from self._send(command, write=True)
 
+    @_or_plainly
     def get(
         self, thread: str, namespace: str, checkpoint_id: str | None
     ) -> Steps[StoredCheckpoint | None]:
@@ -177,6 +179,7 @@ class RedisCheckpoints:
         found = yield from self._read(thread, namespace, [checkpoint_id or ""], None, True)
         return next(iter(found.values()), None)
 
+    @_or_plainly
     def load(
         self,
         thread: str,
@@ -212,48 +215,29 @@ class RedisCheckpoints:
             if attempt or all(known for _, _, known, _ in found):
                 break
             yield from self._repair(thread, namespace)
-        blobs = {
-            key.decode(): tuple(self._decode(value))
-            for key, value in zip(keys, data, strict=True)
-            if value is not None
-        }
+        blobs = self._keys.blobs(keys, data)
         result: dict[str, StoredCheckpoint] = {}
-        for raw_id, raw, _, raw_writes in found:
-            checkpoint_id = raw_id.decode()
-            record = self._record(raw, thread, namespace, checkpoint_id)
-            values = {}
-            if blobs:
-                for channel, key in record_fields(record).items():
-                    blob = blobs.get(key)
-                    if blob is not None and (channels is None or channel in channels):
-                        values[channel] = blob
-            pending = [
-                decode_write(key.decode(), self._decode(value))
-                for key, value in fields(raw_writes).items()
-            ]
-            pending.sort(key=_order)
-            result[checkpoint_id] = StoredCheckpoint(
-                namespace, checkpoint_id, record, values, pending
-            )
+        for raw_id, raw, _, writes_there in found:
+            key = raw_id.decode()
+            record = self._keys.decode_record(raw, thread, namespace, key)
+            result[key] = self._keys.assemble(namespace, key, record, blobs, channels, writes_there)
         return result
 
     def _repair(self, thread: str, namespace: str) -> Steps[None]:
         """Tell the scripts again what the records say; needed once after a restore."""
-        keys = self._keys(names(thread, namespace))
+        keys = self._keys.of(thread, namespace)
         replies = yield Batch([("HGETALL", keys[1]), ("PTTL", keys[1])], repeat=True)
         flat: list[bytes] = []
         for raw_id, raw in fields(replies[0]).items():
-            record = self._record(raw, thread, namespace, raw_id.decode())
+            record = self._keys.decode_record(raw, thread, namespace, raw_id.decode())
             flat += (raw_id, self._entry(record, raw))
-        commands: list[Command] = [
-            ("HSET", keys[5], *flat[start : start + _AT_ONCE])
-            for start in range(0, len(flat), _AT_ONCE)
-        ]
+        commands = self._keys.fill(keys[5], flat)
         if replies[1] > 0:
             commands.append(("PEXPIRE", keys[5], replies[1]))
         if commands:
             yield Batch(commands, atomic=True, repeat=True)
 
+    @_or_plainly
     def ancestors(
         self, thread: str, namespace: str, checkpoint_id: str, limit: int
     ) -> Steps[list[StoredCheckpoint]]:
@@ -269,7 +253,7 @@ class RedisCheckpoints:
             pairs = iter(found)
             for raw_id, raw in zip(pairs, pairs, strict=True):
                 key = raw_id.decode()
-                record = self._record(raw, thread, namespace, key)
+                record = self._keys.decode_record(raw, thread, namespace, key)
                 chain.append(StoredCheckpoint(namespace, key, record, {}, []))
             cursor = chain[-1].record.parent
             if cursor is not None and not repaired and len(chain) < limit:
@@ -277,6 +261,7 @@ class RedisCheckpoints:
                 yield from self._repair(thread, namespace)
         return chain
 
+    @_or_plainly
     def scan(
         self, thread: str, namespace: str | None, before: str | None, limit: int | None
     ) -> Steps[list[Pair]]:
@@ -293,71 +278,63 @@ class RedisCheckpoints:
             for name, ids in zip(entries, entries, strict=True)
             for checkpoint_id in ids
         ]
-        if len(reply) > 2:
-            found.sort(key=_by_id, reverse=True)
-        return found if limit is None else found[:limit]
+        return newest_first(found, limit)
 
+    @_or_plainly
     def delete(self, thread: str, namespace: str, ids: Sequence[str]) -> Steps[None]:
         """Remove checkpoints. One round trip; three more after the store was restored."""
         command = self._call(lua.DELETE, thread, namespace, ids)
-        for _ in range(_AT_ONCE):
+        for _ in range(_TRIES):
             if (yield from self._send(command)):
                 return
             yield from self._repair(thread, namespace)
         raise DecodeError(f"the records of thread {thread!r} changed faster than they were read")
 
+    @_or_plainly
     def delete_thread(self, thread: str) -> Steps[None]:
         """Remove everything of a thread. One round trip."""
         yield from self._send(self._call(lua.DELETE_THREAD, thread, "", ()))
+
+    @_or_plainly
+    def dump_thread(self, thread: str) -> Steps[list[Any]]:
+        """Return what a thread's hashes hold. One round trip."""
+        dump: list[Any] = yield from self._send(self._call(lua.DUMP_THREAD, thread, "", ()))
+        return dump
 
     def copy_thread(self, source: str, target: str) -> Steps[None]:
         """Add a thread to another. Two round trips, each of which carries the whole thread."""
         if source == target:
             return
-        dump = yield from self._send(self._call(lua.DUMP_THREAD, source, "", ()))
-        if not dump:
-            return
-        layout = self._store.layout
+        dump = yield from self.dump_thread(source)
         commands: list[Command] = []
-        touched: list[bytes] = []
+        touched: dict[bytes, None] = {}
 
         def fill(key: bytes, content: Any) -> None:
             flat = [part for entry in fields(content).items() for part in entry]
-            for start in range(0, len(flat), _AT_ONCE):
-                commands.append(("HSET", key, *flat[start : start + _AT_ONCE]))
-            touched.append(key)
+            commands.extend(self._keys.fill(key, flat))
+            touched[key] = None
 
         for raw, checkpoints, values, strays, writes in dump:
             namespace = raw.decode()
-            where = names(target, namespace)
-            thread_key, *parts, order, entries = self._keys(where)
-            commands.append(self._call(lua.REVIVE, target, namespace, ()))
-            commands.append(("HSET", thread_key, namespace, self._one))
-            touched.append(thread_key)
+            first, *parts, order, entries = self._keys.of(target, namespace)
+            if self.scripting:
+                commands.append(self._call(lua.REVIVE, target, namespace, ()))
+            else:
+                commands += yield from self.plain.revive(target, namespace)
+            fill(first, {raw: self._keys.one})
             for key, content in zip(parts, (checkpoints, values, strays), strict=True):
                 fill(key, content)
             commands.append(("UNLINK", order, entries))
             pairs = iter(writes)
             for raw_id, content in zip(pairs, pairs, strict=True):
-                fill(layout.key(where.writes + raw_id.decode()), content)
+                fill(self._keys.writes(target, namespace) + raw_id, content)
         if self._ttl:
-            commands += [("PEXPIRE", key, self._ttl) for key in dict.fromkeys(touched)]
-        yield from self._store.written(commands, atomic=True, repeat=True)
+            commands += [("PEXPIRE", key, self._ttl) for key in touched]
+        if commands:
+            yield from self._store.written(commands, atomic=True, repeat=True)
 
     def threads(self) -> Steps[list[str]]:
         """Return the ids of all threads. One round trip; enumerates the keys on the server."""
         found = yield from self._store.namespaces(THREADS)
         threads = (thread_of(name) for name in found)
         return [thread for thread in threads if thread is not None]
-
-
-def _milliseconds(ttl: int | None) -> bytes:
-    return b"" if ttl is None else b"%d" % ttl
-
-
-def _by_id(pair: Pair) -> tuple[str, str]:
-    return pair[1], pair[0]
-
-
-def _order(write: TaskWrite) -> tuple[str, str, int]:
-    return (write[4], write[0], write[1])

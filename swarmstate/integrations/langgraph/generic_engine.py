@@ -175,7 +175,7 @@ class GenericEngine:
     def _writes(self, namespace: str) -> list[TaskWrite]:
         writes = [decode_write(key, value) for key, value in self._store.items(namespace)]
         if len(writes) > 1:
-            writes.sort(key=_order)
+            writes.sort(key=lambda write: write.order)
         return writes
 
     def scan(
@@ -196,7 +196,7 @@ class GenericEngine:
             ]
         if before is not None:
             found = [pair for pair in found if pair[1] < before]
-        found.sort(key=_by_id, reverse=True)
+        found.sort(key=lambda pair: (pair[1], pair[0]), reverse=True)
         return found if limit is None else found[:limit]
         yield
 
@@ -321,11 +321,3 @@ class GenericEngine:
         found = (thread_of(name) for name in self._store.namespaces(THREADS))
         return [thread for thread in found if thread is not None]
         yield
-
-
-def _by_id(pair: Pair) -> tuple[str, str]:
-    return pair[1], pair[0]
-
-
-def _order(write: TaskWrite) -> tuple[str, str, int]:
-    return (write[4], write[0], write[1])

@@ -1,0 +1,106 @@
+"""What both ways of keeping checkpoints on Redis share: the keys of a thread, and their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from swarmstate.backends.redis.commands import Command, fields
+from swarmstate.backends.redis.steps import StoreSteps
+from swarmstate.checkpoints import (
+    ThreadNames,
+    decode_record,
+    decode_write,
+    encode_record,
+    names,
+    record_fields,
+)
+from swarmstate.protocols import Blob, CheckpointRecord, Pair, StoredCheckpoint
+
+__all__ = ["AT_ONCE", "ThreadKeys", "newest_first"]
+
+AT_ONCE = 2000
+"""Fields per command: servers bound the arguments of one."""
+
+
+class ThreadKeys:
+    """The keys of threads under a store's prefix, and how their values are encoded."""
+
+    def __init__(self, store: StoreSteps) -> None:
+        self.store = store
+        self.one = store.encode(1)
+
+    def of(self, thread: str, namespace: str) -> list[bytes]:
+        """Return the six keys of a checkpoint namespace, in the order that the scripts expect."""
+        return self.of_names(names(thread, namespace))
+
+    def of_names(self, where: ThreadNames) -> list[bytes]:
+        """Return the same from the names."""
+        layout = self.store.layout
+        return [
+            layout.key(where.thread),
+            layout.key(where.checkpoints),
+            layout.key(where.values),
+            layout.key(where.strays),
+            layout.derived(f"ids:{where.tail}"),
+            layout.derived(f"fields:{where.tail}"),
+        ]
+
+    def writes(self, thread: str, namespace: str) -> bytes:
+        """Return what the keys of pending writes start with; a checkpoint id follows."""
+        return self.store.layout.key(names(thread, namespace).writes)
+
+    def encode_record(self, record: CheckpointRecord) -> bytes:
+        """Return a record in the store's wire format."""
+        return self.store.encode(encode_record(record))
+
+    def decode_record(
+        self, data: bytes, thread: str, namespace: str, checkpoint_id: str
+    ) -> CheckpointRecord:
+        """Return a record, or raise for what is none."""
+        return decode_record(self.store.codec.decode(data), thread, namespace, checkpoint_id)
+
+    def blobs(self, keys: Iterable[bytes | str], data: Iterable[Any]) -> dict[str, Blob]:
+        """Return field -> value for the fields that have one."""
+        decode = self.store.codec.decode
+        return {
+            key.decode() if isinstance(key, bytes) else key: tuple(decode(value))
+            for key, value in zip(keys, data, strict=True)
+            if value is not None
+        }
+
+    def assemble(
+        self,
+        namespace: str,
+        checkpoint_id: str,
+        record: CheckpointRecord,
+        blobs: Mapping[str, Blob],
+        channels: Collection[str] | None,
+        raw_writes: Any,
+    ) -> StoredCheckpoint:
+        """Return a checkpoint from what was read of it."""
+        values = {}
+        if blobs:
+            for channel, key in record_fields(record).items():
+                blob = blobs.get(key)
+                if blob is not None and (channels is None or channel in channels):
+                    values[channel] = blob
+        decode = self.store.codec.decode
+        writes = [
+            decode_write(key.decode(), decode(value)) for key, value in fields(raw_writes).items()
+        ]
+        writes.sort(key=lambda write: write.order)
+        return StoredCheckpoint(namespace, checkpoint_id, record, values, writes)
+
+    @staticmethod
+    def fill(key: bytes, flat: Sequence[bytes | str]) -> list[Command]:
+        """Return the commands that add fields and values, given in turns, to a hash."""
+        return [
+            ("HSET", key, *flat[start : start + AT_ONCE]) for start in range(0, len(flat), AT_ONCE)
+        ]
+
+
+def newest_first(pairs: list[Pair], limit: int | None) -> list[Pair]:
+    """Return (namespace, id) pairs by descending id, at most ``limit``."""
+    pairs.sort(key=lambda pair: (pair[1], pair[0]), reverse=True)
+    return pairs if limit is None else pairs[:limit]
