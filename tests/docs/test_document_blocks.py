@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from built import Distributions, Environment
+from built import Distributions, Environment, execute
 from documents import DOCUMENTS, ROOT, Block, blocks, sections
 from servers import running
 
@@ -22,21 +22,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-
-def run(command: list[str], *, stdin: str = "") -> str:
-    """Run a command in the checkout and return what it printed; a failure shows all of it."""
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        input=stdin,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=240,
-    )
-    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +47,7 @@ def test_the_python_blocks_of_a_section_run_in_a_fresh_interpreter(
         for block in section
     ]
     script = ROOT / "tests/support/run_blocks.py"
-    run([sys.executable, "-W", "error", str(script)], stdin=json.dumps(parts))
+    execute(sys.executable, "-W", "error", script, cwd=ROOT, stdin=json.dumps(parts))
 
 
 OFFERS = {
@@ -79,19 +64,23 @@ OFFERS = {
 
 def make_knows(line: str) -> None:
     """``make`` has the target; what it would run is not run from within itself."""
-    assert run(["make", "--dry-run", "--always-make", *shlex.split(line, comments=True)[1:]])
+    assert execute(
+        "make", "--dry-run", "--always-make", *shlex.split(line, comments=True)[1:], cwd=ROOT
+    )
 
 
 def pytest_collects(line: str) -> None:
     """The tests that the line names exist."""
     arguments = shlex.split(line, comments=True)[3:]
-    collected = run([sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments])
+    collected = execute(
+        sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments, cwd=ROOT
+    )
     assert re.search(r"\d+ tests? collected|\d+/\d+ tests collected", collected), collected
 
 
 def extension_builds(line: str) -> None:
     """``setup.py`` knows the options; the extension under test is not replaced meanwhile."""
-    run([sys.executable, *shlex.split(line)[1:], "--help"])
+    execute(sys.executable, *shlex.split(line)[1:], "--help", cwd=ROOT)
 
 
 SHELL: dict[str, Callable[[str], None]] = {
@@ -149,11 +138,11 @@ def test_a_benchmark_run_is_kept_and_the_next_one_compared_with_it(tmp_path: Pat
     ]
     printed = []
     for line in lines:
-        planned = run(["make", "--dry-run", *shlex.split(line)[1:]])
+        planned = execute("make", "--dry-run", *shlex.split(line)[1:], cwd=ROOT)
         (command,) = re.findall(r"-m pytest bench/.*", planned.replace("\\\n", " "))
         quick = ["-k", "memory", "--benchmark-max-time=0.001", "--benchmark-min-rounds=1"]
         kept = f"--benchmark-storage=file://{tmp_path}"
-        printed.append(run([sys.executable, *shlex.split(command), *quick, kept]))
+        printed.append(execute(sys.executable, *shlex.split(command), *quick, kept, cwd=ROOT))
     assert len(printed) == 2
     assert "_before.json" in printed[0]
     assert "(0001_before)" in printed[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -19,12 +20,18 @@ _NOT_SOURCES = shutil.ignore_patterns(
 )  # fmt: skip
 
 
-def execute(*command: str | Path, cwd: Path | None = None) -> str:
+def execute(*command: str | Path, cwd: Path, stdin: str = "") -> str:
     """Run a command and return what it printed; a failure shows all of it."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        stdin=subprocess.DEVNULL,
+        # A pytest or make that is started from a test is not a part of this run.
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PYTEST_", "MAKE", "MFLAGS"))
+        },
+        input=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -58,7 +65,7 @@ def build_once(directory: Path) -> Distributions:
             shutil.copytree(ROOT, sources, ignore=_NOT_SOURCES)
             # Without isolation: the build requirements are installed here already.
             command = (sys.executable, "-m", "build", "--no-isolation", "--outdir")
-            execute(*command, scratch / "dist", sources)
+            execute(*command, scratch / "dist", sources, cwd=scratch)
             (scratch / "dist").rename(finished)
     (sdist,) = finished.glob("*.tar.gz")
     (wheel,) = finished.glob("*.whl")
@@ -79,7 +86,7 @@ class Environment:
     @classmethod
     def create(cls, directory: Path, wheel: Path) -> Environment:
         """Make the environment, with the wheel and what it requires."""
-        execute(sys.executable, "-m", "venv", directory)
+        execute(sys.executable, "-m", "venv", directory, cwd=directory.parent)
         made = cls(directory, wheel)
         made.install()
         return made
@@ -93,6 +100,7 @@ class Environment:
         execute(
             *(self.python, "-m", "pip", "install", "--quiet", "--no-compile"),
             *requirements,
+            cwd=self.directory,
         )
 
     def run(self, *arguments: str | Path, cwd: Path) -> str:
