@@ -5,12 +5,10 @@ agent, which use tools until the ticket is resolved. The model is a script, so n
 network or a key; put a real chat model in the place of ``model`` and the rest stays as it is.
 
 The graph keeps its state with ``SwarmStateSaver(RedisStore(url))``. A first worker process is
-killed with SIGKILL while all four tickets are open; a second one, which runs the very same code,
-finds them in Redis and finishes them. Then the program shows what else the state is good for:
-read by plain ``redis`` and ``msgpack``, and taken into memory, changed, compared and rolled back.
-
-    python examples/resume_after_crash.py                    # with a private server of its own
-    python examples/resume_after_crash.py --url redis://...  # with yours
+killed with SIGKILL while all four tickets are open; a second one, running the very same code, finds
+them in Redis and finishes them. Then the state is read by plain ``redis`` and ``msgpack``, and taken
+into memory, changed, compared and rolled back. ``--url`` names a server to use instead of a private
+one.
 """
 
 from __future__ import annotations
@@ -39,6 +37,7 @@ from swarmstate import Store
 from swarmstate.backends.redis import RedisStore
 from swarmstate.errors import StoreUnavailable
 from swarmstate.integrations.langgraph import SwarmStateSaver
+from swarmstate.protocols import StoreLike
 
 # --- The tickets, and the model's part in them --------------------------------------------------
 
@@ -105,7 +104,7 @@ def model(state: Triage) -> AIMessage:
 # --- The graph ----------------------------------------------------------------------------------
 
 
-def billing_tools(store: RedisStore) -> list[BaseTool]:
+def billing_tools(store: StoreLike) -> list[BaseTool]:
     """Return the tools of the billing agent, which write to ``store``."""
 
     @tool
@@ -163,7 +162,7 @@ def act(state: Triage, tools: str, colleague: str) -> Command[str]:
     return Command(goto=goto, update={"messages": [reply]})
 
 
-def build_graph(store: RedisStore) -> Any:
+def build_graph(store: StoreLike) -> Any:
     """Return the graph. Its checkpoints and the tickets' outcomes live in the same store."""
 
     def resolve(state: Triage) -> None:
@@ -313,6 +312,9 @@ def snapshot_and_roll_back(store: RedisStore) -> None:
     memory.restore(store.snapshot())  # a snapshot of any store fits any other
     before = memory.snapshot()
     check(len(memory) == len(store), f"all {len(memory)} keys of the Redis store are in memory")
+    config = {"configurable": {"thread_id": "ticket-3"}}
+    here, there = (build_graph(each).get_state(config).values for each in (memory, store))
+    check(here == there, "LangGraph finds ticket-3 in the copy as well")
     memory.set("resolved", "ticket-5", {"answer": "a mistake"})
     memory.delete("resolved", "ticket-1")
     memory.update("refunds", "charge-17", lambda count: count + 1)
@@ -328,9 +330,9 @@ def measure(store: RedisStore) -> None:
     print("\n5. Time per operation, in microseconds (median)")
     memory = Store(codec="ormsgpack")
     memory.restore(store.snapshot())
+    frozen = memory.snapshot()
     graph = build_graph(store)
     config = {"configurable": {"thread_id": "ticket-1"}}
-    frozen = memory.snapshot()
     value = {"answer": "You are right, and Monday is refunded.", "messages": 6}
 
     def change_and_restore() -> None:

@@ -75,6 +75,7 @@ def test_every_claim_holds(start: Start) -> None:
         "every ticket is resolved",
         "each charge was refunded exactly once",
         "keys of the Redis store are in memory",
+        "LangGraph finds ticket-3 in the copy as well",
         "after the rollback nothing differs",
     ):
         assert f"{claim}\n" in printed, printed
