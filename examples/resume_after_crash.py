@@ -5,10 +5,9 @@ agent, which use tools until the ticket is resolved. The model is a script, so n
 network or a key; put a real chat model in the place of ``model`` and the rest stays as it is.
 
 The graph keeps its state with ``SwarmStateSaver(RedisStore(url))``. A first worker process is
-killed with SIGKILL while all four tickets are open; a second one, running the very same code, finds
-them in Redis and finishes them. Then the state is read by plain ``redis`` and ``msgpack``, and taken
-into memory, changed, compared and rolled back. ``--url`` names a server to use instead of a private
-one.
+killed with SIGKILL while all four tickets are open; a second one, which runs the very same code,
+finds them in Redis and finishes them. Then the state is read by plain ``redis`` and ``msgpack``,
+and taken into memory, changed, compared and rolled back.
 """
 
 from __future__ import annotations
