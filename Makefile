@@ -68,7 +68,8 @@ $(VENV)/.ready: pyproject.toml setup.py
 	@$(PYTHON) -m venv $(VENV)
 	@$(python) $(PIP_INSTALL) --upgrade "pip>=25.1"
 	@$(python) $(PIP_INSTALL) --group dev
-	@$(python) $(PIP_INSTALL) --no-build-isolation --editable ".[all]"
+	@# setuptools warns that folders beside the package could shadow it; none has a package's name.
+	@PYTHONWARNINGS=ignore::UserWarning $(python) $(PIP_INSTALL) --no-build-isolation --editable ".[all]"
 	@touch $@
 
 # An editable install sees changed Python at once; changed Cython has to be compiled.
