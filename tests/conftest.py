@@ -28,6 +28,59 @@ def server_url() -> Iterator[str]:
         yield server.url
 
 
+@pytest.fixture(scope="session")
+def cluster_url() -> Iterator[str]:
+    """A real cluster of three servers."""
+    from servers import cluster
+
+    with cluster() as started:
+        yield started.url
+
+
+@pytest.fixture(scope="session")
+def limited_url() -> Iterator[str]:
+    """A server's URL for a user with only the rights that the README asks for."""
+    from rights import SCRIPTS, STORE, limited
+    from servers import running
+
+    with running() as server, server.client() as client:
+        yield limited(server, client, "test", [*STORE, *SCRIPTS])
+
+
+@pytest.fixture(scope="session")
+def redis_6_url() -> Iterator[str]:
+    """Redis 6.2."""
+    yield from _other("redis-6.2")
+
+
+@pytest.fixture(scope="session")
+def redis_7_url() -> Iterator[str]:
+    """Redis 7.0."""
+    yield from _other("redis-7.0")
+
+
+def _other(kind: str) -> Iterator[str]:
+    from servers import running
+
+    with running(kind) as server:
+        yield server.url
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the codecs that a kind of store is not tested with."""
+
+    def wanted(item: pytest.Item) -> bool:
+        params = (
+            item.callspec.params
+            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+            else {}
+        )
+        kind = STORES.get(params.get("make_store", ""))
+        return kind is None or params.get("codec") in (None, *kind.codecs)
+
+    items[:] = filter(wanted, items)
+
+
 @pytest.fixture(params=CODECS)
 def codec(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -36,12 +89,12 @@ def codec(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=STORES)
 def make_store(request: pytest.FixtureRequest) -> Iterator[Callable[..., StoreLike]]:
     """Build stores of one kind; all are closed at the end."""
-    # The memory store needs no server, so none is started for it.
-    url = "" if request.param == "memory" else request.getfixturevalue("server_url")
+    kind = STORES[request.param]
+    url = () if kind.server is None else (request.getfixturevalue(kind.server),)
     made: list[StoreLike] = []
 
     def make(**options: Any) -> StoreLike:
-        made.append(STORES[request.param](url, **options))
+        made.append(kind.make(*url, **options))
         return made[-1]
 
     yield make

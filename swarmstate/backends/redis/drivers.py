@@ -43,11 +43,6 @@ class Driver:
         self._closed = False
 
     @property
-    def closed(self) -> bool:
-        """Whether :meth:`close` was called."""
-        return self._closed
-
-    @property
     def clustered(self) -> bool:
         """Whether the server is a cluster, where atomic means per slot."""
         return self._topology.clustered
@@ -57,20 +52,26 @@ class Driver:
         """The address of the server, as errors name it."""
         return self._topology.address
 
+    def check_open(self, steps: Steps[Any] | None = None) -> None:
+        """Raise if the driver is closed, and let go of the steps that cannot be run."""
+        if self._closed:
+            if steps is not None:
+                steps.close()
+            raise StoreUnavailable("the store is closed")
+
     def run(self, steps: Steps[T]) -> T:
         """Run steps to their end and return their result.
 
         Raises:
             StoreUnavailable: a batch failed and the steps did not handle it.
         """
+        self.check_open(steps)
         exchange = self._exchange
         operation: str = getattr(steps, "__name__", "call")
         try:
             batch = next(steps)
             while True:
-                if self._closed:
-                    steps.close()
-                    raise StoreUnavailable("the store is closed")
+                self.check_open(steps)
                 job = exchange.job(batch, operation)
                 exchange.perform(job)
                 batch = steps.send(job.replies) if job.error is None else steps.throw(job.error)
@@ -87,14 +88,13 @@ class Driver:
         Raises:
             StoreUnavailable: a batch failed and the steps did not handle it.
         """
+        self.check_open(steps)
         loop = asyncio.get_running_loop()
         operation: str = getattr(steps, "__name__", "call")
         try:
             batch = next(steps)
             while True:
-                if self._closed:
-                    steps.close()
-                    raise StoreUnavailable("the store is closed")
+                self.check_open(steps)
                 future: asyncio.Future[Job] = loop.create_future()
                 courier = self._courier()
                 job = self._exchange.job(batch, operation, courier.delivery(loop, future))

@@ -14,7 +14,7 @@ from swarmstate.backends.redis.connect import connect
 from swarmstate.backends.redis.drivers import Driver
 from swarmstate.backends.redis.keys import Layout
 from swarmstate.backends.redis.steps import StoreSteps
-from swarmstate.errors import ArgumentTypeError, ArgumentValueError, StoreUnavailable
+from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.protocols import CheckpointEngine, Default, SnapshotLike
 
 if TYPE_CHECKING:
@@ -94,10 +94,6 @@ class _Opened:
         """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
         return self.steps.max_history
 
-    def _check_open(self) -> None:
-        if self.driver.closed:
-            raise StoreUnavailable("the store is closed")
-
     def checkpoint_engine(self) -> CheckpointEngine:
         """Return how a checkpointer does its operations here."""
         from swarmstate.backends.redis.checkpoints import RedisCheckpoints
@@ -106,12 +102,12 @@ class _Opened:
 
     def history(self) -> list[SnapshotLike]:
         """Return the kept snapshots, oldest first; never touches the server."""
-        self._check_open()
+        self.driver.check_open()
         return self.steps.history()
 
     def clear_history(self) -> None:
         """Let go of the kept snapshots; never touches the server."""
-        self._check_open()
+        self.driver.check_open()
         self.steps.clear_history()
 
     def __repr__(self) -> str:
@@ -181,7 +177,8 @@ class RedisStore(_Opened):
         self._finalizer()
 
     def __enter__(self) -> Self:
-        """Return the store."""
+        """Return the store, which must be open."""
+        self.driver.check_open()
         return self
 
     def __exit__(
@@ -228,7 +225,8 @@ class AsyncRedisStore(_Opened):
         self._finalizer()
 
     async def __aenter__(self) -> Self:
-        """Return the store."""
+        """Return the store, which must be open."""
+        self.driver.check_open()
         return self
 
     async def __aexit__(

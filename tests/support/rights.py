@@ -1,0 +1,25 @@
+"""Users that may do only what the README says a store needs."""
+
+from __future__ import annotations
+
+import redis
+from servers import Server
+
+STORE = [
+    *("hset", "hget", "hmget", "hgetall", "hkeys", "hlen", "hexists", "hsetnx", "hdel"),
+    *("set", "type", "scan", "unlink", "pexpire", "multi", "exec"),
+]
+"""What every store needs, whatever it is asked to do."""
+
+SCRIPTS = ["evalsha", "eval"]
+"""What ``update`` needs, and what saves other methods round trips."""
+
+
+def limited(server: Server, client: redis.Redis, prefix: str, commands: list[str]) -> str:
+    """Make a user for the keys of prefixes that start alike; return the server's URL for it."""
+    name = f"user{len(client.acl_users())}"
+    client.execute_command(
+        *("ACL", "SETUSER", name, "on", ">secret", f"~{prefix}*", "resetchannels", "-@all"),
+        *(f"+{command}" for command in commands),
+    )
+    return f"redis://{name}:secret@127.0.0.1:{server.port}/0"
