@@ -79,9 +79,9 @@ def test_every_claim_holds(start: Start) -> None:
         "after the rollback nothing differs",
     ):
         assert f"{claim}\n" in printed, printed
-    assert "  added: resolved/ticket-5\n" in printed
-    assert "  removed: resolved/ticket-1\n" in printed
-    assert "  changed: refunds/charge-17\n" in printed
+    assert "  added [('resolved', 'ticket-5')]" in printed
+    assert ", removed [('resolved', 'ticket-1')]" in printed
+    assert ", changed [('refunds', 'charge-17')]\n" in printed
     assert printed.splitlines()[-1].startswith("Done in ")
 
 
