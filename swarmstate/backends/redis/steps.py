@@ -47,7 +47,6 @@ _FOREIGN = ("WRONGTYPE",)
 # Fields per HSET: servers bound the arguments of one command.
 _AT_ONCE = 2000
 _TRIES = 50
-_SWAPS = 1000
 
 
 def _into_hashes(step: Callable[P, Steps[T]]) -> Callable[P, Steps[T]]:
@@ -138,12 +137,34 @@ class StoreSteps:
     def _store(
         self, commands: list[Command], keys: Iterable[bytes], *, repeat: bool
     ) -> Steps[list[Any]]:
-        """Send a write, with the time to live of its namespaces; return the write's replies."""
-        if self.ttl_ms is None:
+        """Send a write and start the time of its namespaces anew; return the write's replies."""
+
+        def send(commands: list[Command]) -> Steps[list[Any]]:
             return (yield from self.written(commands, repeat=repeat))
+
+        return (yield from self._renewing(self.ttl_ms is not None, send, commands, keys))
+
+    def _read(self, commands: list[Command], keys: Iterable[bytes]) -> Steps[list[Any]]:
+        """Send reads and return their replies; what another program keeps there reads as None."""
+
+        def send(commands: list[Command]) -> Steps[list[Any]]:
+            return (yield Batch(commands, atomic=True, repeat=True, forgive=_FOREIGN))
+
+        return (yield from self._renewing(self.ttl_on_read, send, commands, keys))
+
+    def _renewing(
+        self,
+        renew: bool,
+        send: Callable[[list[Command]], Steps[list[Any]]],
+        commands: list[Command],
+        keys: Iterable[bytes],
+    ) -> Steps[list[Any]]:
+        """Send commands, with the expiry of keys in the same transaction if ``renew``."""
+        if not renew:
+            return (yield from send(commands))
         expiry = [self._expire(key) for key in keys]
         try:
-            replies = yield from self.written([*commands, *expiry], repeat=repeat)
+            return (yield from send([*commands, *expiry]))[: len(commands)]
         except CommandRefused as refused:
             if refused.command != "PEXPIRE":
                 raise
@@ -153,19 +174,10 @@ class StoreSteps:
                 RuntimeWarning,
                 stacklevel=2,
             )
-            return (yield from self.written(commands, repeat=repeat))
-        return replies[: len(commands)]
+            return (yield from send(commands))
 
     def _expire(self, key: bytes) -> Command:
         return ("PEXPIRE", key, self.ttl_ms or 0)
-
-    def _read(self, commands: list[Command], keys: Iterable[bytes]) -> Steps[list[Any]]:
-        """Send reads and return their replies; what another program keeps there reads as None."""
-        if not self.ttl_on_read:
-            return (yield Batch(commands, atomic=True, repeat=True, forgive=_FOREIGN))
-        expiry = [self._expire(key) for key in keys]
-        replies = yield Batch([*commands, *expiry], atomic=True, repeat=True, forgive=_FOREIGN)
-        return replies[: len(commands)]
 
     def _scripted(self, command: Command, *, repeat: bool) -> Steps[tuple[Any] | None]:
         """Return a script's reply, or None where scripts cannot be used."""
@@ -281,7 +293,8 @@ class StoreSteps:
         check_callable("fn", fn)
         replies = yield Batch([("HGET", at, field)], repeat=True)
         old: bytes | None = replies[0]
-        for _ in range(_SWAPS):
+        # Without a bound: whenever one loses, another one has won.
+        while True:
             new = self.encode(fn(self._value(old, default)))
             known = (b"0", b"") if old is None else (b"1", old)
             swap = SWAP([at], [field, *known, new])
@@ -290,10 +303,6 @@ class StoreSteps:
             if outcome[0] == 1:
                 return self.codec.decode(new)
             old = outcome[1] if len(outcome) > 1 else None
-        raise StoreUnavailable(
-            f"update() of {namespace!r}, {key!r} lost the race against other writers "
-            f"{_SWAPS} times in a row"
-        )
 
     # Batches -----------------------------------------------------------------------------------
 
