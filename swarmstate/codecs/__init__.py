@@ -1,73 +1,62 @@
-"""The codec registry, and :func:`dumps` / :func:`loads` over it.
+"""How values become bytes: a codec is found by its name.
 
-A codec is found by name. Built in are ``"msgpack"`` (the default) and ``"ormsgpack"``: they accept
-the same values, write the same bytes and raise the same errors, so a store written with one is
-read with the other.
+Built in are ``"msgpack"`` (the default) and ``"ormsgpack"``: they accept the same values, write the
+same bytes, return the same values and raise the same errors with the same text, so a store written
+with one is read with the other. ``"zstd"`` compresses them and needs ``swarmstate[zstd]``.
+
+What they accept: None, bool, int (-2**63 to 2**64-1), float (every bit is kept), str, bytes,
+bytearray and memoryview (return as bytes), list, tuple (returns as list), dict with keys None,
+bool, int, float, str, bytes or tuples of these, and subclasses of these built-in types as their
+base. A datetime with a time zone returns in UTC. Everything else is refused, unless ``default=``
+turns it into something of the above.
 """
 
 from __future__ import annotations
 
-import importlib
-import threading
+from typing import Any
 
-from swarmstate.errors import ArgumentTypeError, ArgumentValueError, UnknownCodecError
-from swarmstate.protocols import Codec, Default
+from swarmstate.arguments import check_default
+from swarmstate.codecs.registry import Availability, available, get, register
+from swarmstate.errors import UnknownCodecError
+from swarmstate.protocols import Default
 
-__all__ = ["available", "dumps", "get", "loads", "register"]
-
-_lock = threading.Lock()
-_codecs: dict[str, Codec | str] = {
-    "msgpack": "swarmstate.codecs._msgpack:codec",
-    "ormsgpack": "swarmstate.codecs._ormsgpack:codec",
-}
-
-
-def get(name: str) -> Codec:
-    """Return the codec registered as ``name``, importing it on first use.
-
-    Raises:
-        UnknownCodecError: there is no such codec; the text names those that exist.
-    """
-    try:
-        entry = _codecs[name]
-    except (KeyError, TypeError):
-        raise UnknownCodecError(
-            f"unknown codec {name!r}: known are {', '.join(map(repr, sorted(_codecs)))}"
-        ) from None
-    if isinstance(entry, str):
-        module, _, attribute = entry.partition(":")
-        entry = getattr(importlib.import_module(module), attribute)
-        with _lock:
-            _codecs[name] = entry
-    return entry
-
-
-def register(name: str, codec: Codec | str, *, replace: bool = False) -> None:
-    """Make ``codec``, an instance or a lazy ``"module:attribute"``, known as ``name``.
-
-    Raises:
-        InvalidArgumentError: the name is taken and ``replace`` is not set.
-    """
-    if not isinstance(name, str):
-        raise ArgumentTypeError(f"codec name must be a str, not {type(name).__name__}")
-    with _lock:
-        if name in _codecs and not replace:
-            raise ArgumentValueError(
-                f"codec {name!r} is registered already: pass replace=True to replace it"
-            )
-        _codecs[name] = codec
-
-
-def available() -> list[str]:
-    """Return the names of the registered codecs, sorted."""
-    return sorted(_codecs)
+__all__ = [
+    "Availability",
+    "UnknownCodecError",
+    "available",
+    "dumps",
+    "get",
+    "loads",
+    "register",
+]
 
 
 def dumps(value: object, codec: str = "msgpack", *, default: Default | None = None) -> bytes:
-    """Return ``value`` encoded with ``codec``."""
+    """Return ``value`` as bytes.
+
+    Args:
+        value: Anything in the codec's domain.
+        codec: The name of a registered codec.
+        default: Turns other values and keys into supported ones.
+
+    Raises:
+        EncodeError: ``value`` is outside the domain; the text names the type and the path.
+        UnknownCodecError: there is no such codec, or its package is not installed.
+        Exception: whatever ``default`` raises, unchanged.
+    """
+    check_default(default)
     return get(codec).encode(value, default=default)
 
 
-def loads(data: bytes, codec: str = "msgpack") -> object:
-    """Return the value that ``data`` holds."""
+def loads(data: bytes, codec: str = "msgpack") -> Any:
+    """Return the value that ``data`` holds.
+
+    Args:
+        data: Exactly one value; it may come from anywhere.
+        codec: The name of a registered codec.
+
+    Raises:
+        DecodeError: ``data`` is not exactly one value; the text names the fault.
+        UnknownCodecError: there is no such codec, or its package is not installed.
+    """
     return get(codec).decode(data)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from swarmstate._core import DEEP, REFUSED, TIMES, OrmsgpackCalls, scan
+from swarmstate.codecs import _reference
+from swarmstate.protocols import Default, FastPath
+
 # Whoever imports it first knows that none of its objects exists yet; see OrmsgpackCalls.
 _first = "ormsgpack" not in sys.modules
 
 import ormsgpack  # noqa: E402
-
-from swarmstate._core import DEEP, REFUSED, TIMES, OrmsgpackCalls, scan
-from swarmstate.codecs import _reference
-from swarmstate.protocols import Default, FastPath
 
 _unpackb = ormsgpack.unpackb
 _calls = OrmsgpackCalls(

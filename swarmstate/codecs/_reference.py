@@ -34,7 +34,7 @@ from swarmstate.arguments import shown
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError, EncodeError
 from swarmstate.protocols import Default
 
-__all__ = ["calls", "decode", "encode"]
+__all__ = ["as_bytes", "calls", "decode", "encode"]
 
 _UTC = datetime.timezone.utc
 _MAX_DEFAULTS = 16  # how often in a row a hook may answer with something unsupported
@@ -51,6 +51,10 @@ calls = MsgpackCalls(_packer, msgpack.unpackb)
 
 class _Refused(Exception):  # noqa: N818 (never leaves this module)
     """Why a value is refused, before its place is known."""
+
+
+class _TooDeep(_Refused):
+    """A refusal that no hook is asked about."""
 
 
 class _Dict(list[tuple[Any, Any]]):
@@ -82,7 +86,7 @@ def decode(data: object) -> Any:
         DecodeError: ``data`` is not exactly one value; the text names the fault and the byte.
         InvalidArgumentError: ``data`` is not bytes at all.
     """
-    raw = _bytes(data)
+    raw = as_bytes(data)
     found = scan(raw)
     if found & REFUSED:
         fault, where = scan_fault(raw)
@@ -100,7 +104,8 @@ def decode(data: object) -> Any:
         ) from None
 
 
-def _bytes(data: object) -> bytes:
+def as_bytes(data: object) -> bytes:
+    """Return what a codec is given to decode as bytes that nobody else can change."""
     if isinstance(data, (bytes, bytearray, memoryview)):
         try:
             return bytes(data)
@@ -188,6 +193,8 @@ def _supported(item: Any, default: Default | None, base: Any) -> Any:
     """Return what ``base`` makes of an item, asking ``default`` for what it refuses."""
     try:
         return base(item)
+    except _TooDeep:
+        raise
     except _Refused:
         if default is None:
             raise
@@ -195,6 +202,8 @@ def _supported(item: Any, default: Default | None, base: Any) -> Any:
         item = default(item)
         try:
             return base(item)
+        except _TooDeep:
+            raise
         except _Refused as refusal:
             reason = f"default= returned {type(item).__name__}: {refusal}"
     raise _Refused(reason)
@@ -247,13 +256,15 @@ def _base_key(key: Any, default: Default | None, depth: int, key_depth: int) -> 
     kind = type(key)
     if issubclass(kind, tuple) and not issubclass(kind, msgpack.ExtType):
         if key_depth >= MAX_KEY_DEPTH:
-            raise _Refused(f"a key is nested deeper than {MAX_KEY_DEPTH} levels")
+            raise _TooDeep(f"a key is nested deeper than {MAX_KEY_DEPTH} levels")
         if depth + key_depth >= MAX_DEPTH:
-            raise _Refused(f"nested deeper than {MAX_DEPTH} levels")
-        return tuple(
+            raise _TooDeep(f"nested deeper than {MAX_DEPTH} levels")
+        # No generator: it would change a StopIteration of the hook into something else.
+        items = [
             _supported(item, default, lambda item: _base_key(item, default, depth, key_depth + 1))
             for item in tuple.__iter__(key)
-        )
+        ]
+        return tuple(items)
     if key is None or issubclass(kind, (str, int, float, bytes)):
         return _base(key)
     raise _Refused("unsupported type of a key")

@@ -1,0 +1,258 @@
+"""What the built-in codecs accept and refuse, case by case, and what a refusal says."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import subprocess
+import sys
+import zoneinfo
+from typing import Any
+
+import msgpack
+import ormsgpack
+import pytest
+from codec_values import Named, Point, Record, Unspeakable
+from exactness import exact, nested
+
+from swarmstate import codecs, dumps, loads
+from swarmstate.errors import DecodeError, EncodeError, InvalidArgumentError, SwarmStateError
+
+UTC = datetime.timezone.utc
+
+
+def refusal(value: Any, codec: str) -> str:
+    with pytest.raises(EncodeError) as caught:
+        dumps(value, codec)
+    assert isinstance(caught.value, (TypeError, ValueError, SwarmStateError))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": [0, {1}]}, "cannot encode set at value['a'][1]: unsupported type"),
+        (object, "cannot encode type at value: unsupported type"),
+        (
+            {"when": datetime.datetime(2020, 1, 1)},
+            "cannot encode datetime at value['when']: a naive",
+        ),
+        ([2**64], "cannot encode int at value[0]: an int must be from -2**63 to 2**64-1"),
+        ([[-(2**63) - 1]], "cannot encode int at value[0][0]: an int must be from"),
+        ({"t": ("ok", "\ud800")}, "cannot encode str at value['t'][1]: lone surrogate at index 0"),
+        (
+            {"a": {"\udfff": 1}},
+            "cannot encode str as a key of value['a'] ('\\udfff'): lone surrogate",
+        ),
+        (
+            {1: {frozenset(): 1}},
+            "cannot encode frozenset as a key of value[1] (frozenset()): unsup",
+        ),
+        (
+            {(1, 2): {(1, b"x", 2.5, (None, 1j)): 0}},
+            "cannot encode tuple as a key of value[(1, 2)]",
+        ),
+        (Record(), "cannot encode Record at value: unsupported type"),
+        (msgpack.ExtType(1, b""), "cannot encode ExtType at value: unsupported type"),
+        (msgpack.Timestamp(1), "cannot encode Timestamp at value: unsupported type"),
+        ([ormsgpack.Ext(1, b"")], "cannot encode Ext at value[0]: unsupported type"),
+        (
+            {"a": ormsgpack.Fragment(b"\xc0")},
+            "cannot encode Fragment at value['a']: unsupported type",
+        ),
+        (
+            {datetime.datetime(2020, 1, 1, tzinfo=UTC): 1},
+            "cannot encode datetime as a key of value ",
+        ),
+        ({memoryview(b"x"): 1}, "cannot encode memoryview as a key of value "),
+        ([Unspeakable()], "cannot encode Unspeakable at value[0]: unsupported type"),
+    ],
+)
+def test_a_refusal_names_the_type_and_the_path(value: Any, text: str, codec: str) -> None:
+    assert refusal(value, codec).startswith(text)
+
+
+def test_the_path_of_something_deep_is_shortened(codec: str) -> None:
+    assert refusal(nested(40, "d", {1}), codec).count("['k']") == 16
+    text = refusal(nested(5000, "l"), codec)
+    assert "nested deeper than 1024 levels" in text
+    assert len(text) < 300
+
+
+def test_a_value_that_contains_itself_is_refused(codec: str) -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    assert "nested deeper than 1024 levels" in refusal({"a": loop}, codec)
+    circle: dict[str, Any] = {}
+    circle["again"] = circle
+    assert "nested deeper than 1024 levels" in refusal(circle, codec)
+
+
+@pytest.mark.parametrize(
+    ("value", "back"),
+    [
+        ((1, (2,)), [1, [2]]),
+        (bytearray(b"a"), b"a"),
+        (memoryview(b"abcdef")[::2], b"ace"),
+        (memoryview(b"abcd").cast("H"), b"abcd"),
+        (Point(1, "y"), [1, "y"]),
+        (Named.A, "a"),
+        ({Named.A: 1}, {"a": 1}),
+        (collections.Counter("aab"), {"a": 2, "b": 1}),
+        ({True: 1, 2: 2, 2.5: 3, None: 4, b"b": 5, (1, ("x", None)): 6}, ...),
+        (2**64 - 1, ...),
+        (-(2**63), ...),
+    ],
+)
+def test_what_is_accepted_comes_back_as_its_base_type(value: Any, back: Any, codec: str) -> None:
+    back = value if back is ... else back
+    assert exact(loads(dumps(value, codec), codec)) == exact(back)
+
+
+def test_an_ordered_dict_keeps_the_order_that_it_shows(codec: str) -> None:
+    ordered = collections.OrderedDict.fromkeys("abcd", 1)
+    ordered.move_to_end("a")
+    ordered.move_to_end("d", last=False)
+    assert list(loads(dumps(ordered, codec), codec)) == ["d", "b", "c", "a"]
+
+
+def test_keys_that_would_become_one_are_refused(codec: str) -> None:
+    class Key(str):
+        __slots__ = ()
+        __hash__ = object.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            return self is other
+
+    text = refusal([{"a": 1, Key("a"): 2}], codec)
+    assert (
+        text == "cannot encode int at value[0]['a']: another key of the same dict becomes 'a' too"
+    )
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime.datetime(2024, 2, 29, 12, 30, 15, 123456, UTC),
+        datetime.datetime(1969, 12, 31, 23, 59, 59, 999999, UTC),
+        datetime.datetime.min.replace(tzinfo=UTC),
+        datetime.datetime.max.replace(tzinfo=UTC),
+        datetime.datetime(1, 1, 2, tzinfo=datetime.timezone(datetime.timedelta(hours=23))),
+        datetime.datetime(2024, 10, 27, 2, 30, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
+        datetime.datetime(2024, 10, 27, 2, 30, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"), fold=1),
+    ],
+)
+def test_an_aware_datetime_returns_as_the_same_moment_in_utc(
+    moment: datetime.datetime, codec: str
+) -> None:
+    data = dumps({"at": moment}, codec)
+    back = loads(data, codec)["at"]
+    assert back == moment.astimezone(UTC)
+    assert back.tzinfo is UTC
+    assert data == msgpack.packb({"at": moment.astimezone(UTC)}, datetime=True)
+    assert dumps({"at": moment}, codec) == data  # again, now that the kind of zone is known
+
+
+@pytest.mark.parametrize(
+    ("moment", "reason"),
+    [
+        (
+            datetime.datetime.max.replace(tzinfo=datetime.timezone(-datetime.timedelta(hours=1))),
+            "out",
+        ),
+        (
+            datetime.datetime.min.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
+            "out",
+        ),
+    ],
+    ids=["after the last year", "before the first year"],
+)
+def test_a_moment_that_could_not_be_read_back_is_refused(
+    moment: datetime.datetime, reason: str, codec: str
+) -> None:
+    assert refusal([moment], codec).startswith(f"cannot encode datetime at value[0]: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (b"", "cannot decode 0 bytes: the input ends within the value, at byte 0"),
+        (b"\x93\x01\x02", "the input ends within the value, at byte 0"),
+        (b"\x93\xdc\x00\x01", "the input ends within the value"),
+        (b"\x01\x01", "cannot decode 2 bytes: trailing bytes follow the value, at byte 1"),
+        (b"\x91\xc1", "0xc1 is reserved, at byte 1"),
+        (b"\xdd\xff\xff\xff\xff", "the input ends within the value"),
+        (b"\x92\x01\xd4\x05x", "unsupported extension type, at byte 2"),
+        (b"\xd5\xff\x00\x00", "a timestamp of unsupported length, at byte 0"),
+        (b"\xd7\xff" + b"\xff" * 8, "a timestamp out of range, at byte 0"),
+        (b"\x81\x80\xc0", "unsupported type of a map key, at byte 1"),
+        (b"\x81\xd6\xff\0\0\0\0\xc0", "unsupported type of a map key, at byte 1"),
+        (b"\x91" * 1025 + b"\xc0", "nested deeper than 1024 levels, at byte 1024"),
+        (
+            b"\x81" + b"\x91" * 65 + b"\xc0\xc0",
+            "a map key is nested deeper than 64 levels, at byte 65",
+        ),
+        (b"\x92\xa1a\xa2\xc3\x28", "a text is not UTF-8: invalid continuation byte at byte 0 of 2"),
+        (b"\xa3\xed\xa0\x80", "a text is not UTF-8"),
+    ],
+)
+def test_a_decode_error_names_the_fault_and_the_byte(data: bytes, fault: str, codec: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        loads(data, codec)
+    assert fault in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("given", ["text", None, 5, [1]])
+def test_what_is_no_bytes_cannot_be_decoded(given: Any, codec: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"not {type(given).__name__}"):
+        loads(given, codec)
+
+
+def test_any_kind_of_bytes_can_be_decoded(codec: str) -> None:
+    data = dumps({"a": [1, "x"]}, codec)
+    for given in (bytearray(data), memoryview(data), memoryview(data * 2)[: len(data)]):
+        assert loads(given, codec) == {"a": [1, "x"]}  # type: ignore[arg-type]
+    released = memoryview(data)
+    released.release()
+    with pytest.raises(InvalidArgumentError, match="released"):
+        loads(released, codec)  # type: ignore[arg-type]
+
+
+def test_decoding_reads_what_other_writers_leave_finer_or_shorter(codec: str) -> None:
+    """Nanoseconds, 32-bit floats, ints in wide forms, repeated keys."""
+    nanoseconds = b"\xd7\xff" + ((999_999_999 << 34) | 1).to_bytes(8, "big")
+    assert loads(nanoseconds, codec) == datetime.datetime(1970, 1, 1, 0, 0, 1, 999_999, UTC)
+    assert exact(loads(b"\xca\x3f\x80\x00\x00", codec)) == exact(1.0)
+    assert exact(loads(b"\xd3" + bytes(7) + b"\x05", codec)) == exact(5)
+    assert loads(b"\x82\xa1a\x01\xa1a\x02", codec) == {"a": 2}
+
+
+RULED_OUT = """
+import sys
+from swarmstate import codecs
+assert "ormsgpack" not in sys.modules
+pack = codecs.get("ormsgpack").fast.pack
+import ormsgpack
+assert pack({"a": 1})
+value = {"a": [ormsgpack.%s]}
+try:
+    pack(value)
+except TypeError:
+    value["a"].clear()
+    assert pack(value) == ormsgpack.packb(value)
+    print("refused")
+"""
+
+
+@pytest.mark.parametrize("made", ["Ext(1, b'x')", "Fragment(b'\\xc0')"])
+def test_what_only_ormsgpack_packs_is_refused_also_where_it_was_imported_by_us(made: str) -> None:
+    """In a fresh process, where values are not surveyed for such objects."""
+    done = subprocess.run(
+        [sys.executable, "-c", RULED_OUT % made], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "refused\n"
+
+
+def test_the_default_codec_is_msgpack() -> None:
+    assert dumps([1]) == codecs.get("msgpack").encode([1])
