@@ -122,7 +122,7 @@ def decode_record(value: Any, thread: str, namespace: str, checkpoint_id: str) -
     Raises:
         DecodeError: this is no record, or one that a newer version wrote.
     """
-    where = f"checkpoint {id!r} in namespace {namespace!r} of thread {thread!r}"
+    where = f"checkpoint {checkpoint_id!r} in namespace {namespace!r} of thread {thread!r}"
     if not isinstance(value, list) or not value:
         raise DecodeError(f"{where} is a {type(value).__name__}, not a record")
     if value[0] != FORMAT:

@@ -151,6 +151,7 @@ class RedisCheckpoints:
             encoded,
             entry,
             self._keys.one,
+            int(count),
             len(inherited),
             *inherited,
         ]

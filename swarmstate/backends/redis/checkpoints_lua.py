@@ -30,28 +30,24 @@ __all__ = [
     "SCAN",
 ]
 
-# Keys of another namespace of the same thread, in the order of KEYS.
+_CALL = "local call = redis.call\n"
+
+# The keys of other namespaces of the same thread; only what needs them pays for them.
 _KEYS = """
-local call = redis.call
-local function base(key) return key:sub(1, #key - #ARGV[1]) end
-local bases = {}
-for i = 2, 6 do bases[i] = base(KEYS[i]) end
-local wbase = ARGV[2]:sub(1, #ARGV[2] - #ARGV[1] - 1 - #tostring(#ARGV[1]))
-local function writes_of(ns) return wbase .. #ns .. ':' .. ns end
+local function base(i) return KEYS[i]:sub(1, #KEYS[i] - #ARGV[1]) end
+local function writes_of(ns)
+  return ARGV[2]:sub(1, #ARGV[2] - #ARGV[1] - 1 - #tostring(#ARGV[1])) .. #ns .. ':' .. ns
+end
 local function each(items, size, run)
   for first = 1, #items, size do run(first, math.min(first + size - 1, #items)) end
 end
-local function unlink(keys)
-  each(keys, 1000, function(a, b) call('UNLINK', unpack(keys, a, b)) end)
-end
-local function everything(with_thread)
-  local keys = {}
-  if with_thread then keys[1] = KEYS[1] end
+local function everything()
+  local keys = {KEYS[1]}
   for _, ns in ipairs(call('HKEYS', KEYS[1])) do
-    for i = 2, 6 do keys[#keys + 1] = bases[i] .. ns end
+    for i = 2, 6 do keys[#keys + 1] = base(i) .. ns end
     local prefix = writes_of(ns)
     for _, i in ipairs({2, 4}) do
-      for _, id in ipairs(call('HKEYS', bases[i] .. ns)) do keys[#keys + 1] = prefix .. id end
+      for _, id in ipairs(call('HKEYS', base(i) .. ns)) do keys[#keys + 1] = prefix .. id end
     end
   end
   return keys
@@ -63,18 +59,18 @@ _RENEW = """
 local ttl = tonumber(ARGV[3])
 local function renew(own)
   if not ttl then return end
-  if call('PTTL', KEYS[1]) * 2 < ttl then own = everything(true) end
+  if call('PTTL', KEYS[1]) * 2 < ttl then own = everything() end
   for _, key in ipairs(own) do call('PEXPIRE', key, ttl) end
 end
 """
 
 # What is left of a namespace whose thread expired must not come back to life.
 _BURY = """
+local alive = call('HEXISTS', KEYS[1], ARGV[1]) == 1
 local function bury(id)
-  if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
-    call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6])
-    if id then call('UNLINK', ARGV[2] .. id) end
-  end
+  if alive then return end
+  call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6])
+  if id then call('UNLINK', ARGV[2] .. id) end
 end
 """
 
@@ -110,54 +106,64 @@ end
 
 PUT = Script(
     "put",
-    _KEYS
+    _CALL
+    + _KEYS
     + _RENEW
     + _BURY
     + """
-local id, record, derived, one = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local inherited = tonumber(ARGV[8])
+local id = ARGV[4]
+local values = 10 + ARGV[9]
 bury(id)
 local missing = {}
-for i = 9, 8 + inherited do
+for i = 10, values - 1 do
   if call('HEXISTS', KEYS[3], ARGV[i]) == 0 then missing[#missing + 1] = ARGV[i] end
 end
 if #missing > 0 then return {0, missing} end
-call('HSET', KEYS[1], ARGV[1], one)
-call('HSET', KEYS[2], id, record)
-for i = 9 + inherited, #ARGV, 2 do call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
+if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[7]) end
+call('HSET', KEYS[2], id, ARGV[5])
+for i = values, #ARGV, 1000 do
+  call('HSET', KEYS[3], unpack(ARGV, i, math.min(i + 999, #ARGV)))
+end
 call('HDEL', KEYS[4], id)
 call('ZADD', KEYS[5], 0, id)
-call('HSET', KEYS[6], id, derived)
+call('HSET', KEYS[6], id, ARGV[6])
 renew({KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]})
-return {call('HLEN', KEYS[2]), missing}
+local held = 0
+if ARGV[8] == '1' then held = call('HLEN', KEYS[2]) end
+return {held, missing}
 """,
 )
 """Store a checkpoint. Returns how many there are, and the inherited fields without a value.
 
-ARGV: id, record, entry for key 6, encoded 1, number of inherited fields, these, then field, value,
-and so on. If a value is missing, nothing is stored.
+ARGV: id, record, entry for key 6, encoded 1, 1 to count, number of inherited fields, these, then
+field, value, and so on. If a value is missing, nothing is stored.
 """
 
 PUT_WRITES = Script(
     "put_writes",
-    _KEYS
+    _CALL
+    + _KEYS
     + _RENEW
     + _BURY
     + """
-local id, one = ARGV[4], ARGV[5]
+local id = ARGV[4]
 bury(id)
-call('HSETNX', KEYS[1], ARGV[1], one)
+if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[5]) end
 local target = ARGV[2] .. id
-for i = 6, #ARGV, 2 do
-  if ARGV[i]:byte() == 45 then
-    call('HSET', target, ARGV[i], ARGV[i + 1])
-  else
-    call('HSETNX', target, ARGV[i], ARGV[i + 1])
+if call('EXISTS', target) == 0 then
+  for i = 6, #ARGV, 1000 do
+    call('HSET', target, unpack(ARGV, i, math.min(i + 999, #ARGV)))
+  end
+else
+  for i = 6, #ARGV, 2 do
+    local set = 'HSETNX'
+    if ARGV[i]:byte() == 45 then set = 'HSET' end
+    call(set, target, ARGV[i], ARGV[i + 1])
   end
 end
 local own = {target}
 if call('HEXISTS', KEYS[2], id) == 0 then
-  call('HSET', KEYS[4], id, one)
+  call('HSET', KEYS[4], id, ARGV[5])
   own[2] = KEYS[4]
 end
 renew(own)
@@ -165,12 +171,14 @@ renew(own)
 )
 """Store pending writes. ARGV: id, encoded 1, then key, write, and so on.
 
-A key that starts with a minus sign is that of a special channel, which may be replaced.
+A key that starts with a minus sign is that of a special channel, which may be replaced. A call
+never names a positional key twice.
 """
 
 READ = Script(
     "read",
-    _KEYS
+    _CALL
+    + _KEYS
     + _RENEW
     + _ORDER
     + _ENTRY
@@ -227,7 +235,7 @@ these, then ids; an empty one means the greatest. What is gone is left out.
 
 ANCESTORS = Script(
     "ancestors",
-    _KEYS
+    _CALL
     + _ENTRY
     + """
 if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {} end
@@ -252,7 +260,8 @@ Ends early where key 6 does not know a checkpoint.
 
 SCAN = Script(
     "scan",
-    _KEYS
+    _CALL
+    + _KEYS
     + _ORDER
     + """
 local before, limit = ARGV[5], tonumber(ARGV[6])
@@ -266,9 +275,9 @@ local top = '+'
 if before ~= '' then top = '(' .. before end
 local found = {}
 for _, ns in ipairs(spaces) do
-  order(bases[5] .. ns, bases[2] .. ns)
+  order(base(5) .. ns, base(2) .. ns)
   found[#found + 1] = ns
-  found[#found + 1] = call('ZREVRANGEBYLEX', bases[5] .. ns, top, '-', 'LIMIT', 0, limit)
+  found[#found + 1] = call('ZREVRANGEBYLEX', base(5) .. ns, top, '-', 'LIMIT', 0, limit)
 end
 return found
 """,
@@ -277,7 +286,8 @@ return found
 
 DELETE = Script(
     "delete",
-    _KEYS
+    _CALL
+    + _KEYS
     + _ORDER
     + _ENTRY
     + """
@@ -314,27 +324,36 @@ return 1
 Returns 0, with nothing done, if key 6 does not know a checkpoint that stays.
 """
 
-DELETE_THREAD = Script("delete_thread", _KEYS + "unlink(everything(true))")
+DELETE_THREAD = Script(
+    "delete_thread",
+    _CALL
+    + _KEYS
+    + """
+local keys = everything()
+each(keys, 1000, function(a, b) call('UNLINK', unpack(keys, a, b)) end)
+""",
+)
 """Remove all keys of a thread."""
 
 DUMP_THREAD = Script(
     "dump_thread",
-    _KEYS
+    _CALL
+    + _KEYS
     + """
 local out = {}
 for _, ns in ipairs(call('HKEYS', KEYS[1])) do
   local writes, prefix = {}, writes_of(ns)
   for _, i in ipairs({2, 4}) do
-    for _, id in ipairs(call('HKEYS', bases[i] .. ns)) do
+    for _, id in ipairs(call('HKEYS', base(i) .. ns)) do
       writes[#writes + 1] = id
       writes[#writes + 1] = call('HGETALL', prefix .. id)
     end
   end
   out[#out + 1] = {
     ns,
-    call('HGETALL', bases[2] .. ns),
-    call('HGETALL', bases[3] .. ns),
-    call('HGETALL', bases[4] .. ns),
+    call('HGETALL', base(2) .. ns),
+    call('HGETALL', base(3) .. ns),
+    call('HGETALL', base(4) .. ns),
     writes,
   }
 end
@@ -343,5 +362,5 @@ return out
 )
 """Return {{namespace, checkpoints, values, strays, {id, writes, ...}}, ...} at one moment."""
 
-REVIVE = Script("revive", _KEYS + _BURY + "bury()")
+REVIVE = Script("revive", _CALL + _BURY + "bury()")
 """Remove what an expired thread left behind, before a namespace of it is filled again."""

@@ -1,0 +1,141 @@
+"""Processes that work on one thread at the same time, and connections that break in the middle."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import racing
+import redis
+from proxies import Proxy
+from servers import Server, free_port
+from threads import config, grow, ready
+
+from swarmstate.backends.redis import RedisStore
+from swarmstate.errors import StoreUnavailable
+from swarmstate.integrations.langgraph import SwarmStateSaver
+
+spawn = multiprocessing.get_context("spawn")
+
+
+@pytest.fixture(params=["scripts", "no scripts"])
+def url(request: pytest.FixtureRequest, server: Server) -> str:
+    if request.param == "scripts":
+        return server.url
+    return str(request.getfixturevalue("no_scripts_url"))
+
+
+def race(url: str, prefix: str, *what: Callable[..., None]) -> None:
+    barrier = spawn.Barrier(len(what))
+    processes = [
+        spawn.Process(target=one, args=(url, prefix, number, barrier))
+        for number, one in enumerate(what)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * len(processes)
+
+
+def test_puts_in_any_order_agree_on_the_latest(url: str, prefix: str) -> None:
+    race(url, prefix, racing.put_in_any_order, racing.put_in_any_order)
+    saver = racing.opened(url, prefix)
+    found = [one.checkpoint["id"] for one in saver.list(config())]
+    assert found == [f"{number:06}" for number in reversed(range(2 * racing.ROUNDS))]
+    latest = saver.get_tuple(config())
+    assert latest is not None
+    assert latest.checkpoint["id"] == found[0]
+    # Another process puts an older one: the latest does not move backwards.
+    body = racing.checkpoint({}, {}, "000000x")
+    racing.opened(url, prefix).put(config(), body, {}, {})
+    again = saver.get_tuple(config())
+    assert again is not None
+    assert again.checkpoint["id"] == found[0]
+
+
+def test_of_two_workers_with_one_task_exactly_one_wins_each_position(url: str, prefix: str) -> None:
+    saver = racing.opened(url, prefix)
+    where = saver.put(config(), racing.checkpoint({}, {}, "000001"), {}, {})
+    race(url, prefix, racing.write_the_same_tasks, racing.write_the_same_tasks)
+    found = saver.get_tuple(where)
+    assert found is not None
+    by_task: dict[str, list[Any]] = {}
+    for task, _, value in found.pending_writes or ():
+        by_task.setdefault(task, []).append(tuple(value))
+    assert len(by_task) == racing.TASKS
+    for writes in by_task.values():
+        assert [number for _, number in writes] == list(range(racing.WRITES))
+        # A call is carried out as a whole, so one worker won all of its positions.
+        assert len({name for name, _ in writes}) == 1
+
+
+@pytest.mark.parametrize("other", [racing.prune, racing.delete])
+def test_what_is_put_beside_a_prune_or_a_delete_is_whole_or_gone(
+    server: Server, prefix: str, raw: redis.Redis, other: Callable[..., None]
+) -> None:
+    grow(racing.opened(server.url, prefix), 5)
+    race(server.url, prefix, racing.put_on, other, racing.put_on)
+    saver = racing.opened(server.url, prefix)
+    for found in saver.list(config()):
+        assert found.checkpoint["channel_values"]["kept"] == "the same all along"
+    saver.delete_thread("thread")
+    assert len(raw.keys(f"{prefix}:*")) == 1
+
+
+def test_a_put_cut_at_any_byte_leaves_the_thread_as_before_or_as_after(
+    make_redis: Callable[..., RedisStore], proxy: Proxy
+) -> None:
+    direct = SwarmStateSaver(make_redis())
+    last = grow(direct, 2)
+    cut = SwarmStateSaver(make_redis(proxy.url, retries=0))
+    ready(cut, last)()
+    seen = {"before": 0, "after": 0}
+    for harm in (proxy.cut_requests_after, proxy.cut_replies_after):
+        for count in range(2000):
+            before = list(direct.list(config()))
+            attempt = ready(cut, last)
+            harm(count)
+            try:
+                attempt()
+            except StoreUnavailable:
+                finished = False
+            else:
+                finished = True
+            proxy.uncut()
+            after = list(direct.list(config()))
+            if finished:
+                break
+            new = [one for one in after if one not in before]
+            assert len(new) <= 1
+            for one in new:
+                assert one.checkpoint["channel_values"]["step"] == -1
+                assert one.checkpoint["channel_values"]["kept"] == "the same all along"
+            latest = direct.get_tuple(config())
+            assert latest is not None
+            assert latest.checkpoint["id"] == after[0].checkpoint["id"]
+            seen["after" if new else "before"] += 1
+            if len(after) > 3:
+                direct.prune(["thread"])
+                last = grow(direct, 1)
+        else:
+            raise AssertionError("the request never came through")
+    assert min(seen.values()) > 0
+
+
+def test_a_server_that_is_away_is_never_an_absent_thread() -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    with RedisStore(url, retries=0, timeout=0.5) as store:
+        saver = SwarmStateSaver(store)
+        with pytest.raises(StoreUnavailable, match="get"):
+            saver.get_tuple(config())
+        with pytest.raises(StoreUnavailable):
+            list(saver.list(config()))
+
+
+async def test_a_server_that_is_away_is_never_an_absent_thread_awaited() -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    with RedisStore(url, retries=0, timeout=0.5) as store, pytest.raises(StoreUnavailable):
+        await SwarmStateSaver(store).aget_tuple(config())
