@@ -1,0 +1,133 @@
+"""Threads move from any checkpointer to any other, and read the same afterwards."""
+
+from __future__ import annotations
+
+import operator
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.graph import START, StateGraph
+from langgraph.graph.message import add_messages
+from langgraph.types import Command, Send, interrupt
+from threads import checkpoint, config, grow
+
+from swarmstate.errors import InvalidArgumentError
+from swarmstate.integrations.langgraph import CopyMismatchError, SwarmStateSaver, copy_threads
+from swarmstate.protocols import StoreLike
+
+
+class State(TypedDict, total=False):
+    messages: Annotated[list[AnyMessage], add_messages]
+    log: Annotated[list[str], operator.add]
+    number: int
+
+
+@pytest.fixture
+def sqlite() -> Iterator[SqliteSaver]:
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    yield SqliteSaver(connection)
+    connection.close()
+
+
+def app(saver: Any) -> Any:
+    """A fan-out, a question and an answer."""
+    graph: StateGraph[Any] = StateGraph(State)
+    graph.add_node("work", lambda state: {"log": [str(state["number"])]})
+    graph.add_node("ask", lambda state: {"messages": [AIMessage(interrupt("?"), id="a")]})
+    graph.add_conditional_edges(
+        START, lambda state: [Send("work", {"number": n}) for n in range(12)], ["work"]
+    )
+    graph.add_edge("work", "ask")
+    return graph.compile(checkpointer=saver)
+
+
+def fill(saver: Any) -> None:
+    graph = app(saver)
+    for thread in ("one", "two", "three"):
+        graph.invoke({"messages": [HumanMessage("hi", id="h")]}, config(thread))
+    graph.invoke(Command(resume="yes"), config("two"))
+    graph.update_state(config("two"), {"log": ["forked"]})
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "ours"])
+def test_threads_read_and_go_on_the_same_after_the_move(
+    sqlite: SqliteSaver, make_store: Callable[..., StoreLike], kind: str
+) -> None:
+    savers = {"memory": InMemorySaver, "sqlite": lambda: sqlite, "ours": SwarmStateSaver}
+    source = savers[kind]()
+    fill(source)
+    target = SwarmStateSaver(make_store())
+    seen: list[tuple[int, int | None]] = []
+    report = copy_threads(source, target, progress=lambda r: seen.append((r.threads, r.total)))
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert (report.threads, report.skipped) == (3, 0)
+    assert report.checkpoints == sum(1 for _ in source.list(None))
+    for thread in ("one", "two", "three"):
+        theirs = list(app(source).get_state_history(config(thread)))
+        ours = list(app(target).get_state_history(config(thread)))
+        assert [s.values for s in ours] == [s.values for s in theirs]
+        assert [s.next for s in ours] == [s.next for s in theirs]
+        assert [s.metadata for s in ours] == [s.metadata for s in theirs]
+    done = app(target).invoke(Command(resume="go on"), config("one"))
+    assert done["messages"][-1].content == "go on"
+
+
+def test_a_copy_that_was_interrupted_goes_on_where_it_stopped(
+    make_store: Callable[..., StoreLike],
+) -> None:
+    source = InMemorySaver()
+    fill(source)
+    total = sum(1 for _ in source.list(None))
+    target = SwarmStateSaver(make_store())
+    put = target.put
+    left = [total - 4]
+
+    def failing(*arguments: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise ConnectionError("gone")
+        return put(*arguments)
+
+    target.put = failing  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError):
+        copy_threads(source, target, progress=False)
+    target.put = put  # type: ignore[method-assign]
+    report = copy_threads(source, target, progress=False)
+    assert report.checkpoints in (4, 5)
+    assert report.checkpoints + report.skipped == total
+    again = copy_threads(source, target, progress=False)
+    assert (again.checkpoints, again.skipped) == (0, total)
+
+
+def test_only_the_threads_that_were_named_are_copied(capsys: pytest.CaptureFixture[str]) -> None:
+    source = InMemorySaver()
+    fill(source)
+    target = SwarmStateSaver()
+    copy_threads(source, target, ["two", "two", "never"])
+    assert target.threads() == ["two"]
+    assert "2/2 threads" in capsys.readouterr().err
+
+
+def test_what_does_not_arrive_as_it_was_is_an_error() -> None:
+    class Forgetful(SwarmStateSaver):
+        def put_writes(self, *arguments: Any, **more: Any) -> None:
+            pass
+
+    source = InMemorySaver()
+    where = source.put(config(), checkpoint({}, {}, "0001"), {}, {})
+    source.put_writes(where, [("x", 1)], "task")
+    with pytest.raises(CopyMismatchError, match=r"'0001'.*'thread'.*pending writes"):
+        copy_threads(source, Forgetful(), progress=False)
+
+
+def test_what_is_no_checkpointer_is_refused() -> None:
+    saver = SwarmStateSaver()
+    grow(saver, 1)
+    for source, target, ids in ((3, saver, None), (saver, None, None), (saver, saver, "thread")):
+        with pytest.raises(InvalidArgumentError):
+            copy_threads(source, target, ids)  # type: ignore[arg-type]
