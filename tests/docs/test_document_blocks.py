@@ -172,13 +172,16 @@ def test_links_into_the_repository_lead_to_files(document: str) -> None:
 # --- The machinery itself ------------------------------------------------------------------------
 
 CASES = {
-    "a value that differs": ("1 + 1  # -> 3", "the document says 3, it is 2"),
+    "a value that differs": ("1 + 1  # -> 3", "the document says 3, shown is 2"),
     "an exception": ("1 / 0", "ZeroDivisionError"),
     "the server of whoever runs the tests": (
         "import socket; socket.create_connection(('127.0.0.1', 6379))",
         "without naming redis://localhost:6379/0",
     ),
-    "a value behind a statement": ("x = 1  # -> 1", "only an expression has a value"),
+    "a value that is not shown": ("x = 1  # -> 1", "the document says 1, shown is nothing"),
+    "an empty line inside a statement": ("def f():\n    x = 1\n\n    return x\n", "IndentationError"),
+    "no empty line behind a statement": ("if 1:\n    x = 1\ny = 1\n", "SyntaxError"),
+    "an unfinished statement": ("x = (1,\n", "the statement is not finished"),
 }
 
 

@@ -1,14 +1,17 @@
-"""Runs Python blocks in one fresh interpreter, as somebody who pastes them would.
+"""Runs Python blocks as somebody does who pastes them into a fresh interpreter.
 
-Standard input is a JSON list of (file name, line, source). Blocks share one namespace. A statement
-that is an expression and ends in a comment ``# -> text`` must evaluate to a value whose ``repr`` is
-``text``. Nobody's own server is touched: connecting to the port that the documents name is refused.
+Standard input is a JSON list of (file name, line, source). The lines are read as the interactive
+interpreter reads them: an empty line ends a compound statement, so there is none inside of one and
+one behind each. Where a line ends in a comment ``# -> text``, the interpreter must show just that.
+Nobody's own server is touched: connecting to the port that the documents name is refused.
 """
 
-import ast
+import codeop
 import json
 import re
 import sys
+from collections.abc import Iterator
+from types import CodeType
 from typing import Any
 
 _DOCUMENTED_PORT = 6379
@@ -25,23 +28,45 @@ def _guard(event: str, arguments: tuple[Any, ...]) -> None:
             )
 
 
+def statements(name: str, line: int, source: str) -> Iterator[CodeType]:
+    """Yield what the interpreter would execute, one statement after the other."""
+    compiler = codeop.CommandCompiler()
+    waiting: list[str] = []
+    # The empty line at the end is the key that whoever pastes the block presses.
+    for number, text in enumerate([*source.splitlines(), ""], start=line):
+        if not waiting and not text.strip():
+            continue
+        if not waiting:
+            start = number
+        waiting.append(text)
+        # Empty lines in front make tracebacks name the line in the document.
+        code = compiler("\n" * (start - 1) + "\n".join(waiting), name, "single")
+        if code is not None:
+            yield code
+            waiting = []
+    if waiting:
+        raise SyntaxError(f"{name}:{start}: the statement is not finished")
+
+
 def run(name: str, line: int, source: str, namespace: dict[str, Any]) -> None:
-    """Execute one block; tracebacks point into the document."""
-    # The empty lines put the block where it stands in its document.
-    text = "\n" * (line - 1) + source
-    lines = text.splitlines()
-    for statement in ast.parse(text, name).body:
-        expected = _EXPECTED.search(lines[(statement.end_lineno or 1) - 1])
-        if expected and isinstance(statement, ast.Expr):
-            value = eval(compile(ast.Expression(statement.value), name, "eval"), namespace)
-            if repr(value) != expected[1]:
-                raise AssertionError(
-                    f"{name}:{statement.lineno}: the document says {expected[1]}, it is {value!r}"
-                )
-        elif expected:
-            raise AssertionError(f"{name}:{statement.lineno}: only an expression has a value")
-        else:
-            exec(compile(ast.Module([statement], []), name, "exec"), namespace)
+    """Execute one block and compare what it shows with what it says."""
+    expected = {
+        number: found[1]
+        for number, text in enumerate(source.splitlines(), start=line)
+        if (found := _EXPECTED.search(text))
+    }
+    shown: dict[int, str] = {}
+
+    def display(value: object) -> None:
+        shown[sys._getframe(1).f_lineno] = repr(value)
+
+    sys.displayhook = display
+    for code in statements(name, line, source):
+        exec(code, namespace)
+    for number, text in expected.items():
+        value = shown.get(number, "nothing")
+        if value != text:
+            raise AssertionError(f"{name}:{number}: the document says {text}, shown is {value}")
 
 
 if __name__ == "__main__":
