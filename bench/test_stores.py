@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from stores import CODECS, STORES
+from stores import CODECS, STORES, Kind
 
 from swarmstate.protocols import StoreLike
 
@@ -14,15 +14,16 @@ KEYS = 1_000
 Benchmark = Callable[..., Any]
 
 
-@pytest.fixture(params=STORES)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture(params=["memory", "redis"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return STORES[request.param]
 
 
 @pytest.fixture(params=CODECS)
-def store(kind: str, request: pytest.FixtureRequest, server_url: str) -> Iterator[StoreLike]:
+def store(kind: Kind, request: pytest.FixtureRequest) -> Iterator[StoreLike]:
     """A store that holds a thousand small values."""
-    with STORES[kind](server_url, codec=request.param) as made:
+    url = () if kind.server is None else (request.getfixturevalue(kind.server),)
+    with kind.make(*url, codec=request.param) as made:
         made.set_many([("users", f"{number:04}", SMALL) for number in range(KEYS)])
         yield made
         made.clear()

@@ -179,7 +179,7 @@ CASES = {
         "without naming redis://localhost:6379/0",
     ),
     "a value that is not shown": ("x = 1  # -> 1", "the document says 1, shown is nothing"),
-    "an empty line inside a statement": ("def f():\n    x = 1\n\n    return x\n", "IndentationError"),
+    "an empty line inside a statement": ("if 1:\n    x = 1\n\n    y = 1\n", "IndentationError"),
     "no empty line behind a statement": ("if 1:\n    x = 1\ny = 1\n", "SyntaxError"),
     "an unfinished statement": ("x = (1,\n", "the statement is not finished"),
 }
