@@ -49,6 +49,9 @@ bench: build ## Measure: BENCH=a file, BENCH_ARGS="--benchmark-save=before" keep
 	$(python) -m pytest $(BENCH) --benchmark-only --benchmark-columns=median,iqr,ops,rounds \
 	    --benchmark-group-by=group --benchmark-sort=name $(BENCH_ARGS)
 
+bench-peers: build ## Compare the in-memory store with the Rust package of the same name
+	$(python) bench/peers
+
 clean: ## Remove everything that was built, the virtual environments included
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info swarmstate/*.so
 

@@ -5,6 +5,7 @@
 One extension module, in halves that are included below, each with one idea:
 
 * codec_checks: which values and bytes the libraries behind the codecs may be shown;
+* packing: msgpack for exact built-in types;
 * names: what a namespace and a key may be;
 * binding: a codec, bound to one store;
 * space: one namespace, and the index behind ``max_key``;
@@ -22,7 +23,6 @@ collector is paused; then all that may run foreign code again (decoding), on ref
 """
 
 import sys
-from collections import deque
 
 from cpython.dict cimport PyDict_Copy, PyDict_GetItemWithError, PyDict_Keys, PyDict_Next, PyDict_SetDefault
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
@@ -70,6 +70,7 @@ cdef extern from "Python.h":
     void PyErr_Clear()
 
 include "codec_checks.pxi"
+include "packing.pxi"
 include "names.pxi"
 include "binding.pxi"
 include "space.pxi"

@@ -219,6 +219,9 @@ cdef class MsgpackCalls:
 
     def pack(self, object value, /):
         """Return the value's bytes, or raise."""
+        cdef bytes packed = pack_plain(value)
+        if packed is not None:
+            return packed
         if _survey_item(<PyObject *>value, 0) & _REFUSED:
             raise TypeError("for the reference")
         return self._pack(value)
@@ -279,6 +282,9 @@ cdef class OrmsgpackCalls:
         cdef PyObject *args[3]
         cdef PyObject *made
         cdef int found = 0
+        cdef bytes packed = pack_plain(value)
+        if packed is not None:
+            return packed
         if (
             _references(<PyObject *>self._ext) != self._ext_references
             or _references(<PyObject *>self._fragment) != self._fragment_references

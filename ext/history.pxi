@@ -13,14 +13,16 @@
 # * a snapshot may instead be `full`, when it owns all its content and needs nobody: the live dicts
 #   are handed over to it by clear(), or it came from another store.
 #
-# Logs are {namespace: {key: old bytes, or None where there was no such key}}.
+# Logs are {namespace: {key: old bytes, or None where there was no such key}}. A program that takes a
+# snapshot after every write has logs of one entry, so the first entry of a log is kept beside it
+# (`first_...`); only a second one makes the dicts, which is 2 times faster and 2 times smaller.
 
 
 cdef enum:
     FAR = 32  # versions that a read walks before it leaves a shortcut over them
 
 
-cdef PyObject *lookup(dict spaces, str namespace, str key):
+cdef inline PyObject *lookup(dict spaces, str namespace, str key):
     """A borrowed reference to bytes, or NULL."""
     cdef PyObject *space = PyDict_GetItemWithError(spaces, namespace)
     if space == NULL:
@@ -28,7 +30,7 @@ cdef PyObject *lookup(dict spaces, str namespace, str key):
     return PyDict_GetItemWithError((<Space>space).entries, key)
 
 
-cdef PyObject *recorded(dict log, str namespace, str key):
+cdef inline PyObject *recorded(dict log, str namespace, str key):
     """A borrowed reference to what a log holds for a key (bytes or None), or NULL."""
     cdef PyObject *entries = PyDict_GetItemWithError(log, namespace)
     if entries == NULL:
@@ -36,19 +38,36 @@ cdef PyObject *recorded(dict log, str namespace, str key):
     return PyDict_GetItemWithError(<dict>entries, key)
 
 
-cdef int record(Snapshot head, str namespace, str key, PyObject *old) except -1:
-    """Let the newest snapshot remember a value that is about to be replaced."""
+cdef int record(Snapshot head, str namespace, str key, object old) except -1:
+    """Let a snapshot remember a value that is about to be replaced, or None for no value."""
     cdef PyObject *entries
     if head.full is not None:
         return 0
     if head.undo is None:
-        head.undo = new_dict()
+        if head.first_key is None:
+            head.first_space, head.first_key, head.first_old = namespace, key, old
+            return 0
+        if head.first_key == key and head.first_space == namespace:
+            return 0
+        spill(head)
     entries = PyDict_GetItemWithError(head.undo, namespace)
     if entries == NULL:
         entries = PyDict_SetDefault(head.undo, namespace, new_dict())
     # The first value is the one that the snapshot saw; those recorded later are not.
-    PyDict_SetDefault(<dict>entries, key, <object>old if old != NULL else None)
+    PyDict_SetDefault(<dict>entries, key, old)
     return 0
+
+
+cdef dict spill(Snapshot snapshot):
+    """Turn a log of at most one entry into dicts; return the log, or None if there is none."""
+    cdef dict entries
+    if snapshot.first_key is not None:
+        entries = new_dict()
+        snapshot.undo = new_dict()
+        snapshot.undo[snapshot.first_space] = entries
+        entries[snapshot.first_key] = snapshot.first_old
+        snapshot.first_space = snapshot.first_key = snapshot.first_old = None
+    return snapshot.undo
 
 
 cdef int absorb(dict older, dict newer) except -1:
@@ -64,6 +83,22 @@ cdef int absorb(dict older, dict newer) except -1:
             for key, old in (<dict>entries).items():
                 PyDict_SetDefault(<dict>mine, key, old)
     return 0
+
+
+cdef Snapshot absorb_step(dict older, Snapshot step, bint far):
+    """Add the log of one step towards the live state; return where it leads, None for there."""
+    cdef PyObject *mine
+    if far and step.shortcut is not None:
+        absorb(older, step.shortcut)
+        return <Snapshot>step.shortcut_to
+    absorb(older, step.undo)
+    if step.first_key is not None:
+        mine = PyDict_GetItemWithError(older, step.first_space)
+        if mine == NULL:
+            older[step.first_space] = {step.first_key: step.first_old}
+        else:
+            PyDict_SetDefault(<dict>mine, step.first_key, step.first_old)
+    return <Snapshot>step.next if step.next != NULL else None
 
 
 cdef dict merge(dict older, dict newer):
@@ -143,7 +178,7 @@ cdef class Live:
             space = <Space>found
         old = PyDict_GetItemWithError(space.entries, key)
         if self.head != NULL:
-            record(<Snapshot>self.head, namespace, key, old)
+            record(<Snapshot>self.head, namespace, key, <object>old if old != NULL else None)
         if old != NULL:
             grown -= PyBytes_GET_SIZE(<object>old)
         else:
@@ -163,7 +198,7 @@ cdef class Live:
         if old == NULL:
             return False
         if self.head != NULL:
-            record(<Snapshot>self.head, namespace, key, old)
+            record(<Snapshot>self.head, namespace, key, <object>old)
         self.count -= 1
         self.size -= PyBytes_GET_SIZE(<object>old)
         del (<Space>found).entries[key]
@@ -188,7 +223,7 @@ cdef class Live:
         head = <Snapshot>self.head if self.head != NULL else None
         if head is not None and head.full is None:
             # The entries themselves become the log, under what it remembers already.
-            if head.undo is None:
+            if spill(head) is None:
                 head.undo = new_dict()
             log = PyDict_GetItemWithError(head.undo, namespace)
             if log != NULL:
@@ -200,7 +235,7 @@ cdef class Live:
         """Start over with other content; a held snapshot takes over the old. Collector paused."""
         cdef Snapshot head = <Snapshot>self.head if self.head != NULL else None
         if head is not None and head.full is None:
-            patch(self.spaces, head.undo)
+            patch(self.spaces, spill(head))
             head.full, head.undo = self.spaces, None
         self.spaces = spaces
         self.count = count
@@ -209,24 +244,37 @@ cdef class Live:
 
     cdef int rewind(self, Snapshot snapshot) except -1:
         """Go back to a snapshot of this very state. Call with the collector paused."""
-        cdef dict changed = gather(snapshot, None)
-        cdef PyObject *now
         cdef bint newest = self.head == <PyObject *>snapshot
-        if changed is not None:
-            for namespace, entries in changed.items():
-                for key, old in (<dict>entries).items():
-                    if old is None:
-                        self.drop(namespace, key)
-                    else:
-                        self.put(namespace, key, old)
+        cdef dict changed
+        if newest and snapshot.full is None:
+            # Once all that it remembers is back, the newest snapshot has nothing to remember.
+            self.head = NULL
+            try:
+                self.put_back(spill(snapshot))
+            finally:
+                self.head = <PyObject *>snapshot
+            snapshot.undo = None
         elif newest:
             # Everything was cleared since: its content goes back as it came, in O(1).
             self.replace(snapshot.full, snapshot.count, snapshot.size)
             snapshot.full = None
         else:
-            self.replace(spaces_of(contents(snapshot)), snapshot.count, snapshot.size)
-        if newest:
-            snapshot.undo = None
+            changed = gather(snapshot, None)
+            if changed is not None:
+                self.put_back(changed)
+            else:
+                self.replace(spaces_of(contents(snapshot)), snapshot.count, snapshot.size)
+        return 0
+
+    cdef int put_back(self, dict log) except -1:
+        if log is None:
+            return 0
+        for namespace, entries in log.items():
+            for key, old in (<dict>entries).items():
+                if old is None:
+                    self.drop(namespace, key)
+                else:
+                    self.put(namespace, key, old)
         return 0
 
     cdef Snapshot freeze(self, Binding binding, long long parent):
@@ -270,11 +318,13 @@ cdef int leave(Snapshot gone) except -1:
     elder.next = gone.next
     if elder.full is not None:
         return 0
-    if gone.full is None:
-        elder.undo = merge(elder.undo, gone.undo)
-    else:
-        patch(gone.full, elder.undo)
+    if gone.full is not None:
+        patch(gone.full, spill(elder))
         elder.full, elder.undo = gone.full, None
+    elif gone.first_key is not None:
+        record(elder, gone.first_space, gone.first_key, gone.first_old)
+    elif gone.undo is not None:
+        elder.undo = merge(spill(elder), gone.undo)
     return 0
 
 
@@ -289,7 +339,10 @@ cdef bytes find(Snapshot snapshot, str namespace, str key):
             found = lookup(step.full, namespace, key)
             return <bytes>found if found != NULL else None
         log = step.undo if step.shortcut is None else step.shortcut
-        if log is not None:
+        if log is None:
+            if step.first_key is not None and step.first_key == key and step.first_space == namespace:
+                return step.first_old
+        else:
             found = recorded(log, namespace, key)
             if found != NULL:
                 return <object>found
@@ -318,12 +371,7 @@ cdef int cut_short(Snapshot start, Snapshot end) except -1:
         return 0
     merged = {}
     while step is not end:
-        if step.shortcut is None:
-            absorb(merged, step.undo)
-            step = <Snapshot>step.next
-        else:
-            absorb(merged, step.shortcut)
-            step = <Snapshot>step.shortcut_to
+        step = absorb_step(merged, step, True)
     if start.shortcut_to != NULL:
         (<Snapshot>start.shortcut_to).shortcut_from = NULL
     start.shortcut = merged
@@ -339,19 +387,13 @@ cdef dict gather(Snapshot older, Snapshot newer):
     """
     cdef dict merged = {}
     cdef Snapshot step = older
+    cdef bint far
     while step is not newer:
         if step.full is not None:
             return None
-        if step.shortcut is not None and (
-            newer is None or (<Snapshot>step.shortcut_to).number <= newer.number
-        ):
-            absorb(merged, step.shortcut)
-            step = <Snapshot>step.shortcut_to
-        else:
-            absorb(merged, step.undo)
-            if step.next == NULL:
-                break
-            step = <Snapshot>step.next
+        far = step.shortcut is not None and (
+            newer is None or (<Snapshot>step.shortcut_to).number <= newer.number)
+        step = absorb_step(merged, step, far)
     return merged
 
 
@@ -360,18 +402,12 @@ cdef dict contents(Snapshot snapshot):
     cdef dict merged = {}, copied = {}, base
     cdef Snapshot step = snapshot
     cdef PyObject *found
-    while step.full is None and step.next != NULL:
-        if step.shortcut is None:
-            absorb(merged, step.undo)
-            step = <Snapshot>step.next
-        else:
-            absorb(merged, step.shortcut)
-            step = <Snapshot>step.shortcut_to
-    if step.full is not None:
+    while step is not None and step.full is None:
+        step = absorb_step(merged, step, True)
+    if step is not None:
         base = step.full
     else:
-        absorb(merged, step.undo)
-        base = step.live.spaces if step.live is not None else {}
+        base = snapshot.live.spaces if snapshot.live is not None else {}
     for namespace, space in base.items():
         copied[namespace] = PyDict_Copy((<Space>space).entries)
     for namespace, entries in merged.items():

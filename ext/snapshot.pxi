@@ -28,7 +28,9 @@ cdef class Snapshot:
 
     cdef Live live  # the state in whose chain it stands; None where it stands alone
     cdef Binding binding
-    cdef dict undo, full, shortcut  # see the top of history.pxi
+    cdef str first_space, first_key  # see the top of history.pxi
+    cdef object first_old
+    cdef dict undo, full, shortcut
     cdef PyObject *previous  # neighbours in the chain, borrowed like all links between snapshots
     cdef PyObject *next
     cdef PyObject *shortcut_to
@@ -38,7 +40,7 @@ cdef class Snapshot:
     cdef double time
     cdef Py_ssize_t count, size
     cdef bint trusted
-    cdef object __weakref__
+    # No __weakref__: callbacks of weak references would run while a dying snapshot is still linked.
 
     def __init__(self):
         raise ArgumentTypeError("a Snapshot is not made by hand: call snapshot() of a store")
@@ -46,6 +48,9 @@ cdef class Snapshot:
     def __dealloc__(self):
         cdef bint was_enabled
         if self.live is None:
+            return
+        if self.previous == NULL and self.next == NULL:
+            self.live.head = NULL
             return
         was_enabled = PyGC_Disable()
         try:

@@ -26,8 +26,9 @@ cdef class Store:
 
     cdef Live live  # None once closed
     cdef Binding binding
-    cdef object kept  # a deque of snapshots
-    cdef object bound  # max_history
+    cdef list kept  # the history; once it is full, a ring
+    cdef Py_ssize_t oldest  # where the ring starts
+    cdef Py_ssize_t bound  # max_history, or -1 for no bound
     cdef long long latest  # the id of the last snapshot, 0 for none
     cdef object __weakref__
 
@@ -40,14 +41,17 @@ cdef class Store:
                 f"backend must be 'memory', not {shown(backend)}: other stores have classes of "
                 "their own, such as swarmstate.backends.redis.RedisStore")
         check_default(default)
-        self.bound = check_max_history(max_history)
+        bound = check_max_history(max_history)
+        self.bound = -1 if bound is None else min(bound, sys.maxsize)
         if type(codec) is not str:
             codecs.get(codec)
         self.binding = Binding(codec, default)
-        self.kept = deque()
+        self.kept = []
+        self.oldest = 0
         self.live = Live()
 
-    cdef Live open(self):
+    @cython.final
+    cdef inline Live open(self):
         if self.live is None:
             raise StoreUnavailable("the store is closed")
         return self.live
@@ -60,7 +64,7 @@ cdef class Store:
     @property
     def max_history(self):
         """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
-        return self.bound
+        return None if self.bound < 0 else self.bound
 
     def set(self, namespace, key, value):
         """Store one value.
@@ -139,6 +143,7 @@ cdef class Store:
                 values[index] = <object>found
         return self.decoded(values, trusted)
 
+    @cython.final
     cdef list decoded(self, list values, bint trusted):
         """Decode a list of bytes (or None) that nobody else knows, in place."""
         cdef Py_ssize_t index
@@ -168,7 +173,9 @@ cdef class Store:
 
     def contains(self, namespace, key) -> bool:
         """Return whether the key exists. O(1)."""
-        return lookup(self.open().spaces, as_namespace(namespace), as_key(key)) != NULL
+        cdef str space = as_namespace(namespace)
+        cdef str name = as_key(key)
+        return lookup(self.open().spaces, space, name) != NULL
 
     def delete(self, namespace, key) -> bool:
         """Remove a key. O(1).
@@ -315,10 +322,11 @@ cdef class Store:
         """Freeze the whole store. O(1), whatever has changed since the last time."""
         cdef Snapshot taken = self.open().freeze(self.binding, self.latest)
         self.latest = taken.number
-        if self.bound != 0:
+        if self.bound < 0 or PyList_GET_SIZE(self.kept) < self.bound:
             self.kept.append(taken)
-            if self.bound is not None and len(self.kept) > self.bound:
-                self.kept.popleft()
+        elif self.bound:
+            self.kept[self.oldest] = taken
+            self.oldest = (self.oldest + 1) % self.bound
         return taken
 
     def restore(self, snapshot):
@@ -336,11 +344,12 @@ cdef class Store:
         cdef Snapshot source
         cdef Live live
         cdef bint was_enabled
-        if type(snapshot) is not Snapshot or (<Snapshot>snapshot).wire != self.binding.wire:
-            snapshot = check_snapshot(snapshot, self.binding.wire)
         if type(snapshot) is Snapshot:
             source = <Snapshot>snapshot
+            if source.binding is not self.binding:
+                check_snapshot(source, self.binding.wire)
         else:
+            check_snapshot(snapshot, self.binding.wire)
             source = Snapshot.from_values(
                 {name: dict(entries) for name, entries in snapshot.state.items()},
                 codec=self.binding.name)
@@ -359,17 +368,19 @@ cdef class Store:
     def history(self):
         """Return the kept snapshots, oldest first."""
         self.open()
-        return list(self.kept)
+        return self.kept[self.oldest:] + self.kept[:self.oldest]
 
     def clear_history(self):
         """Let go of the kept snapshots."""
         self.open()
-        self.kept = deque()
+        self.kept = []
+        self.oldest = 0
 
     def close(self):
         """Release what the store holds; snapshots held elsewhere stay. Calling it again does nothing."""
         self.live = None
-        self.kept = deque()
+        self.kept = []
+        self.oldest = 0
 
     def __len__(self):
         """The number of keys in all namespaces. O(1)."""
