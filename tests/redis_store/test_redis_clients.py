@@ -58,13 +58,13 @@ def nodes() -> Iterator[Cluster]:
         yield started
 
 
-@pytest.mark.parametrize("parser", [_HiredisParser, _RESP2Parser, _RESP3Parser])
-@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize(
+    ("protocol", "parser"),
+    [(2, _HiredisParser), (2, _RESP2Parser), (3, _HiredisParser), (3, _RESP3Parser)],
+)
 def test_a_redis_client_of_either_protocol_with_or_without_hiredis(
     server: Server, make: Make, parser: type, protocol: int
 ) -> None:
-    if (protocol, parser) in ((2, _RESP3Parser), (3, _RESP2Parser)):
-        pytest.skip("this parser does not know this protocol")
     pool = redis.ConnectionPool(port=server.port, protocol=protocol, parser_class=parser)
     client = redis.Redis(connection_pool=pool)
     exercise(make(client=client))

@@ -56,7 +56,7 @@ Command = tuple[Argument | Script, ...]
 """The name and the arguments; the first key stands at index 1, in a script's call at index 2."""
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Batch:
     """Commands for one round trip (on a cluster: one per node, at the same time).
 

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from swarmstate.arguments import shown
+from swarmstate.backends.redis.pool import Pool
 from swarmstate.backends.redis.topology import Cluster, Single, Topology
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 
@@ -64,7 +65,7 @@ def _borrow(client: Any) -> Topology:
             nodes = client.get_primaries()
             address = ", ".join(sorted(str(node.name) for node in nodes)) or "a cluster"
             return Cluster(lambda: client, library, address, owned=False)
-        return Single(client, library, owned=False)
+        return Single(client.connection_pool, library, owned=False)
     raise ArgumentTypeError(
         f"client must be {_ACCEPTED}, not {type(client).__module__}.{type(client).__qualname__} "
         f"({shown(client)})"
@@ -110,16 +111,14 @@ def _open(url: str, timeout: float, max_connections: int) -> Topology:
         if scheme == "unix":
             # A socket file knows no keep-alive.
             del options["socket_keepalive"]
-        pool = redis.BlockingConnectionPool.from_url(
-            plain, max_connections=max_connections, timeout=timeout, **options
-        )
+        template = redis.ConnectionPool.from_url(plain, **options)
     except ValueError as error:
         raise ArgumentValueError(f"url {shown(_hidden(url))} is not accepted: {error}") from None
-    if pool.connection_kwargs.get("decode_responses"):
+    if template.connection_kwargs.get("decode_responses"):
         raise ArgumentValueError(
             "url must not ask for decode_responses, because stored values are not text"
         )
-    return Single(redis.Redis(connection_pool=pool), "redis", owned=True)
+    return Single(Pool(template, max_connections, timeout), "redis", owned=True)
 
 
 def _hidden(url: str) -> str:

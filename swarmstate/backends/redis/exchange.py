@@ -66,6 +66,7 @@ class Unit:
 
     Attributes:
         indexes: which of the job's commands.
+        expected: how many replies there will be to the payload.
         slot: the slot they belong to, if they have keys.
         part: which entry of an ``everywhere`` reply this unit fills.
         node: where to send instead of where the slot says.
@@ -77,6 +78,7 @@ class Unit:
 
     __slots__ = (
         "asking",
+        "expected",
         "failures",
         "indexes",
         "job",
@@ -91,6 +93,7 @@ class Unit:
         self.job = job
         self.indexes = indexes
         self.slot = slot
+        self.expected = 0
         self.part: int | None = None
         self.node: Node | None = None
         self.asking = False
@@ -99,15 +102,21 @@ class Unit:
         self.failures = 0
         self.not_before = 0.0
 
-    def payload(self) -> list[Command]:
+    def payload(self) -> Sequence[Command]:
         """Return what to send."""
-        commands: list[Command] = [self.job.batch.commands[i] for i in self.indexes]
-        if self.job.batch.atomic and (len(commands) > 1):
+        batch = self.job.batch
+        commands = batch.commands
+        if len(self.indexes) != len(commands):
+            commands = [commands[index] for index in self.indexes]
+        if batch.atomic and len(commands) > 1:
             commands = [("MULTI",), *commands, ("EXEC",)]
         if self.asking:
-            if len(commands) > 1 and not self.job.batch.atomic:
-                return [part for command in commands for part in (("ASKING",), command)]
-            commands = [("ASKING",), *commands]
+            # It holds for the next command, or for all of a transaction.
+            if batch.atomic or len(commands) == 1:
+                commands = [("ASKING",), *commands]
+            else:
+                commands = [part for command in commands for part in (("ASKING",), command)]
+        self.expected = len(commands)
         return commands
 
 
@@ -133,12 +142,15 @@ class Exchange:
     def perform(self, job: Job) -> None:
         """Carry one job out, blocking until it is settled."""
         waiting = self.split(job)
-        while waiting:
+        if len(waiting) == 1 and not self.topology.clustered:
+            waiting = self._visit(self.topology.node(None), waiting)
+        else:
             waiting = self.round(waiting)
-            if waiting:
-                pause = max(unit.not_before for unit in waiting) - time.monotonic()
-                if pause > 0:
-                    time.sleep(pause)
+        while waiting:
+            pause = max(unit.not_before for unit in waiting) - time.monotonic()
+            if pause > 0:
+                time.sleep(pause)
+            waiting = self.round(waiting)
 
     def split(self, job: Job) -> list[Unit]:
         """Return the units of a job; where the nodes are unknown, the job fails."""
@@ -225,6 +237,14 @@ class Exchange:
                 raise
         return again
 
+    def _visit(self, node: Node, units: list[Unit]) -> list[Unit]:
+        """Make a round of one node, which most are."""
+        again: list[Unit] = []
+        connection = self._send(node, units, again)
+        if connection is not None:
+            self._receive(node, connection, units, again)
+        return again
+
     def _send(self, node: Node, group: list[Unit], again: list[Unit]) -> Any:
         try:
             connection = node.acquire()
@@ -259,7 +279,7 @@ class Exchange:
         unit: Unit | None = None
         try:
             for unit in unread:
-                replies = [_read(connection) for _ in unit.payload()]
+                replies = [_read(connection) for _ in range(unit.expected)]
                 self._take(unit, node, replies, again)
         except self.topology.failures as error:
             connection.disconnect()

@@ -138,43 +138,38 @@ class StoreSteps:
         self, commands: list[Command], keys: Iterable[bytes], *, repeat: bool
     ) -> Steps[list[Any]]:
         """Send a write and start the time of its namespaces anew; return the write's replies."""
-
-        def send(commands: list[Command]) -> Steps[list[Any]]:
+        if self.ttl_ms is None:
             return (yield from self.written(commands, repeat=repeat))
-
-        return (yield from self._renewing(self.ttl_ms is not None, send, commands, keys))
+        expiry = [self._expire(key) for key in keys]
+        try:
+            replies = yield from self.written([*commands, *expiry], repeat=repeat)
+        except CommandRefused as refused:
+            self._without_expiry(refused)
+            return (yield from self.written(commands, repeat=repeat))
+        return replies[: len(commands)]
 
     def _read(self, commands: list[Command], keys: Iterable[bytes]) -> Steps[list[Any]]:
         """Send reads and return their replies; what another program keeps there reads as None."""
-
-        def send(commands: list[Command]) -> Steps[list[Any]]:
-            return (yield Batch(commands, atomic=True, repeat=True, forgive=_FOREIGN))
-
-        return (yield from self._renewing(self.ttl_on_read, send, commands, keys))
-
-    def _renewing(
-        self,
-        renew: bool,
-        send: Callable[[list[Command]], Steps[list[Any]]],
-        commands: list[Command],
-        keys: Iterable[bytes],
-    ) -> Steps[list[Any]]:
-        """Send commands, with the expiry of keys in the same transaction if ``renew``."""
-        if not renew:
-            return (yield from send(commands))
+        plain = Batch(commands, atomic=True, repeat=True, forgive=_FOREIGN)
+        if not self.ttl_on_read:
+            return (yield plain)
         expiry = [self._expire(key) for key in keys]
         try:
-            return (yield from send([*commands, *expiry]))[: len(commands)]
+            replies = yield Batch([*commands, *expiry], atomic=True, repeat=True, forgive=_FOREIGN)
         except CommandRefused as refused:
-            if refused.command != "PEXPIRE":
-                raise
-            # The value matters more than its end.
-            warnings.warn(
-                f"namespaces of prefix {self.layout.prefix!r} do not expire: {refused}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return (yield from send(commands))
+            self._without_expiry(refused)
+            return (yield plain)
+        return replies[: len(commands)]
+
+    def _without_expiry(self, refused: CommandRefused) -> None:
+        """Warn that namespaces do not expire, if that was refused: the value matters more."""
+        if refused.command != "PEXPIRE":
+            raise refused
+        warnings.warn(
+            f"namespaces of prefix {self.layout.prefix!r} do not expire: {refused}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
     def _expire(self, key: bytes) -> Command:
         return ("PEXPIRE", key, self.ttl_ms or 0)

@@ -119,10 +119,10 @@ class Single:
 
     clustered = False
 
-    def __init__(self, client: Any, library: str, *, owned: bool) -> None:
-        self._client = client
+    def __init__(self, pool: Any, library: str, *, owned: bool) -> None:
+        self._pool = pool
         self._owned = owned
-        self._node = Node(client.connection_pool)
+        self._node = Node(pool)
         self._nodes = [self._node]
         self.failures = failures_of(library)
         self.address = self._node.address
@@ -143,9 +143,9 @@ class Single:
         """Do nothing: there is nothing to learn."""
 
     def close(self) -> None:
-        """Close the client if it is ours."""
+        """Close the connections if they are ours."""
         if self._owned:
-            self._client.connection_pool.disconnect()
+            self._pool.disconnect()
 
 
 class Cluster:
