@@ -69,12 +69,16 @@ def make_redis(server: Server, prefix: str) -> Iterator[Callable[..., RedisStore
         store.close()
 
 
-@pytest.fixture(params=["memory", "redis", "redis without scripts"])
+@pytest.fixture(params=["memory", "redis", "redis without scripts", "cluster"])
 def make_store(request: pytest.FixtureRequest) -> Callable[..., StoreLike]:
     """Make stores of one kind, each empty."""
     if request.param == "memory":
         return Store
-    server = request.getfixturevalue("server")
+    if request.param == "cluster":
+        url = request.getfixturevalue("cluster_url")
+    elif request.param == "redis":
+        url = request.getfixturevalue("server").url
+    else:
+        url = request.getfixturevalue("no_scripts_url")
     make = request.getfixturevalue("make_redis")
-    url = server.url if request.param == "redis" else request.getfixturevalue("no_scripts_url")
     return lambda **options: make(url, **{"prefix": f"saver{next(_prefixes)}", **options})

@@ -15,6 +15,10 @@ SCRIPTS = ["evalsha", "eval"]
 """What ``update`` needs, and what saves other methods round trips."""
 
 
+SAVER = ["hstrlen", "pttl", "zadd", "zcard", "zrem", "zrevrange", "zrevrangebylex", "exists"]
+"""What a checkpointer needs beside these; its scripts may do no more than their user."""
+
+
 def limited(server: Server, client: redis.Redis, prefix: str, commands: list[str]) -> str:
     """Make a user for the keys of prefixes that start alike; return the server's URL for it."""
     name = f"user{len(client.acl_users())}"
