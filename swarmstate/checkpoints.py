@@ -40,7 +40,6 @@ __all__ = [
     "record_fields",
     "thread_namespace",
     "thread_of",
-    "write_key",
 ]
 
 FORMAT = 1
@@ -97,6 +96,7 @@ def names(thread: str, namespace: str) -> ThreadNames:
     )
 
 
+@lru_cache(maxsize=8192, typed=True)
 def field(channel: str, version: str | int | float) -> str:
     """Return the key of a channel's value at one version; the type of the version counts."""
     if isinstance(version, str):
@@ -138,14 +138,10 @@ def decode_record(value: Any, thread: str, namespace: str, checkpoint_id: str) -
     )
 
 
-def write_key(write: TaskWrite) -> str:
-    """Return the key of a pending write in its checkpoint's namespace of writes."""
-    return f"{write[1]}:{write[0]}"
-
-
-def encode_write(write: TaskWrite) -> list[Any]:
-    """Return what is stored under :func:`write_key`."""
-    return [write[2], *write[3], write[4]]
+def encode_write(write: TaskWrite) -> tuple[str, list[Any]]:
+    """Return the key and the value of a pending write in its checkpoint's namespace of writes."""
+    task_id, idx, channel, (kind, data), task_path = write
+    return f"{idx}:{task_id}", [channel, kind, data, task_path]
 
 
 def decode_write(key: str, value: Any) -> TaskWrite:

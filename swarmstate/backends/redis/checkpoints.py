@@ -29,7 +29,7 @@ from swarmstate.backends.redis.commands import (
 )
 from swarmstate.backends.redis.drivers import Driver
 from swarmstate.backends.redis.steps import StoreSteps
-from swarmstate.checkpoints import THREADS, encode_write, record_fields, thread_of, write_key
+from swarmstate.checkpoints import THREADS, encode_write, record_fields, thread_of
 from swarmstate.errors import ArgumentValueError, DecodeError
 from swarmstate.protocols import Blob, CheckpointRecord, Pair, StoredCheckpoint, TaskWrite
 
@@ -168,7 +168,8 @@ class RedisCheckpoints:
         """Store pending writes. One round trip for any number."""
         arguments: list[bytes | str | int] = [checkpoint_id, self._keys.one]
         for write in writes:
-            arguments += (write_key(write), self._store.encode(encode_write(write)))
+            key, value = encode_write(write)
+            arguments += (key, self._store.encode(value))
         command = self._call(lua.PUT_WRITES, thread, namespace, arguments, ttl=self._ttl)
         yield from self._send(command, write=True)
 

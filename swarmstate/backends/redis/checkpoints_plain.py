@@ -11,7 +11,7 @@ from typing import Any
 
 from swarmstate.backends.redis.checkpoints_base import AT_ONCE, ThreadKeys, newest_first
 from swarmstate.backends.redis.commands import Batch, Command, Steps, fields
-from swarmstate.checkpoints import encode_write, record_fields, write_key
+from swarmstate.checkpoints import encode_write, record_fields
 from swarmstate.protocols import Blob, CheckpointRecord, Pair, StoredCheckpoint, TaskWrite
 
 __all__ = ["PlainCheckpoints"]
@@ -88,8 +88,8 @@ class PlainCheckpoints:
         ]
         for write in writes:
             command = "HSET" if write.idx < 0 else "HSETNX"
-            data = self._store.encode(encode_write(write))
-            commands.append((command, target, write_key(write), data))
+            key, value = encode_write(write)
+            commands.append((command, target, key, self._store.encode(value)))
         before, after = yield from self._lifetime(
             thread, namespace, checkpoint_id, [strays, target]
         )

@@ -23,7 +23,6 @@ from swarmstate.checkpoints import (
     record_fields,
     thread_namespace,
     thread_of,
-    write_key,
 )
 from swarmstate.protocols import (
     Blob,
@@ -39,16 +38,16 @@ __all__ = ["GenericEngine"]
 
 T = TypeVar("T")
 
-_locks: WeakKeyDictionary[StoreLike, threading.RLock] = WeakKeyDictionary()
+_locks: WeakKeyDictionary[StoreLike, threading.Lock] = WeakKeyDictionary()
 _locks_guard = threading.Lock()
 
 
-def _lock_of(store: StoreLike) -> threading.RLock:
+def _lock_of(store: StoreLike) -> threading.Lock:
     with _locks_guard:
         try:
-            return _locks.setdefault(store, threading.RLock())
+            return _locks.setdefault(store, threading.Lock())
         except TypeError:  # a store of somebody's that has no weak references or no hash
-            return threading.RLock()
+            return threading.Lock()
 
 
 class GenericEngine:
@@ -61,7 +60,7 @@ class GenericEngine:
     def run(self, steps: Steps[T]) -> T:
         """Run an operation; it never yields."""
         try:
-            steps.send(None)
+            next(steps)
         except StopIteration as stop:
             result: T = stop.value
             return result
@@ -112,10 +111,11 @@ class GenericEngine:
                 store.set_many([(where.thread, namespace, 1), (where.strays, checkpoint_id, 1)])
             last: list[tuple[str, str, Any]] = []
             for write in writes:
+                key, value = encode_write(write)
                 if write.idx < 0:
-                    last.append((target, write_key(write), encode_write(write)))
+                    last.append((target, key, value))
                 else:
-                    store.set_default(target, write_key(write), encode_write(write))
+                    store.set_default(target, key, value)
             if last:
                 store.set_many(last)
         return
@@ -167,8 +167,10 @@ class GenericEngine:
             if value is not None
         }
         writes = self._writes(where.writes + checkpoint_id)
-        lost = any(c in fields and c not in values for c in record.stored)
-        if lost and not store.contains(where.checkpoints, checkpoint_id):
+        wanted = record.stored if channels is None else fields.keys() & record.stored
+        if not all(map(values.__contains__, wanted)) and not store.contains(
+            where.checkpoints, checkpoint_id
+        ):
             return None
         return StoredCheckpoint(namespace, checkpoint_id, record, values, writes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -48,9 +48,9 @@ class Observer:
 
     @contextmanager
     def observing(
-        self, operation: str, config: RunnableConfig | None, steps: Steps[T]
-    ) -> Iterator[Steps[T]]:
-        """Measure one operation; drive the steps it gives instead of the ones it was given."""
+        self, operation: str, config: RunnableConfig | None
+    ) -> Iterator[Callable[[Steps[T]], Steps[T]]]:
+        """Measure one operation; drive what the function it gives makes of the steps."""
         tally = _Tally()
         configurable: Any = (config or {}).get("configurable", {})
         attributes: dict[str, Any] = {
@@ -68,7 +68,7 @@ class Observer:
             with opened as span:
                 started = time.perf_counter()
                 try:
-                    yield _counted(steps, tally)
+                    yield lambda steps: _counted(steps, tally)
                 except BaseException as error:
                     attributes["error"] = type(error).__name__
                     raise

@@ -8,8 +8,8 @@ an ``a`` in front awaits it.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["SwarmStateSaver"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _KEPT_APART = ("channel_values", "channel_versions")
 
@@ -146,11 +147,11 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             DecodeError: a stored value is missing or cannot be read.
             StoreUnavailable: the store cannot be reached; never reported as "no checkpoint".
         """
-        return self._run("get_tuple", config, self._get_tuple(config))
+        return self._run("get_tuple", config, self._get_tuple, config)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Await :meth:`get_tuple`."""
-        return await self._arun("get_tuple", config, self._get_tuple(config))
+        return await self._arun("get_tuple", config, self._get_tuple, config)
 
     def _get_tuple(self, config: RunnableConfig) -> Steps[CheckpointTuple | None]:
         thread, namespace = _place(config)
@@ -178,7 +179,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         """
         listing = self._listing(config, filter, before, limit)
         while not listing.done:
-            yield from self._run("list", config, listing.next_page())
+            yield from self._run("list", config, listing.next_page)
 
     async def alist(
         self,
@@ -191,7 +192,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         """Yield what :meth:`list` yields."""
         listing = self._listing(config, filter, before, limit)
         while not listing.done:
-            for found in await self._arun("list", config, listing.next_page()):
+            for found in await self._arun("list", config, listing.next_page):
                 yield found
 
     def _listing(
@@ -226,7 +227,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         Returns:
             The config that names the stored checkpoint.
         """
-        return self._run("put", config, self._put(config, checkpoint, metadata, new_versions))
+        return self._run("put", config, self._put, config, checkpoint, metadata, new_versions)
 
     async def aput(
         self,
@@ -236,8 +237,8 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Await :meth:`put`."""
-        steps = self._put(config, checkpoint, metadata, new_versions)
-        return await self._arun("put", config, steps)
+        arguments = (config, checkpoint, metadata, new_versions)
+        return await self._arun("put", config, self._put, *arguments)
 
     def _put(
         self,
@@ -298,7 +299,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         Writes to the special channels (errors, interrupts, resumes, schedules) are replaced.
         One round trip over Redis for any number of writes.
         """
-        self._run("put_writes", config, self._put_writes(config, writes, task_id, task_path))
+        self._run("put_writes", config, self._put_writes, config, writes, task_id, task_path)
 
     async def aput_writes(
         self,
@@ -308,8 +309,8 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         task_path: str = "",
     ) -> None:
         """Await :meth:`put_writes`."""
-        steps = self._put_writes(config, writes, task_id, task_path)
-        await self._arun("put_writes", config, steps)
+        arguments = (config, writes, task_id, task_path)
+        await self._arun("put_writes", config, self._put_writes, *arguments)
 
     def _put_writes(
         self,
@@ -326,7 +327,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             for index, (channel, value) in enumerate(writes)
         ]
         checkpoint_id = config["configurable"]["checkpoint_id"]
-        return (yield from self._engine.put_writes(thread, namespace, checkpoint_id, stored))
+        return self._engine.put_writes(thread, namespace, checkpoint_id, stored)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -335,15 +336,15 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
 
         Walks the ancestors of the checkpoint in pages of 100, at most three round trips a page.
         """
-        steps = self._delta_history(config, channels)
-        return self._run("get_delta_channel_history", config, steps)
+        return self._run("get_delta_channel_history", config, self._delta_history, config, channels)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """Await :meth:`get_delta_channel_history`."""
-        steps = self._delta_history(config, channels)
-        return await self._arun("get_delta_channel_history", config, steps)
+        return await self._arun(
+            "get_delta_channel_history", config, self._delta_history, config, channels
+        )
 
     def _delta_history(
         self, config: RunnableConfig, channels: Sequence[str]
@@ -358,11 +359,11 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
 
     def delete_thread(self, thread_id: str) -> None:
         """Remove everything of a thread, and of no other."""
-        self._run("delete_thread", None, self._engine.delete_thread(_thread(thread_id)))
+        self._run("delete_thread", None, self._engine.delete_thread, _thread(thread_id))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Await :meth:`delete_thread`."""
-        await self._arun("delete_thread", None, self._engine.delete_thread(_thread(thread_id)))
+        await self._arun("delete_thread", None, self._engine.delete_thread, _thread(thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints that these runs made, with their writes, in all threads.
@@ -370,24 +371,24 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         Enumerates the store. A ``DeltaChannel`` that is rebuilt from writes of such a run loses
         them; :meth:`prune` is what keeps them.
         """
-        self._run("delete_for_runs", None, self._delete_for_runs(run_ids))
+        self._run("delete_for_runs", None, self._delete_for_runs, run_ids)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Await :meth:`delete_for_runs`."""
-        await self._arun("delete_for_runs", None, self._delete_for_runs(run_ids))
+        await self._arun("delete_for_runs", None, self._delete_for_runs, run_ids)
 
     def _delete_for_runs(self, run_ids: Sequence[str]) -> Steps[None]:
         return (yield from retention.delete_for_runs(self._engine, self._reader, run_ids))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Add all checkpoints and writes of one thread to another; they appear at once."""
-        steps = self._engine.copy_thread(_thread(source_thread_id), _thread(target_thread_id))
-        self._run("copy_thread", None, steps)
+        ids = (_thread(source_thread_id), _thread(target_thread_id))
+        self._run("copy_thread", None, self._engine.copy_thread, *ids)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Await :meth:`copy_thread`."""
-        steps = self._engine.copy_thread(_thread(source_thread_id), _thread(target_thread_id))
-        await self._arun("copy_thread", None, steps)
+        ids = (_thread(source_thread_id), _thread(target_thread_id))
+        await self._arun("copy_thread", None, self._engine.copy_thread, *ids)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Remove old checkpoints of these threads.
@@ -397,11 +398,11 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             strategy: ``"keep_latest"`` keeps the latest checkpoint of every namespace, and what a
                 ``DeltaChannel`` in it is rebuilt from; ``"delete"`` keeps nothing.
         """
-        self._run("prune", None, self._prune(thread_ids, strategy))
+        self._run("prune", None, self._prune, thread_ids, strategy)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Await :meth:`prune`."""
-        await self._arun("prune", None, self._prune(thread_ids, strategy))
+        await self._arun("prune", None, self._prune, thread_ids, strategy)
 
     def _prune(self, thread_ids: Sequence[str], strategy: str) -> Steps[None]:
         if strategy not in ("keep_latest", "delete"):
@@ -417,14 +418,14 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
 
     def threads(self) -> Sequence[str]:
         """Return the ids of all threads, sorted. Enumerates the store."""
-        return sorted(self._run("threads", None, self._engine.threads()))
+        return sorted(self._run("threads", None, self._engine.threads))
 
     def task_paths(self, config: RunnableConfig) -> dict[str, str]:
         """Return task id -> task path for the pending writes of the checkpoint ``config`` names.
 
         LangGraph's own tuples do not carry the paths, which decide the order of the writes.
         """
-        return self._run("task_paths", config, self._task_paths(config))
+        return self._run("task_paths", config, self._task_paths, config)
 
     def _task_paths(self, config: RunnableConfig) -> Steps[dict[str, str]]:
         thread, namespace = _place(config)
@@ -444,17 +445,33 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
     def _reader(self, thread: str) -> CheckpointReader:
         return CheckpointReader(self.serde, thread, self._strict)
 
-    def _run(self, operation: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
+    def _run(
+        self,
+        name: str,
+        config: RunnableConfig | None,
+        operation: Callable[P, Steps[T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         if self._observer is None:
-            return self._engine.run(steps)
-        with self._observer.observing(operation, config, steps) as watched:
-            return self._engine.run(watched)
+            return self._engine.run(operation(*args, **kwargs))
+        with self._observer.observing(name, config) as watched:
+            return self._engine.run(watched(operation(*args, **kwargs)))
 
-    async def _arun(self, operation: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
+    async def _arun(
+        self,
+        name: str,
+        config: RunnableConfig | None,
+        operation: Callable[P, Steps[T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         if self._observer is None:
-            return await self._engine.arun(steps)
-        with self._observer.observing(operation, config, steps) as watched:
-            return await self._engine.arun(watched)
+            return await self._engine.arun(operation(*args, **kwargs))
+        with self._observer.observing(name, config) as watched:
+            return await self._engine.arun(watched(operation(*args, **kwargs)))
 
 
 def _engine_of(store: StoreLike, ttl: float | None, ttl_on_read: bool) -> CheckpointEngine:
