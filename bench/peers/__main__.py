@@ -1,4 +1,7 @@
-"""`python bench/peers [words]`: the in-memory store against the Rust package of the same name."""
+"""`python bench/peers [words]`: our stores against those of the Rust package of the same name.
+
+"redis", "memory" and "floors" are the sections; other words choose among the in-memory measures.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from floors import floors
 from footprint import footprints
 from measuring import REPEATS, compare, table
 from memory_store import MEASURES
+from redis_store import redis_stores
 
 import swarmstate
 
@@ -18,6 +22,8 @@ def main() -> int:
     peer = rust_package.load()
     print(f"ours {swarmstate.__version__} against {rust_package.REQUIREMENT} (Rust)")
     print(f"medians of {REPEATS} alternated repeats; a ratio above 1: we are faster, or smaller\n")
+    if wanted == "redis":
+        return 1 if redis_stores() else 0
     short = table(
         compare(measure, swarmstate.Store, peer.Store)
         for measure in MEASURES
@@ -29,6 +35,9 @@ def main() -> int:
     if not wanted or wanted == "floors":
         print()
         short += floors()
+    if not wanted:
+        print()
+        short += redis_stores()
     return 1 if short else 0
 
 
