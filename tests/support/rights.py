@@ -19,6 +19,10 @@ SAVER = ["hstrlen", "pttl", "zadd", "zcard", "zrem", "zrevrange", "zrevrangebyle
 """What a checkpointer needs beside these; its scripts may do no more than their user."""
 
 
+CLUSTER = ["cluster|slots", "command", "asking"]
+"""What finding the nodes of a cluster needs beside these."""
+
+
 def limited(server: Server, client: redis.Redis, prefix: str, commands: list[str]) -> str:
     """Make a user for the keys of prefixes that start alike; return the server's URL for it."""
     name = f"user{len(client.acl_users())}"

@@ -1,0 +1,57 @@
+"""The rights that the README asks for are enough, and are those that the suites run with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+from rights import CLUSTER, SAVER, SCRIPTS, STORE, limited
+from servers import Server, cluster
+
+from swarmstate.backends.redis import RedisStore
+from swarmstate.errors import StoreUnavailable
+
+Make = Callable[..., RedisStore]
+
+README = Path(__file__).parents[2] / "README.md"
+ROWS = {
+    "every store": STORE,
+    "`update`; fewer round trips elsewhere": SCRIPTS,
+    "the LangGraph checkpointer": SAVER,
+    "a cluster": CLUSTER,
+}
+
+
+@pytest.mark.skipif(not README.exists(), reason="the README is not beside these tests")
+@pytest.mark.parametrize("row", ROWS)
+def test_the_readme_lists_what_the_suites_are_allowed(row: str) -> None:
+    lines = README.read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"| {row} | `"))
+    listed = line.split("`")[-2].lower().replace("\\|", "|").split()
+    assert sorted(listed) == sorted(ROWS[row])
+
+
+def test_a_user_of_a_cluster_needs_no_more_than_is_listed(prefix: str) -> None:
+    with cluster() as nodes:
+        for node in nodes.nodes:
+            with node.client() as client:
+                url = limited(node, client, prefix, [*STORE, *SCRIPTS, *CLUSTER])
+        with RedisStore(url.replace("redis://", "redis+cluster://"), prefix=prefix) as store:
+            store.set_many([(f"n{number}", "k", number) for number in range(30)])
+            assert store.update("n1", "k", lambda value: value + 1) == 2
+            taken = store.snapshot()
+            store.clear()
+            store.restore(taken)
+            assert len(store) == 30
+
+
+def test_a_user_cannot_reach_beyond_its_prefix(
+    server: Server, make: Make, raw: redis.Redis, prefix: str
+) -> None:
+    url = limited(server, raw, f"{prefix}-mine", [*STORE, *SCRIPTS])
+    store = make(url, prefix=f"{prefix}-other")
+    with pytest.raises(StoreUnavailable, match="NOPERM"):
+        store.set("n", "k", 1)
+    make(url, prefix=f"{prefix}-mine").set("n", "k", 1)
