@@ -24,9 +24,9 @@ else:
     import tomli as tomllib
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def documented_server() -> Iterator[str]:
-    """A private server in the place of the one that the documents name."""
+    """A private, empty server in the place of the one that the documents name."""
     with running() as server:
         yield server.url
 
@@ -38,16 +38,20 @@ PYTHON = [
 ]
 
 
-@pytest.mark.parametrize("section", PYTHON)
-def test_the_python_blocks_of_a_section_run_in_a_fresh_interpreter(
-    section: list[Block], documented_server: str
-) -> None:
+def paste(section: list[Block], url: str, python: Path, directory: Path) -> None:
+    """Paste the blocks of a section into a fresh interpreter."""
     parts = [
-        (block.document, block.line, block.source.replace(DOCUMENTED_URL, documented_server))
-        for block in section
+        (block.document, block.line, block.source.replace(DOCUMENTED_URL, url)) for block in section
     ]
     script = ROOT / "tests/support/run_blocks.py"
-    execute(sys.executable, "-W", "error", script, cwd=ROOT, stdin=json.dumps(parts))
+    execute(python, "-I", "-W", "error", script, cwd=directory, stdin=json.dumps(parts))
+
+
+@pytest.mark.parametrize("section", PYTHON)
+def test_the_python_blocks_of_a_section_run_in_a_fresh_interpreter(
+    section: list[Block], documented_server: str, tmp_path: Path
+) -> None:
+    paste(section, documented_server, Path(sys.executable), tmp_path)
 
 
 OFFERS = {
@@ -90,7 +94,7 @@ SHELL: dict[str, Callable[[str], None]] = {
 }
 
 
-INSTALL = re.compile(r"pip install \"?\.(?:\[([\w,]+)\])?\"?(?: .*)?")
+INSTALL = re.compile(r"pip install \"?\.(?:\[([\w,]+)\])?\"?( .*)?")
 LINES = [
     pytest.param(line, id=f"{document}:{number}")
     for document in DOCUMENTS
@@ -111,22 +115,25 @@ def test_a_shell_line_does_what_it_says(line: str) -> None:
 
 
 @pytest.mark.index
-def test_the_install_lines_offer_what_they_promise(
-    distributions: Distributions, tmp_path: Path
+def test_what_the_install_lines_install_is_what_the_blocks_need(
+    distributions: Distributions, documented_server: str, tmp_path: Path
 ) -> None:
-    named = [
-        match[1] or ""
+    found = [
+        (match[1] or "", match[2] or "")
         for document in DOCUMENTS
         for block in blocks(document)
         for line in block.source.splitlines()
         if (match := INSTALL.fullmatch(line))
     ]
-    assert "" in named
+    assert "" in dict(found)
     environment = Environment.create(tmp_path / "environment", distributions.wheel)
-    for extras in named:
-        environment.install(extras)
+    for extras, beside in found:
+        environment.install(extras, *shlex.split(beside, comments=True))
         for extra in extras.split(","):
             environment.run("-c", OFFERS[extra], cwd=tmp_path)
+    readme = sections("README.md", "python")
+    for section in ("Use it", "What is in Redis"):
+        paste(readme[section], documented_server, environment.python, tmp_path)
 
 
 def test_a_benchmark_run_is_kept_and_the_next_one_compared_with_it(tmp_path: Path) -> None:

@@ -91,9 +91,9 @@ class Environment:
         made.install()
         return made
 
-    def install(self, extras: str = "") -> None:
-        """Install the wheel with these extras, separated by commas."""
-        self.pip(f"{self.wheel}[{extras}]" if extras else str(self.wheel))
+    def install(self, extras: str = "", *beside: str) -> None:
+        """Install the wheel with these extras, separated by commas, and what goes beside it."""
+        self.pip(f"{self.wheel}[{extras}]" if extras else str(self.wheel), *beside)
 
     def pip(self, *requirements: str) -> None:
         """Install what the requirements name."""
