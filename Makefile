@@ -52,6 +52,9 @@ bench: build ## Measure: BENCH=a file, BENCH_ARGS="--benchmark-save=before" keep
 bench-peers: build ## Compare the in-memory store with the Rust package of the same name
 	$(python) bench/peers
 
+bench-savers: build ## Compare the LangGraph saver with the others (BENCH_ARGS="redis put" narrows it)
+	$(python) bench/savers $(BENCH_ARGS)
+
 clean: ## Remove everything that was built, the virtual environments included
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info swarmstate/*.so
 
