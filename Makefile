@@ -49,7 +49,7 @@ bench: build ## Measure: BENCH=a file, BENCH_ARGS="--benchmark-save=before" keep
 	$(python) -m pytest $(BENCH) --benchmark-only --benchmark-columns=median,iqr,ops,rounds \
 	    --benchmark-group-by=group --benchmark-sort=name $(BENCH_ARGS)
 
-bench-peers: build ## Compare the in-memory store with the Rust package of the same name
+bench-peers: build ## Compare with the Rust package of the same name, in memory and on Redis
 	$(python) bench/peers
 
 bench-savers: build ## Compare the LangGraph saver with the others (BENCH_ARGS="redis put" narrows it)

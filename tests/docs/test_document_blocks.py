@@ -75,7 +75,8 @@ def make_knows(line: str) -> None:
 
 def pytest_collects(line: str) -> None:
     """The tests that the line names exist."""
-    arguments = shlex.split(line, comments=True)[3:]
+    words = shlex.split(line, comments=True)
+    arguments = words[words.index("pytest") + 1 :]
     collected = execute(
         sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments, cwd=ROOT
     )
@@ -89,7 +90,7 @@ def extension_builds(line: str) -> None:
 
 SHELL: dict[str, Callable[[str], None]] = {
     r"make( .*)?": make_knows,
-    r"\.venv/bin/python -m pytest .*": pytest_collects,
+    r"(\w+=\w+ )?\.venv/bin/python -m pytest .*": pytest_collects,
     r"\.venv/bin/python setup\.py build_ext --inplace": extension_builds,
 }
 
