@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from swarmstate.backends.redis.commands import Command, fields
 from swarmstate.backends.redis.steps import StoreSteps
 from swarmstate.checkpoints import (
-    ThreadNames,
     decode_record,
     decode_write,
     encode_record,
@@ -29,26 +29,29 @@ class ThreadKeys:
     def __init__(self, store: StoreSteps) -> None:
         self.store = store
         self.one = store.encode(1)
+        # Every call on a thread needs its keys, and checking names is most of their cost.
+        self._named = lru_cache(maxsize=1024)(self._name)
 
-    def of(self, thread: str, namespace: str) -> list[bytes]:
+    def of(self, thread: str, namespace: str) -> tuple[bytes, ...]:
         """Return the six keys of a checkpoint namespace, in the order that the scripts expect."""
-        return self.of_names(names(thread, namespace))
+        return self._named(thread, namespace)[0]
 
-    def of_names(self, where: ThreadNames) -> list[bytes]:
-        """Return the same from the names."""
+    def writes(self, thread: str, namespace: str) -> bytes:
+        """Return what the keys of pending writes start with; a checkpoint id follows."""
+        return self._named(thread, namespace)[1]
+
+    def _name(self, thread: str, namespace: str) -> tuple[tuple[bytes, ...], bytes]:
         layout = self.store.layout
-        return [
+        where = names(thread, namespace)
+        keys = (
             layout.key(where.thread),
             layout.key(where.checkpoints),
             layout.key(where.values),
             layout.key(where.strays),
             layout.derived(f"ids:{where.tail}"),
             layout.derived(f"fields:{where.tail}"),
-        ]
-
-    def writes(self, thread: str, namespace: str) -> bytes:
-        """Return what the keys of pending writes start with; a checkpoint id follows."""
-        return self.store.layout.key(names(thread, namespace).writes)
+        )
+        return keys, layout.key(where.writes)
 
     def encode_record(self, record: CheckpointRecord) -> bytes:
         """Return a record in the store's wire format."""
