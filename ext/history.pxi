@@ -19,7 +19,7 @@
 
 
 cdef enum:
-    FAR = 32  # versions that a read walks before it leaves a shortcut over them
+    FAR = 128  # versions that a read walks before it leaves a shortcut over them
 
 
 cdef inline PyObject *lookup(dict spaces, str namespace, str key):
@@ -87,7 +87,9 @@ cdef int absorb(dict older, dict newer) except -1:
 
 cdef Snapshot absorb_step(dict older, Snapshot step, bint far):
     """Add the log of one step towards the live state; return where it leads, None for there."""
+    global versions_walked
     cdef PyObject *mine
+    versions_walked += 1
     if far and step.shortcut is not None:
         absorb(older, step.shortcut)
         return <Snapshot>step.shortcut_to
@@ -330,6 +332,7 @@ cdef int leave(Snapshot gone) except -1:
 
 cdef bytes find(Snapshot snapshot, str namespace, str key):
     """The bytes of a key as a snapshot saw it, or None. Call with the collector paused."""
+    global versions_walked
     cdef Snapshot step = snapshot, start = snapshot
     cdef PyObject *found
     cdef dict log
@@ -350,6 +353,7 @@ cdef bytes find(Snapshot snapshot, str namespace, str key):
             break
         step = <Snapshot>(step.next if step.shortcut is None else step.shortcut_to)
         walked += 1
+        versions_walked += 1
         if walked == FAR:
             cut_short(start, step)
             start, walked = step, 0
@@ -362,8 +366,8 @@ cdef bytes find(Snapshot snapshot, str namespace, str key):
 cdef int cut_short(Snapshot start, Snapshot end) except -1:
     """Let later reads go from `start` to `end` in one step.
 
-    A shortcut over shortcuts replaces the first of them, so that a walk of n versions is
-    O(log n) steps after a few reads, for at most a few copies of each log entry.
+    So a walk over n versions is n / FAR steps from the second read on, for one more copy of each
+    log entry. Shortcuts do not overlap: where one ends already, none is made.
     """
     cdef dict merged
     cdef Snapshot step = start
