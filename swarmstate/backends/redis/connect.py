@@ -64,7 +64,7 @@ def _borrow(client: Any) -> Topology:
         if clustered:
             nodes = client.get_primaries()
             address = ", ".join(sorted(str(node.name) for node in nodes)) or "a cluster"
-            return Cluster(lambda: client, library, address, owned=False)
+            return Cluster(lambda: client, library, address)
         return Single(client.connection_pool, library, owned=False)
     raise ArgumentTypeError(
         f"client must be {_ACCEPTED}, not {type(client).__module__}.{type(client).__qualname__} "
@@ -101,12 +101,11 @@ def _open(url: str, timeout: float, max_connections: int) -> Topology:
         if clustered:
             parts = urlsplit(plain)
             address = f"the cluster at {parts.hostname or 'localhost'}:{parts.port or 6379}"
-            options.update(max_connections=max_connections)
             return Cluster(
                 lambda: redis.RedisCluster.from_url(plain, **options),
                 "redis",
                 address,
-                owned=True,
+                lambda template: Pool(template, max_connections, timeout),
             )
         if scheme == "unix":
             # A socket file knows no keep-alive.

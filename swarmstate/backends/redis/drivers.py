@@ -117,15 +117,19 @@ class Driver:
                     courier = self._thread = _Courier(self._exchange)
         return courier
 
-    def close(self) -> None:
-        """Refuse further calls, end the thread and close what is ours; again does nothing."""
+    def close(self, *, wait: bool = True) -> None:
+        """Refuse further calls, end the thread and close what is ours; again does nothing.
+
+        Args:
+            wait: until the thread has carried out what it was given, if need be for the timeout.
+        """
         with self._lock:
             if self._closed:
                 return
             self._closed = True
             courier, self._thread = self._thread, None
         if courier is not None and courier.pid == os.getpid():
-            courier.stop()
+            courier.stop(wait=wait)
         self._topology.close()
 
 
@@ -143,9 +147,9 @@ class _Courier:
     def post(self, job: Job) -> None:
         self._inbox.put(job)
 
-    def stop(self) -> None:
+    def stop(self, *, wait: bool) -> None:
         self._inbox.put(None)
-        if self._thread is not threading.current_thread():
+        if wait and self._thread is not threading.current_thread():
             self._thread.join()
 
     def delivery(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Job]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import weakref
 from collections.abc import Awaitable, Callable
@@ -76,8 +77,9 @@ class _Opened:
             clustered=topology.clustered,
         )
         self.driver = Driver(topology, timeout=timeout, retries=retries)
-        # A store that is dropped without close() must not leave its thread and sockets behind.
-        self._finalizer = weakref.finalize(self, self.driver.close)
+        # A store that is dropped without close() must not leave its thread and sockets behind. The
+        # garbage collector does not wait.
+        weakref.finalize(self, self.driver.close, wait=False)
 
     @property
     def codec(self) -> str:
@@ -174,7 +176,7 @@ class RedisStore(_Opened):
 
     def close(self) -> None:
         """Close the connections that are the store's own; calling it again does nothing."""
-        self._finalizer()
+        self.driver.close()
 
     def __enter__(self) -> Self:
         """Return the store, which must be open."""
@@ -221,8 +223,11 @@ class AsyncRedisStore(_Opened):
     has_namespace = _awaited(StoreSteps.has_namespace)
 
     async def close(self) -> None:
-        """Close the connections that are the store's own; calling it again does nothing."""
-        self._finalizer()
+        """Close the connections that are the store's own; calling it again does nothing.
+
+        Calls that are under way are finished first.
+        """
+        await asyncio.to_thread(self.driver.close)
 
     async def __aenter__(self) -> Self:
         """Return the store, which must be open."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import binascii
 import inspect
+import threading
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol
 
 from swarmstate.backends.redis.commands import Command, Script
+from swarmstate.backends.redis.pool import Pool
 
 __all__ = ["Cluster", "Node", "Single", "Topology", "slot_of"]
 
@@ -69,6 +71,10 @@ class Node:
     def release(self, connection: Any) -> None:
         """Give a connection back to the pool."""
         self._pool.release(connection)
+
+    def close(self) -> None:
+        """Close every connection of the pool."""
+        self._pool.disconnect()
 
     def __repr__(self) -> str:
         return f"<Node {self.address}>"
@@ -155,32 +161,45 @@ class Cluster:
         connect: makes the client, at first use: cluster clients connect as they are made.
         library: ``"redis"`` or ``"valkey"``.
         address: how an error names the cluster.
-        owned: whether closing is ours to do.
+        own_pool: makes a node's pool of our own after the client's, if the client is ours.
     """
 
     clustered = True
 
     def __init__(
-        self, connect: Callable[[], Any], library: str, address: str, *, owned: bool
+        self,
+        connect: Callable[[], Any],
+        library: str,
+        address: str,
+        own_pool: Callable[[Any], Pool] | None = None,
     ) -> None:
         self._connect = connect
+        self._lock = threading.Lock()
         self._made: Any = None
-        self._owned = owned
-        self._nodes: dict[str, Node] = {}
+        self._own_pool = own_pool
+        self._nodes: dict[str, tuple[Any, Node]] = {}
         self._library = library
         self.failures = failures_of(library)
         self.address = address
 
     def _client(self) -> Any:
         if self._made is None:
-            self._made = self._connect()
+            with self._lock:
+                if self._made is None:
+                    self._made = self._connect()
         return self._made
 
     def _node(self, member: Any) -> Node:
         pool = getattr(self._client(), f"get_{self._library}_connection")(member).connection_pool
-        node = self._nodes.get(member.name)
-        if node is None or node._pool is not pool:
-            node = self._nodes[member.name] = Node(pool)
+        known, node = self._nodes.get(member.name, (None, None))
+        if node is None or known is not pool:
+            with self._lock:
+                known, node = self._nodes.get(member.name, (None, None))
+                if node is None or known is not pool:
+                    if node is not None and self._own_pool is not None:
+                        node.close()
+                    node = Node(pool if self._own_pool is None else self._own_pool(pool))
+                    self._nodes[member.name] = (pool, node)
         return node
 
     def primaries(self) -> list[Node]:
@@ -203,6 +222,8 @@ class Cluster:
         self._client().nodes_manager.initialize()
 
     def close(self) -> None:
-        """Close the client if it is ours."""
-        if self._owned and self._made is not None:
+        """Close the client and the connections if they are ours."""
+        if self._own_pool is not None and self._made is not None:
+            for _, node in self._nodes.values():
+                node.close()
             self._made.close()
