@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
-import os
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator
@@ -153,23 +154,31 @@ def test_a_loop_that_is_closed_with_calls_under_way_harms_no_other(
     asyncio.run(store.close())
 
 
-def test_a_forked_child_can_use_the_store(server: Server, prefix: str) -> None:
-    script = f"""
+_FORK = """
 import asyncio, os, sys
-from swarmstate.backends.redis import AsyncRedisStore
-store = AsyncRedisStore({server.url!r}, prefix={prefix!r})
-asyncio.run(store.set("n", "parent", 1))
-pid = os.fork()
-if pid == 0:
-    asyncio.run(store.set("n", "child", 2))
-    os._exit(0)
-assert os.waitpid(pid, 0)[1] == 0
-assert asyncio.run(store.items("n")) == [("parent", 1), ("child", 2)]
-"""
-    import subprocess
-    import sys
+from swarmstate.backends.redis import AsyncRedisStore, RedisStore
 
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60, env={**os.environ})
+url, prefix = sys.argv[1:]
+blocking, awaited = RedisStore(url, prefix=prefix), AsyncRedisStore(url, prefix=prefix)
+blocking.set("n", "k", 0)
+asyncio.run(awaited.set("n", "k", 0))
+parent = os.getpid()
+child = os.fork()
+# Both go on at the same time: on one connection their replies would be mixed up.
+for number in range(300):
+    mine = [os.getpid(), number]
+    blocking.set(str(os.getpid()), "blocking", mine)
+    assert blocking.get(str(os.getpid()), "blocking") == mine
+    asyncio.run(awaited.set(str(os.getpid()), "awaited", mine))
+    assert asyncio.run(awaited.get(str(os.getpid()), "awaited")) == mine
+if child == 0:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_a_forked_child_and_its_parent_go_on_at_the_same_time(server: Server, prefix: str) -> None:
+    subprocess.run([sys.executable, "-c", _FORK, server.url, prefix], check=True, timeout=60)
 
 
 async def test_a_store_that_is_dropped_ends_its_thread(server: Server, prefix: str) -> None:
