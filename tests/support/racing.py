@@ -35,9 +35,15 @@ def put_in_any_order(url: str, prefix: str, name: int, barrier: Any) -> None:
 def write_the_same_tasks(url: str, prefix: str, name: int, barrier: Any) -> None:
     saver = opened(url, prefix)
     where = config(checkpoint_id="000001")
+    seen: dict[str, Any] = {}
     barrier.wait()
     for task in range(TASKS):
         saver.put_writes(where, [("x", (name, n)) for n in range(WRITES)], f"task{task}")
+        found = saver.get_tuple(where)
+        assert found is not None
+        # What was there once stays as it is, whoever writes it again.
+        for task_id, _, value in found.pending_writes or ():
+            assert seen.setdefault(f"{task_id}:{value[1]}", value) == value
 
 
 def put_on(url: str, prefix: str, name: int, barrier: Any) -> None:
