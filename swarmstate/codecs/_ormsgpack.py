@@ -25,9 +25,10 @@ _calls = OrmsgpackCalls(
     | ormsgpack.OPT_PASSTHROUGH_UUID,
     _reference.calls,
     ormsgpack.Ext,
-    ormsgpack.Fragment,
+    # ormsgpack 1.12, the last one for Python 3.10, has no such type.
+    getattr(ormsgpack, "Fragment", ormsgpack.Ext),
 )
-if _first:
+if _first and hasattr(ormsgpack, "Fragment"):
     _calls.count_references()
 _pack = _calls.pack
 _ANY_KEYS = ormsgpack.OPT_NON_STR_KEYS
