@@ -48,20 +48,23 @@ class Result:
 
 
 def loop(
-    statement: str, clock: Callable[[], float] = time.thread_time, least: int = 1, **names: Any
+    statement: str,
+    clock: Callable[[], float] = time.thread_time,
+    length: float = REPEAT_SECONDS,
+    **names: Any,
 ) -> Run:
     """Time a statement in a loop, with the garbage collector on as in a real program.
 
-    The number of rounds is found on the first call: at least `least`, and REPEAT_SECONDS long.
+    The number of rounds is found on the first call, so that a repeat takes `length` seconds.
     """
     timer = timeit.Timer(statement, "gc.enable()", clock, globals={"gc": gc, **names})
-    rounds = least
+    rounds = 1
 
     def run() -> float:
         nonlocal rounds
         seconds = timer.timeit(rounds)
-        while seconds < REPEAT_SECONDS / 2:
-            rounds = max(rounds + 1, round(rounds * REPEAT_SECONDS / max(seconds, 1e-5)))
+        while seconds < length / 2:
+            rounds = max(rounds + 1, round(rounds * length / max(seconds, 1e-5)))
             seconds = timer.timeit(rounds)
         return seconds / rounds
 
