@@ -68,9 +68,13 @@ class OrmsgpackCodec:
         Raises:
             DecodeError: it is not; the text names the fault and the byte.
         """
-        if type(data) is bytes and not scan(data) & (REFUSED | TIMES | DEEP):
+        if type(data) is bytes:
+            found = scan(data)
             try:
-                return _unpackb(data, option=_ANY_KEYS)
+                if not found:
+                    return _unpackb(data)
+                if not found & (REFUSED | TIMES | DEEP):
+                    return _unpackb(data, option=_ANY_KEYS)
             except ValueError:  # a text that is not UTF-8
                 pass
         return _reference.decode(data)

@@ -26,9 +26,8 @@ from swarmstate._core import (
     REFUSED,
     TUPLE_KEYS,
     MsgpackCalls,
+    examine,
     know_zone_info,
-    scan,
-    scan_fault,
 )
 from swarmstate.arguments import shown
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError, EncodeError
@@ -87,9 +86,8 @@ def decode(data: object) -> Any:
         InvalidArgumentError: ``data`` is not bytes at all.
     """
     raw = as_bytes(data)
-    found = scan(raw)
+    found, fault, where = examine(raw)
     if found & REFUSED:
-        fault, where = scan_fault(raw)
         raise DecodeError(f"cannot decode {len(raw)} bytes: {fault}, at byte {where}")
     try:
         if found & TUPLE_KEYS:

@@ -63,9 +63,9 @@ DECODED = r"""cases = {
     "arrays of arrays": (b"\xdd\x00\x0f\xff\xff" * 1000) + b"\xc0" * 1_000_000,
     "arrays of arrays of 4 Gi": b"\xdd\xff\xff\xff\xff" * 200_000,
     "maps of maps": b"\xdf\x00\x0f\xff\xff\xa1k" * 140_000,
-    "wide, then cut": b"\xdd\x00\x98\x96\x80" + b"\x90" * 9_999_999,
-    "wide, then trailing": b"\xdd\x00\x98\x96\x80" + b"\x90" * 10_000_001,
-    "wide, then reserved": b"\xdd\x00\x98\x96\x80" + b"\x90" * 9_999_999 + b"\xc1",
+    "wide, then cut": b"\xdd\x00\x1e\x84\x80" + b"\x90" * 1_999_999,
+    "wide, then trailing": b"\xdd\x00\x1e\x84\x80" + b"\x90" * 2_000_001,
+    "wide, then reserved": b"\xdd\x00\x1e\x84\x80" + b"\x90" * 1_999_999 + b"\xc1",
 }"""
 
 ENCODED = """
