@@ -55,6 +55,9 @@ bench-peers: build ## Compare with the Rust package of the same name, in memory 
 bench-savers: build ## Compare the LangGraph saver with the others (BENCH_ARGS="redis put" narrows it)
 	$(python) bench/savers $(BENCH_ARGS)
 
+bench-codecs: build ## Compare the codecs with the bare libraries, which check less
+	$(python) bench/test_codecs.py
+
 clean: ## Remove everything that was built, the virtual environments included
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info swarmstate/*.so
 

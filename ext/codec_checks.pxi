@@ -25,7 +25,8 @@ cdef extern from *:
         (((PyDateTime_DateTime *)(o))->hastzinfo \\
             ? Py_TYPE(((PyDateTime_DateTime *)(o))->tzinfo) : NULL)
     #define ss_dt_is_utc(o) \\
-        (((PyDateTime_DateTime *)(o))->tzinfo == PyDateTimeAPI->TimeZone_UTC)
+        (((PyDateTime_DateTime *)(o))->hastzinfo \\
+            && ((PyDateTime_DateTime *)(o))->tzinfo == PyDateTimeAPI->TimeZone_UTC)
     #define ss_fixed_zone Py_TYPE(PyDateTimeAPI->TimeZone_UTC)
     """
     PyTypeObject *ss_type(PyObject *o) noexcept
