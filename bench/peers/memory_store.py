@@ -142,12 +142,13 @@ def keys(store_class: Any, codec: str) -> Run:
 
 @contextmanager
 def busy_thread() -> Iterator[None]:
-    """A thread that never stops computing."""
+    """A thread that never stops computing, in Python rather than inside calls of C functions."""
     stop = False
 
     def compute() -> None:
+        number = 0
         while not stop:
-            sum(range(100))
+            number += 1
 
     thread = threading.Thread(target=compute)
     thread.start()
