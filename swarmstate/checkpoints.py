@@ -24,6 +24,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from swarmstate.arguments import shown
 from swarmstate.errors import DecodeError
 from swarmstate.protocols import CheckpointRecord, TaskWrite
 
@@ -37,13 +38,17 @@ __all__ = [
     "encode_write",
     "field",
     "names",
+    "place",
     "record_fields",
     "thread_namespace",
     "thread_of",
+    "unreadable",
 ]
 
 FORMAT = 1
 """The version of the format, first in every record."""
+
+_PARTS = 9
 
 THREADS = "langgraph:thread:"
 """What the name of every thread's first namespace starts with."""
@@ -110,6 +115,21 @@ def record_fields(record: CheckpointRecord) -> dict[str, str]:
     return {channel: field(channel, version) for channel, version in record.versions.items()}
 
 
+def unreadable(
+    thread: str, namespace: str, checkpoint_id: str, channel: str, value: Any
+) -> DecodeError:
+    """Return the error for a channel whose stored value is no pair of a type tag and bytes."""
+    return DecodeError(
+        f"channel {channel!r} of {place(thread, namespace, checkpoint_id)} "
+        f"does not hold a type tag and bytes, but {type(value).__name__} ({shown(value)})"
+    )
+
+
+def place(thread: str, namespace: str, checkpoint_id: str) -> str:
+    """Return how errors name a checkpoint."""
+    return f"checkpoint {checkpoint_id!r} in namespace {namespace!r} of thread {thread!r}"
+
+
 def encode_record(record: CheckpointRecord) -> list[Any]:
     """Return a record as plain lists for a codec."""
     parent, versions, stored, deltas, body, metadata = record
@@ -122,19 +142,44 @@ def decode_record(value: Any, thread: str, namespace: str, checkpoint_id: str) -
     Raises:
         DecodeError: this is no record, or one that a newer version wrote.
     """
-    where = f"checkpoint {checkpoint_id!r} in namespace {namespace!r} of thread {thread!r}"
-    if not isinstance(value, list) or not value:
-        raise DecodeError(f"{where} is a {type(value).__name__}, not a record")
-    if value[0] != FORMAT:
-        raise DecodeError(
-            f"{where} has format {value[0]!r}; this version of swarmstate reads {FORMAT}"
-        )
     try:
-        _, parent, versions, stored, deltas, kind, body, metadata_kind, metadata = value
-    except ValueError:
-        raise DecodeError(f"{where} is a record of {len(value)} parts, not 9") from None
+        form, parent, versions, stored, deltas, kind, body, metadata_kind, metadata = value
+        good = (
+            form == FORMAT
+            and (parent is None or type(parent) is str)
+            and type(versions) is dict
+            and _STR.issuperset(map(type, versions))
+            and _VERSIONS.issuperset(map(type, versions.values()))
+            and type(stored) is type(deltas) is list
+            and _STR.issuperset(map(type, stored))
+            and _STR.issuperset(map(type, deltas))
+        )
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise _no_record(value, place(thread, namespace, checkpoint_id))
     return CheckpointRecord(
         parent, versions, stored, deltas, (kind, body), (metadata_kind, metadata)
+    )
+
+
+_STR = frozenset((str,))
+_VERSIONS = frozenset((str, int, float))
+
+
+def _no_record(value: Any, where: str) -> DecodeError:
+    """Return the error that says what is wrong with a record."""
+    if not isinstance(value, list) or not value:
+        return DecodeError(f"{where} is a {type(value).__name__}, not a record")
+    if value[0] != FORMAT:
+        return DecodeError(
+            f"{where} has format {value[0]!r}; this version of swarmstate reads {FORMAT}"
+        )
+    if len(value) != _PARTS:
+        return DecodeError(f"{where} is a record of {len(value)} parts, not {_PARTS}")
+    return DecodeError(
+        f"{where} is a record whose parent, versions or channels have the wrong type: "
+        f"{shown(value[1:5])}"
     )
 
 
@@ -144,15 +189,22 @@ def encode_write(write: TaskWrite) -> tuple[str, list[Any]]:
     return f"{idx}:{task_id}", [channel, kind, data, task_path]
 
 
-def decode_write(key: str, value: Any) -> TaskWrite:
+def decode_write(
+    key: str, value: Any, thread: str, namespace: str, checkpoint_id: str
+) -> TaskWrite:
     """Return a pending write from its key and value.
 
     Raises:
-        DecodeError: this is no pending write.
+        DecodeError: this is no pending write of this checkpoint.
     """
     index, _, task_id = key.partition(":")
     try:
         channel, kind, data, task_path = value
-        return TaskWrite(task_id, int(index), channel, (kind, data), task_path)
+        if type(channel) is type(task_path) is str:
+            return TaskWrite(task_id, int(index), channel, (kind, data), task_path)
     except (TypeError, ValueError):
-        raise DecodeError(f"{key!r} does not hold a pending write") from None
+        pass
+    raise DecodeError(
+        f"{key!r} of {place(thread, namespace, checkpoint_id)} does not hold a pending write, "
+        f"but {type(value).__name__} ({shown(value)})"
+    )

@@ -12,6 +12,7 @@ transactions and a few more round trips.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -125,7 +126,8 @@ class RedisCheckpoints:
 
     def _entry(self, record: CheckpointRecord, encoded: bytes) -> bytes:
         # Plain msgpack, whatever the store's codec: scripts read it.
-        entry = [len(encoded), record.parent or "", *record_fields(record).values()]
+        digest = hashlib.sha1(encoded, usedforsecurity=False).hexdigest()
+        entry = [digest[:16], record.parent or "", *record_fields(record).values()]
         return _plain.encode(entry)
 
     # The operations ----------------------------------------------------------------------------
@@ -222,7 +224,9 @@ class RedisCheckpoints:
         for raw_id, raw, _, writes_there in found:
             key = raw_id.decode()
             record = self._keys.decode_record(raw, thread, namespace, key)
-            result[key] = self._keys.assemble(namespace, key, record, blobs, channels, writes_there)
+            result[key] = self._keys.assemble(
+                thread, namespace, key, record, blobs, channels, writes_there
+            )
         return result
 
     def _repair(self, thread: str, namespace: str) -> Steps[None]:

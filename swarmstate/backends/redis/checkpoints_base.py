@@ -13,9 +13,12 @@ from swarmstate.checkpoints import (
     decode_write,
     encode_record,
     names,
+    place,
     record_fields,
+    unreadable,
 )
-from swarmstate.protocols import Blob, CheckpointRecord, Pair, StoredCheckpoint
+from swarmstate.errors import DecodeError
+from swarmstate.protocols import CheckpointRecord, Pair, StoredCheckpoint
 
 __all__ = ["AT_ONCE", "ThreadKeys", "newest_first"]
 
@@ -61,23 +64,33 @@ class ThreadKeys:
         self, data: bytes, thread: str, namespace: str, checkpoint_id: str
     ) -> CheckpointRecord:
         """Return a record, or raise for what is none."""
-        return decode_record(self.store.codec.decode(data), thread, namespace, checkpoint_id)
+        try:
+            value = self.store.codec.decode(data)
+        except DecodeError as error:
+            raise DecodeError(f"{place(thread, namespace, checkpoint_id)}: {error}") from error
+        return decode_record(value, thread, namespace, checkpoint_id)
 
-    def blobs(self, keys: Iterable[bytes | str], data: Iterable[Any]) -> dict[str, Blob]:
-        """Return field -> value for the fields that have one."""
+    def blobs(self, keys: Iterable[bytes | str], data: Iterable[Any]) -> dict[str, Any]:
+        """Return field -> value for the fields that have one, right or wrong."""
         decode = self.store.codec.decode
-        return {
-            key.decode() if isinstance(key, bytes) else key: tuple(decode(value))
-            for key, value in zip(keys, data, strict=True)
-            if value is not None
-        }
+        found: dict[str, Any] = {}
+        for key, value in zip(keys, data, strict=True):
+            if value is not None:
+                name = key.decode() if isinstance(key, bytes) else key
+                try:
+                    found[name] = decode(value)
+                except DecodeError as error:
+                    # Only who knows the checkpoint can say what is lost by this.
+                    found[name] = error
+        return found
 
     def assemble(
         self,
+        thread: str,
         namespace: str,
         checkpoint_id: str,
         record: CheckpointRecord,
-        blobs: Mapping[str, Blob],
+        blobs: Mapping[str, Any],
         channels: Collection[str] | None,
         raw_writes: Any,
     ) -> StoredCheckpoint:
@@ -85,14 +98,28 @@ class ThreadKeys:
         values = {}
         if blobs:
             for channel, key in record_fields(record).items():
-                blob = blobs.get(key)
-                if blob is not None and (channels is None or channel in channels):
-                    values[channel] = blob
+                if key in blobs and (channels is None or channel in channels):
+                    blob = blobs[key]
+                    try:
+                        kind, data = blob
+                    except (TypeError, ValueError):
+                        raise unreadable(thread, namespace, checkpoint_id, channel, blob) from (
+                            blob if isinstance(blob, DecodeError) else None
+                        )
+                    values[channel] = (kind, data)
         decode = self.store.codec.decode
-        writes = [
-            decode_write(key.decode(), decode(value)) for key, value in fields(raw_writes).items()
-        ]
-        writes.sort(key=lambda write: write.order)
+        try:
+            writes = [
+                decode_write(key.decode(), decode(value), thread, namespace, checkpoint_id)
+                for key, value in fields(raw_writes).items()
+            ]
+        except DecodeError as error:
+            where = place(thread, namespace, checkpoint_id)
+            if where in str(error):
+                raise
+            raise DecodeError(f"a pending write of {where}: {error}") from error
+        if len(writes) > 1:
+            writes.sort(key=lambda write: write.order)
         return StoredCheckpoint(namespace, checkpoint_id, record, values, writes)
 
     @staticmethod

@@ -8,7 +8,7 @@ first six keys are always the same ones of one checkpoint namespace:
 3. values: field -> value
 4. strays: ids that have writes but no checkpoint -> 1
 5. derived, a sorted set of the ids, every score 0
-6. derived, id -> msgpack of [length of the record, parent or "", field, field, ...]
+6. derived, id -> msgpack of [start of the record's SHA-1, parent or "", field, ...]
 
 ARGV[1] is the checkpoint namespace, ARGV[2] what the keys of its writes start with, and ARGV[3] the
 time to live in milliseconds, or "" for none. Replies hold bytes only; lists may hold nulls.
@@ -95,11 +95,11 @@ end
 """
 
 _ENTRY = """
-local function entry(id, length)
+local function entry(id, record)
   local raw = call('HGET', KEYS[6], id)
   if not raw then return nil end
   local found = cmsgpack.unpack(raw)
-  if found[1] ~= length then return nil end
+  if found[1] ~= redis.sha1hex(record):sub(1, 16) then return nil end
   return found
 end
 """
@@ -197,7 +197,7 @@ for i = first, #ARGV do
   if record then
     local known = 1
     if want_values ~= 'none' then
-      local list = entry(id, #record)
+      local list = entry(id, record)
       if not list then
         known = 0
       else
@@ -246,7 +246,7 @@ while id ~= '' and left > 0 do
   found[#found + 1] = id
   found[#found + 1] = record
   left = left - 1
-  local list = entry(id, #record)
+  local list = entry(id, record)
   if not list then break end
   id = list[2]
 end
@@ -297,7 +297,7 @@ for i = 4, #ARGV do doomed[ARGV[i]] = true end
 local used = {}
 for _, id in ipairs(call('HKEYS', KEYS[2])) do
   if not doomed[id] then
-    local list = entry(id, call('HSTRLEN', KEYS[2], id))
+    local list = entry(id, call('HGET', KEYS[2], id))
     if not list then return 0 end
     for j = 3, #list do used[list[j]] = true end
   end

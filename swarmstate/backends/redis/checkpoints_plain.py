@@ -184,7 +184,9 @@ class PlainCheckpoints:
                 continue
             record, raw_writes = records[namespace, checkpoint_id]
             held = blobs.get(self._keys.of(thread, namespace)[2], {})
-            one = self._keys.assemble(namespace, checkpoint_id, record, held, channels, raw_writes)
+            one = self._keys.assemble(
+                thread, namespace, checkpoint_id, record, held, channels, raw_writes
+            )
             lost = any(
                 c not in one.values for c in record.stored if channels is None or c in channels
             )

@@ -23,6 +23,7 @@ from swarmstate.checkpoints import (
     record_fields,
     thread_namespace,
     thread_of,
+    unreadable,
 )
 from swarmstate.protocols import (
     Blob,
@@ -161,24 +162,26 @@ class GenericEngine:
         if channels is not None:
             fields = {channel: key for channel, key in fields.items() if channel in channels}
         kept = store.get_many([(where.values, key) for key in fields.values()])
-        values = {
-            channel: (value[0], value[1])
-            for channel, value in zip(fields, kept, strict=True)
-            if value is not None
-        }
-        writes = self._writes(where.writes + checkpoint_id)
+        values: dict[str, Blob] = {}
+        for channel, value in zip(fields, kept, strict=True):
+            if value is not None:
+                try:
+                    kind, data = value
+                except (TypeError, ValueError):
+                    raise unreadable(thread, namespace, checkpoint_id, channel, value) from None
+                values[channel] = (kind, data)
+        writes = [
+            decode_write(key, value, thread, namespace, checkpoint_id)
+            for key, value in store.items(where.writes + checkpoint_id)
+        ]
+        if len(writes) > 1:
+            writes.sort(key=lambda write: write.order)
         wanted = record.stored if channels is None else fields.keys() & record.stored
         if not all(map(values.__contains__, wanted)) and not store.contains(
             where.checkpoints, checkpoint_id
         ):
             return None
         return StoredCheckpoint(namespace, checkpoint_id, record, values, writes)
-
-    def _writes(self, namespace: str) -> list[TaskWrite]:
-        writes = [decode_write(key, value) for key, value in self._store.items(namespace)]
-        if len(writes) > 1:
-            writes.sort(key=lambda write: write.order)
-        return writes
 
     def scan(
         self, thread: str, namespace: str | None, before: str | None, limit: int | None

@@ -155,7 +155,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
 
     def _get_tuple(self, config: RunnableConfig) -> Steps[CheckpointTuple | None]:
         thread, namespace = _place(config)
-        found = yield from self._engine.get(thread, namespace, get_checkpoint_id(config) or None)
+        found = yield from self._engine.get(thread, namespace, _checkpoint_id(config))
         return None if found is None else self._reader(thread).tuple(found)
 
     def list(
@@ -206,8 +206,12 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         if config is not None:
             thread, _ = _place(config)
             namespace = config["configurable"].get("checkpoint_ns")
-            checkpoint_id = get_checkpoint_id(config) or None
-        older_than = (get_checkpoint_id(before) or None) if before else None
+            checkpoint_id = _checkpoint_id(config)
+        if limit is not None and not isinstance(limit, int):
+            raise ArgumentTypeError(
+                f"limit must be None or an int, not {type(limit).__name__} ({shown(limit)})"
+            )
+        older_than = _checkpoint_id(before) if before else None
         return Listing(
             self._engine, self._reader, thread, namespace, checkpoint_id, older_than, filter, limit
         )
@@ -249,7 +253,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
     ) -> Steps[RunnableConfig]:
         thread, namespace = _place(config)
         dumps = self.serde.dumps_typed
-        checkpoint_id = checkpoint["id"]
+        checkpoint_id = _text("the id of a checkpoint", checkpoint["id"])
         channels = checkpoint["channel_values"]
         versions = checkpoint["channel_versions"]
         values: dict[str, Blob] = {
@@ -266,7 +270,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
                     inherited[field(channel, version)] = channel
         counters = metadata.get("counters_since_delta_snapshot") or ()
         record = CheckpointRecord(
-            config["configurable"].get("checkpoint_id") or None,
+            _checkpoint_id(config),
             versions,
             stored,
             [channel for channel in counters if channel not in channels],
@@ -320,13 +324,19 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         task_path: str,
     ) -> Steps[None]:
         thread, namespace = _place(config)
+        _text("task_id", task_id)
+        _text("task_path", task_path)
         dumps = self.serde.dumps_typed
         special = WRITES_IDX_MAP
         stored = [
             TaskWrite(task_id, special.get(channel, index), channel, dumps(value), task_path)
             for index, (channel, value) in enumerate(writes)
         ]
-        checkpoint_id = config["configurable"]["checkpoint_id"]
+        checkpoint_id = _checkpoint_id(config)
+        if checkpoint_id is None:
+            raise ArgumentValueError(
+                f"config must hold configurable.checkpoint_id, and {shown(config)} does not"
+            )
         return self._engine.put_writes(thread, namespace, checkpoint_id, stored)
 
     def get_delta_channel_history(
@@ -350,7 +360,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         self, config: RunnableConfig, channels: Sequence[str]
     ) -> Steps[Mapping[str, DeltaChannelHistory]]:
         thread, namespace = _place(config)
-        checkpoint_id = get_checkpoint_id(config) or None
+        checkpoint_id = _checkpoint_id(config)
         return (
             yield from history.delta_history(
                 self._engine, self._reader(thread), namespace, checkpoint_id, channels
@@ -429,7 +439,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
 
     def _task_paths(self, config: RunnableConfig) -> Steps[dict[str, str]]:
         thread, namespace = _place(config)
-        found = yield from self._engine.get(thread, namespace, get_checkpoint_id(config) or None)
+        found = yield from self._engine.get(thread, namespace, _checkpoint_id(config))
         return {} if found is None else {write.task_id: write.task_path for write in found.writes}
 
     def get_next_version(self, current: str | int | float | None, channel: None) -> str:
@@ -522,4 +532,28 @@ def _place(config: RunnableConfig) -> tuple[str, str]:
         raise ArgumentValueError(
             f"config must hold configurable.thread_id, and {shown(config)} does not"
         ) from None
-    return _thread(thread_id), configurable.get("checkpoint_ns") or ""
+    namespace = configurable.get("checkpoint_ns")
+    return _thread(thread_id), _text("checkpoint_ns", namespace) if namespace else ""
+
+
+def _checkpoint_id(config: RunnableConfig) -> str | None:
+    """Return the checkpoint id that a config names, if any."""
+    found = get_checkpoint_id(config)
+    return _text("checkpoint_id", found) if found else None
+
+
+def _text(what: str, value: object) -> str:
+    """Return a str that every store can hold, or raise."""
+    if type(value) is str and value.isascii():
+        return value
+    if not isinstance(value, str):
+        raise ArgumentTypeError(
+            f"{what} must be a str, not {type(value).__name__} ({shown(value)})"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ArgumentValueError(
+            f"{what} must be text that UTF-8 can hold, not {shown(value)}"
+        ) from None
+    return str(value)

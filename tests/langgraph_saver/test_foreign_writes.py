@@ -1,0 +1,141 @@
+"""Other programs write a thread's namespaces themselves, rightly or wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from threads import checkpoint, config, grow
+
+from swarmstate.checkpoints import field, names
+from swarmstate.errors import DecodeError, InvalidArgumentError
+from swarmstate.integrations.langgraph import SwarmStateSaver
+from swarmstate.protocols import StoreLike
+
+HERE = names("thread", "")
+MakeStore = Callable[..., StoreLike]
+
+
+def moved_to_another_version(saver: SwarmStateSaver, last: Any) -> None:
+    """Rewrite the last record, to another one of the same length."""
+    store = saver.store
+    checkpoint_id = last["configurable"]["checkpoint_id"]
+    record: Any = store.get(HERE.checkpoints, checkpoint_id)
+    old = record[2]["step"]
+    new = record[2]["step"] = old[:-1] + ("2" if old[-1] == "1" else "1")
+    value = store.get(HERE.values, field("step", old))
+    store.set_many(
+        [
+            (HERE.values, field("step", new), value),
+            (HERE.checkpoints, checkpoint_id, record),
+        ]
+    )
+
+
+def test_a_rewritten_record_of_the_same_length_counts_at_once(make_store: MakeStore) -> None:
+    saver = SwarmStateSaver(make_store())
+    moved_to_another_version(saver, grow(saver, 3))
+    found = saver.get_tuple(config())
+    assert found is not None
+    assert found.checkpoint["channel_values"]["step"] == 2
+
+
+def test_pruning_keeps_the_values_of_a_rewritten_record(make_store: MakeStore) -> None:
+    saver = SwarmStateSaver(make_store())
+    moved_to_another_version(saver, grow(saver, 3))
+    saver.prune(["thread"])
+    (found,) = saver.list(config())
+    assert found.checkpoint["channel_values"]["step"] == 2
+
+
+def test_a_history_follows_the_parent_of_a_rewritten_record(make_store: MakeStore) -> None:
+    saver = SwarmStateSaver(make_store())
+    last = grow(saver, 5, writes=1)["configurable"]["checkpoint_id"]
+    ids = sorted(saver.store.keys(HERE.checkpoints))
+    record: Any = saver.store.get(HERE.checkpoints, last)
+    record[1] = ids[1]
+    saver.store.set(HERE.checkpoints, last, record)
+    history = saver.get_delta_channel_history(config=config(), channels=["x"])
+    assert [value for _, _, value in history["x"]["writes"]] == [0, 1]
+
+
+GOOD = [1, None, {}, [], [], "msgpack", b"\x80", "msgpack", b"\x80"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "text",
+        [],
+        [1],
+        [2, *GOOD[1:]],
+        [1, 5, *GOOD[2:]],
+        [*GOOD[:2], 5, *GOOD[3:]],
+        [*GOOD[:2], {1: "1"}, *GOOD[3:]],
+        [*GOOD[:2], {"a": ["1"]}, *GOOD[3:]],
+        [*GOOD[:3], 5, *GOOD[4:]],
+        [*GOOD[:3], [["a"]], *GOOD[4:]],
+        [*GOOD[:4], [[]], *GOOD[5:]],
+        [*GOOD[:8], b"\xc1"],
+    ],
+)
+def test_what_is_no_record_is_an_error_that_names_it(make_store: MakeStore, record: Any) -> None:
+    saver = SwarmStateSaver(make_store())
+    last = grow(saver, 3, writes=1)["configurable"]["checkpoint_id"]
+    saver.store.set(HERE.checkpoints, last, record)
+    named = f"checkpoint '{last}' in namespace '' of thread 'thread'"
+    for read in (
+        lambda: saver.get_tuple(config()),
+        lambda: list(saver.list(config())),
+        lambda: list(saver.list(config(), filter={"step": 2})),
+    ):
+        with pytest.raises(DecodeError, match=named):
+            read()
+
+
+@pytest.mark.parametrize("value", [5, "text", [], ["msgpack"], [1, 2], ["unknown", b""]])
+def test_what_is_no_value_is_an_error_that_names_checkpoint_and_channel(
+    make_store: MakeStore, value: Any
+) -> None:
+    saver = SwarmStateSaver(make_store())
+    last = grow(saver, 3)["configurable"]["checkpoint_id"]
+    for key in saver.store.keys(HERE.values):
+        if "step" in key:
+            saver.store.set(HERE.values, key, value)
+    with pytest.raises(DecodeError, match="step") as raised:
+        saver.get_tuple(config())
+    assert last in str(raised.value)
+    assert "'thread'" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "value", [5, [], ["x", "msgpack"], [5, "msgpack", b"\x01", ""], ["x", "msgpack", b"\x01", 5]]
+)
+def test_what_is_no_pending_write_is_an_error_that_names_its_checkpoint(
+    make_store: MakeStore, value: Any
+) -> None:
+    saver = SwarmStateSaver(make_store())
+    last = grow(saver, 3, writes=1)["configurable"]["checkpoint_id"]
+    saver.store.set(HERE.writes + last, "0:task2", value)
+    with pytest.raises(DecodeError, match=f"{last}.*'thread'"):
+        saver.get_tuple(config())
+
+
+def test_ids_that_no_store_can_hold_are_refused_by_name(make_store: MakeStore) -> None:
+    saver = SwarmStateSaver(make_store())
+    last = grow(saver, 1)
+    calls: list[tuple[str, Callable[[], Any]]] = [
+        ("checkpoint_ns", lambda: saver.get_tuple(config("thread", 5))),  # type: ignore[arg-type]
+        ("checkpoint_id", lambda: saver.get_tuple(config("thread", "", "\ud800"))),
+        ("id of a check", lambda: saver.put(last, checkpoint({}, {}, id="\ud800"), {}, {})),
+        ("checkpoint_id", lambda: saver.put_writes(config(), [("x", 1)], "task")),
+        ("task_id", lambda: saver.put_writes(last, [("x", 1)], "\ud800")),
+        ("task_path", lambda: saver.put_writes(last, [("x", 1)], "task", None)),  # type: ignore[arg-type]
+        ("limit", lambda: list(saver.list(config(), limit="1"))),  # type: ignore[arg-type]
+    ]
+    for named, call in calls:
+        with pytest.raises(InvalidArgumentError, match=named):
+            call()
+    (found,) = saver.list(config())
+    assert found.pending_writes == []
