@@ -40,6 +40,7 @@ class Metrics(Protocol):
 
     def record(self, operation: str, seconds: float, attributes: Mapping[str, Any]) -> None:
         """Take note of one operation; must not raise."""
+        ...
 
 
 class Span(Protocol):
@@ -47,6 +48,7 @@ class Span(Protocol):
 
     def set_attribute(self, key: str, value: Any) -> Any:
         """Attach an attribute."""
+        ...
 
 
 class Tracer(Protocol):
@@ -54,6 +56,7 @@ class Tracer(Protocol):
 
     def start_as_current_span(self, name: str) -> AbstractContextManager[Span]:
         """Return a context manager that is one span long."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,10 +85,12 @@ class Codec(Protocol):
     @property
     def name(self) -> str:
         """The name under which the codec is registered."""
+        ...
 
     @property
     def wire(self) -> str:
         """The wire format, ``"msgpack"`` for both built-in codecs."""
+        ...
 
     def encode(self, value: object, *, default: Default | None = None) -> bytes:
         """Return ``value`` as bytes.
@@ -96,6 +98,7 @@ class Codec(Protocol):
         Raises:
             EncodeError: ``value`` holds something outside the codec's domain.
         """
+        ...
 
     def decode(self, data: bytes) -> Any:
         """Return the value that ``data`` encodes.
@@ -103,6 +106,7 @@ class Codec(Protocol):
         Raises:
             DecodeError: ``data`` is not exactly one valid value.
         """
+        ...
 
 
 @runtime_checkable
@@ -112,39 +116,49 @@ class SnapshotLike(Protocol):
     @property
     def id(self) -> int:
         """A number that grows with every snapshot taken in this process."""
+        ...
 
     @property
     def timestamp(self) -> float:
         """When the snapshot was taken, in seconds since the Unix epoch."""
+        ...
 
     @property
     def parent(self) -> int | None:
         """The id of the snapshot taken before this one from the same store, if any."""
+        ...
 
     @property
     def wire(self) -> str:
         """The wire format of the values."""
+        ...
 
     @property
     def size_bytes(self) -> int:
         """The size of all encoded values, in bytes."""
+        ...
 
     @property
     def keys(self) -> list[Pair]:
         """Every (namespace, key) pair."""
+        ...
 
     @property
     def state(self) -> PMap[str, PMap[str, bytes]]:
         """The content: namespace -> key -> encoded value, as persistent maps."""
+        ...
 
     def get(self, namespace: str, key: str, default: Any = None) -> Any:
         """Return one decoded value, or ``default`` where there is none."""
+        ...
 
     def diff(self, base: SnapshotLike) -> Diff:
         """Return how to go from ``base`` to this snapshot."""
+        ...
 
     def __len__(self) -> int:
         """The number of keys in all namespaces."""
+        ...
 
 
 @runtime_checkable
@@ -161,37 +175,48 @@ class StoreLike(Protocol):
     @property
     def codec(self) -> str:
         """The name of the codec."""
+        ...
 
     @property
     def max_history(self) -> int | None:
         """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
+        ...
 
     def set(self, namespace: str, key: str, value: Any) -> None:
         """Store one value."""
+        ...
 
     def get(self, namespace: str, key: str, default: Any = None) -> Any:
         """Return one value, or ``default`` where there is none."""
+        ...
 
     def set_many(self, items: Iterable[tuple[str, str, Any]]) -> None:
         """Store all the (namespace, key, value) triples at once, or none."""
+        ...
 
     def get_many(self, pairs: Iterable[Pair]) -> list[Any]:
         """Return the values at one moment, in input order; a missing one is None."""
+        ...
 
     def set_default(self, namespace: str, key: str, value: Any) -> bool:
         """Store ``value`` only if the key is absent; return whether it was stored."""
+        ...
 
     def contains(self, namespace: str, key: str) -> bool:
         """Return whether the key exists."""
+        ...
 
     def delete(self, namespace: str, key: str) -> bool:
         """Remove a key; return whether it existed."""
+        ...
 
     def delete_many(self, pairs: Iterable[Pair]) -> int:
         """Remove all the keys at once; return how many existed."""
+        ...
 
     def delete_namespace(self, namespace: str) -> int:
         """Remove a namespace with all its keys; return how many there were."""
+        ...
 
     def update(
         self, namespace: str, key: str, fn: Callable[[Any], Any], default: Any = None
@@ -201,24 +226,31 @@ class StoreLike(Protocol):
         ``fn`` is given ``default`` where there is no value. It may be called again when another
         writer was faster, so it should have no side effects.
         """
+        ...
 
     def keys(self, namespace: str, prefix: str | None = None) -> list[str]:
         """Return the keys of a namespace, or those that start with ``prefix``."""
+        ...
 
     def namespaces(self, prefix: str | None = None) -> list[str]:
         """Return the namespaces, or those that start with ``prefix``."""
+        ...
 
     def items(self, namespace: str) -> list[tuple[str, Any]]:
         """Return the (key, value) pairs of a namespace at one moment."""
+        ...
 
     def max_key(self, namespace: str) -> str | None:
         """Return the greatest key of a namespace (by code point), or None if it has none."""
+        ...
 
     def clear(self) -> None:
         """Remove everything; history and held snapshots stay."""
+        ...
 
     def snapshot(self) -> SnapshotLike:
         """Freeze the whole store."""
+        ...
 
     def restore(self, snapshot: SnapshotLike) -> None:
         """Make the store what ``snapshot`` holds, all of it or nothing.
@@ -228,24 +260,31 @@ class StoreLike(Protocol):
         Raises:
             WireFormatError: the snapshot's values are of another wire format.
         """
+        ...
 
     def history(self) -> list[SnapshotLike]:
         """Return the kept snapshots, oldest first."""
+        ...
 
     def clear_history(self) -> None:
         """Let go of the kept snapshots."""
+        ...
 
     def close(self) -> None:
         """Release what the store holds; calling it again does nothing."""
+        ...
 
     def __len__(self) -> int:
         """The number of keys in all namespaces."""
+        ...
 
     def __contains__(self, namespace: object) -> bool:
         """Whether the namespace has a key."""
+        ...
 
     def __enter__(self) -> Self:
         """Return the store."""
+        ...
 
     def __exit__(
         self,
@@ -254,6 +293,7 @@ class StoreLike(Protocol):
         traceback: TracebackType | None,
     ) -> None:
         """Close the store."""
+        ...
 
 
 Blob: TypeAlias = tuple[str, bytes]
@@ -338,16 +378,19 @@ class CheckpointEngine(Protocol):
             ``inherited`` fields that hold no value. If there are any, nothing was stored: call
             again with their values.
         """
+        ...
 
     def put_writes(
         self, thread: str, namespace: str, checkpoint_id: str, writes: Sequence[TaskWrite]
     ) -> Steps[None]:
         """Store the pending writes of a task; one at a positional index is never replaced."""
+        ...
 
     def get(
         self, thread: str, namespace: str, checkpoint_id: str | None
     ) -> Steps[StoredCheckpoint | None]:
         """Return a whole checkpoint, the one with the greatest id if ``checkpoint_id`` is None."""
+        ...
 
     def scan(
         self, thread: str, namespace: str | None, before: str | None, limit: int | None
@@ -356,6 +399,7 @@ class CheckpointEngine(Protocol):
 
         Only ids less than ``before`` count, and at most ``limit`` are returned.
         """
+        ...
 
     def load(
         self,
@@ -369,6 +413,7 @@ class CheckpointEngine(Protocol):
 
         With the values of these ``channels`` only (None: of all), and with or without ``writes``.
         """
+        ...
 
     def ancestors(
         self, thread: str, namespace: str, checkpoint_id: str, limit: int
@@ -377,21 +422,28 @@ class CheckpointEngine(Protocol):
 
         A shorter answer ends where no parent is named or where the parent is gone.
         """
+        ...
 
     def delete(self, thread: str, namespace: str, ids: Sequence[str]) -> Steps[None]:
         """Remove checkpoints with their writes, and values that no other one refers to."""
+        ...
 
     def delete_thread(self, thread: str) -> Steps[None]:
         """Remove everything of a thread."""
+        ...
 
     def copy_thread(self, source: str, target: str) -> Steps[None]:
         """Add everything of one thread to another; all of it appears at once."""
+        ...
 
     def threads(self) -> Steps[list[str]]:
         """Return the ids of all threads; may enumerate the store."""
+        ...
 
     def run(self, steps: Steps[T]) -> T:
         """Run an operation to its end and return its result."""
+        ...
 
     async def arun(self, steps: Steps[T]) -> T:
         """Run an operation without blocking the event loop for longer than local work takes."""
+        ...

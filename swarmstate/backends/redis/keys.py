@@ -46,7 +46,7 @@ class Layout:
         prefix: taken literally; NUL and lone surrogates are refused.
     """
 
-    __slots__ = ("_text", "head", "marker", "pattern", "prefix")
+    __slots__ = ("head", "marker", "pattern", "prefix")
 
     def __init__(self, prefix: str) -> None:
         if not isinstance(prefix, str):

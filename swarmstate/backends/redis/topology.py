@@ -94,18 +94,23 @@ class Topology(Protocol):
 
     def primaries(self) -> list[Node]:
         """Return every node that holds data."""
+        ...
 
     def node(self, slot: int | None) -> Node:
         """Return the node that serves a slot, or any one for None."""
+        ...
 
     def find(self, host: str, port: int) -> Node | None:
         """Return the node at an address, if it is known."""
+        ...
 
     def refresh(self) -> None:
         """Learn anew which node serves what."""
+        ...
 
     def close(self) -> None:
         """Let go of the connections, if they are ours."""
+        ...
 
 
 def failures_of(library: str) -> tuple[type[Exception], ...]:
