@@ -7,6 +7,7 @@ import os
 import queue
 import threading
 import time
+import weakref
 from typing import Any, TypeVar
 
 from swarmstate.backends.redis.commands import Steps
@@ -39,8 +40,12 @@ class Driver:
         self._exchange = Exchange(topology, timeout, retries)
         self._topology = topology
         self._lock = threading.Lock()
-        self._thread: _Courier | None = None
+        # By process: a forked child has the object but not the thread.
+        self._couriers: dict[int, _Courier] = {}
         self._closed = False
+        # A store that is dropped without close() must not leave its thread and sockets behind. The
+        # garbage collector does not wait.
+        weakref.finalize(self, _end, self._couriers, topology, wait=False)
 
     @property
     def clustered(self) -> bool:
@@ -108,13 +113,13 @@ class Driver:
             steps.close()
 
     def _courier(self) -> _Courier:
-        courier = self._thread
-        # A forked child has the object but not the thread.
-        if courier is None or courier.pid != os.getpid():
+        courier = self._couriers.get(os.getpid())
+        if courier is None:
             with self._lock:
-                courier = self._thread
-                if courier is None or courier.pid != os.getpid():
-                    courier = self._thread = _Courier(self._exchange)
+                self.check_open()
+                courier = self._couriers.get(os.getpid())
+                if courier is None:
+                    courier = self._couriers[os.getpid()] = _Courier(self._exchange)
         return courier
 
     def close(self, *, wait: bool = True) -> None:
@@ -127,28 +132,40 @@ class Driver:
             if self._closed:
                 return
             self._closed = True
-            courier, self._thread = self._thread, None
-        if courier is not None and courier.pid == os.getpid():
-            courier.stop(wait=wait)
-        self._topology.close()
+        _end(self._couriers, self._topology, wait=wait)
+
+
+def _end(couriers: dict[int, _Courier], topology: Topology, *, wait: bool) -> None:
+    courier = couriers.pop(os.getpid(), None)
+    if courier is not None:
+        courier.stop(wait=wait)
+    topology.close()
 
 
 class _Courier:
     """The thread that carries the batches of all tasks."""
 
     def __init__(self, exchange: Exchange) -> None:
-        self.pid = os.getpid()
         self._exchange = exchange
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._outbox: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Job], Job]]] = {}
+        self._waiting: list[Unit] = []
+        self._lock = threading.Lock()
+        self._stopped = False
         self._thread = threading.Thread(target=self._work, name="swarmstate-redis", daemon=True)
         self._thread.start()
 
     def post(self, job: Job) -> None:
-        self._inbox.put(job)
+        with self._lock:
+            # Nobody would look into the inbox again.
+            if self._stopped:
+                raise StoreUnavailable("the store is closed")
+            self._inbox.put(job)
 
     def stop(self, *, wait: bool) -> None:
-        self._inbox.put(None)
+        with self._lock:
+            self._stopped = True
+            self._inbox.put(None)
         if wait and self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -159,32 +176,34 @@ class _Courier:
         return done
 
     def _work(self) -> None:
-        waiting: list[Unit] = []
         running = True
-        while running or waiting:
-            jobs, running = self._collect(waiting, running)
-            now = time.monotonic()
-            for job in jobs:
-                waiting += self._exchange.split(job)
-            ready = [unit for unit in waiting if unit.not_before <= now]
-            if ready:
-                waiting = [unit for unit in waiting if unit.not_before > now]
-                try:
-                    waiting += self._exchange.round(ready)
-                except BaseException as error:  # noqa: BLE001 (whoever waits must hear of it)
-                    for unit in ready:
-                        unit.job.fail(error)
-                        unit.job.left = 0
-                        if unit.job.done is not None:
-                            unit.job.done(unit.job)
-            self._deliver()
+        while running or self._waiting:
+            running = self._turn(running)
 
-    def _collect(self, waiting: list[Unit], running: bool) -> tuple[list[Job], bool]:
+    def _turn(self, running: bool) -> bool:
+        """Carry out what is there; return whether there may be more to come."""
+        jobs, running = self._collect(running)
+        try:
+            for job in jobs:
+                self._waiting += self._exchange.split(job)
+            now = time.monotonic()
+            ready = [unit for unit in self._waiting if unit.not_before <= now]
+            if ready:
+                later = [unit for unit in self._waiting if unit.not_before > now]
+                self._waiting = later + self._exchange.round(ready)
+        except BaseException as error:  # noqa: BLE001 (whoever waits must hear of it, all the same)
+            for job in [*jobs, *(unit.job for unit in self._waiting)]:
+                job.abandon(error)
+            self._waiting = []
+        self._deliver()
+        return running
+
+    def _collect(self, running: bool) -> tuple[list[Job], bool]:
         """Return what was posted, waiting for it only if there is nothing else to do."""
         jobs: list[Job] = []
         timeout: float | None = None
-        if waiting or not running:
-            soonest = min((unit.not_before for unit in waiting), default=0.0)
+        if self._waiting or not running:
+            soonest = min((unit.not_before for unit in self._waiting), default=0.0)
             timeout = max(0.0, soonest - time.monotonic())
         try:
             job = self._inbox.get(timeout=timeout) if timeout != 0.0 else self._inbox.get_nowait()

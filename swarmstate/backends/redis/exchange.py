@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ class Job:
         batch: Batch,
         operation: str,
         deadline: float,
-        done: Callable[[Job], None] | None = None,
+        done: Callable[[Job], None] | None,
     ) -> None:
         self.batch = batch
         self.operation = operation
@@ -56,9 +57,22 @@ class Job:
         self.left = 0
 
     def fail(self, error: BaseException) -> None:
-        """Settle the job with the first of its errors."""
+        """Keep the first of the job's errors."""
         if self.error is None:
             self.error = error
+
+    def settle(self, units: int) -> None:
+        """Count units that are through, and tell whoever waits, once, when all are."""
+        self.left -= units
+        if self.left <= 0 and self.done is not None:
+            done, self.done = self.done, None
+            done(self)
+
+    def abandon(self, error: BaseException) -> None:
+        """Fail the job, unless it came out already, and wait for nothing more."""
+        if self.done is not None:
+            self.fail(error)
+            self.settle(self.left)
 
 
 class Unit:
@@ -120,6 +134,33 @@ class Unit:
         return commands
 
 
+class Trip:
+    """One connection's part of a round.
+
+    Attributes:
+        node: where it goes.
+        units: what it carries.
+        connection: while it is under way.
+        unread: whether replies may be under way, so that nobody else may read from the connection.
+    """
+
+    __slots__ = ("connection", "node", "units", "unread")
+
+    def __init__(self, node: Node, units: list[Unit]) -> None:
+        self.node = node
+        self.units = units
+        self.connection: Any = None
+        self.unread = False
+
+    def end(self) -> None:
+        """Give the connection back, closed unless every reply was read; again does nothing."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            if self.unread:
+                connection.disconnect()
+            self.node.release(connection)
+
+
 class Exchange:
     """Carries jobs out over a topology.
 
@@ -143,7 +184,7 @@ class Exchange:
         """Carry one job out, blocking until it is settled."""
         waiting = self.split(job)
         if len(waiting) == 1 and not self.topology.clustered:
-            waiting = self._visit(self.topology.node(None), waiting)
+            waiting = self._travel([Trip(self.topology.node(None), waiting)], [])
         else:
             waiting = self.round(waiting)
         while waiting:
@@ -156,7 +197,7 @@ class Exchange:
         """Return the units of a job; where the nodes are unknown, the job fails."""
         batch = job.batch
         if not batch.commands:
-            self._settle(job, 0)
+            job.settle(0)
             return []
         if batch.everywhere:
             units = self._split_everywhere(job)
@@ -185,7 +226,7 @@ class Exchange:
                 failures += 1
                 if failures > self._retries:
                     job.fail(self._unreachable(job, self.topology.address, error, sent=False))
-                    self._settle(job, 0)
+                    job.settle(0)
                     return []
         units = []
         job.replies = [[None] * len(nodes) for _ in job.batch.commands]
@@ -215,82 +256,52 @@ class Exchange:
                 self._broken(unit, self.topology.address, error, sent=False, again=again)
             else:
                 by_node.setdefault(node, []).append(unit)
-        sent: list[tuple[Node, Any, list[Unit]]] = []
+        return self._travel([Trip(node, group) for node, group in by_node.items()], again)
+
+    def _travel(self, trips: Sequence[Trip], again: list[Unit]) -> list[Unit]:
+        """Send what the trips carry, then read the replies; add to ``again`` and return it."""
         try:
-            for node, group in by_node.items():
-                connection = self._send(node, group, again)
-                if connection is not None:
-                    sent.append((node, connection, group))
-        except BaseException:
-            for node, connection, _ in sent:
-                connection.disconnect()
-                node.release(connection)
-            raise
-        for position, (node, connection, group) in enumerate(sent):
-            try:
-                self._receive(node, connection, group, again)
-            except BaseException:  # noqa: PERF203 (once per node)
-                # Replies may still be under way on the others.
-                for other, unread, _ in sent[position + 1 :]:
-                    unread.disconnect()
-                    other.release(unread)
-                raise
+            for trip in trips:
+                self._send(trip, again)
+            for trip in trips:
+                self._receive(trip, again)
+        finally:
+            for trip in trips:
+                trip.end()
         return again
 
-    def _visit(self, node: Node, units: list[Unit]) -> list[Unit]:
-        """Make a round of one node, which most are."""
-        again: list[Unit] = []
-        connection = self._send(node, units, again)
-        if connection is not None:
-            self._receive(node, connection, units, again)
-        return again
-
-    def _send(self, node: Node, group: list[Unit], again: list[Unit]) -> Any:
+    def _send(self, trip: Trip, again: list[Unit]) -> None:
+        units = trip.units
         try:
-            connection = node.acquire()
-        except self.topology.failures as error:
-            for unit in group:
-                self._broken(unit, node.address, error, sent=False, again=again)
-            return None
-        try:
-            if len(group) == 1:
-                chunks = pack(group[0].payload(), source=group[0].source)
+            trip.connection = trip.node.acquire()
+            if len(units) == 1:
+                chunks = pack(units[0].payload(), source=units[0].source)
             else:
                 chunks = []
-                for unit in group:
+                for unit in units:
                     chunks += pack(unit.payload(), source=unit.source)
                 if sum(map(len, chunks)) < 1 << 16:
                     chunks = [b"".join(chunks)]
-            connection.send_packed_command(chunks)
+            trip.unread = True
+            trip.connection.send_packed_command(chunks)
         except self.topology.failures as error:
-            connection.disconnect()
-            node.release(connection)
-            for unit in group:
-                self._broken(unit, node.address, error, sent=True, again=again)
-            return None
-        except BaseException:
-            connection.disconnect()
-            node.release(connection)
-            raise
-        return connection
+            trip.end()
+            for unit in units:
+                self._broken(unit, trip.node.address, error, sent=trip.unread, again=again)
 
-    def _receive(self, node: Node, connection: Any, group: list[Unit], again: list[Unit]) -> None:
-        unread = iter(group)
-        unit: Unit | None = None
+    def _receive(self, trip: Trip, again: list[Unit]) -> None:
+        if trip.connection is None:
+            return
+        unread = deque(trip.units)
         try:
-            for unit in unread:
-                replies = [_read(connection) for _ in range(unit.expected)]
-                self._take(unit, node, replies, again)
+            while unread:
+                replies = [_read(trip.connection) for _ in range(unread[0].expected)]
+                self._take(unread.popleft(), trip.node, replies, again)
+            trip.unread = False
         except self.topology.failures as error:
-            connection.disconnect()
-            for lost in [unit, *unread]:
-                if lost is not None:
-                    self._broken(lost, node.address, error, sent=True, again=again)
-        except BaseException:
-            connection.disconnect()
-            raise
-        finally:
-            node.release(connection)
+            for unit in unread:
+                self._broken(unit, trip.node.address, error, sent=True, again=again)
+        trip.end()
 
     # What came back ----------------------------------------------------------------------------
 
@@ -322,7 +333,7 @@ class Exchange:
             else:
                 job.replies[index][unit.part] = reply
         if not refused:
-            self._settle(job, 1)
+            job.settle(1)
             return
         # Only what was refused goes again; a unit stays whole where that is all of it.
         error = refused[0][1]
@@ -375,7 +386,7 @@ class Exchange:
             return
         place = f"{command} for {job.operation}() on {node.address}"
         job.fail(CommandRefused(code, command, f"{place} was refused: {code} {text}"))
-        self._settle(job, 1)
+        job.settle(1)
 
     def _broken(
         self, unit: Unit, address: str, error: Exception, *, sent: bool, again: list[Unit]
@@ -392,7 +403,7 @@ class Exchange:
             again.append(unit)
             return
         job.fail(self._unreachable(job, address, error, sent=sent))
-        self._settle(job, 1)
+        job.settle(1)
 
     def _unreachable(
         self, job: Job, address: str, error: Exception, *, sent: bool
@@ -401,11 +412,6 @@ class Exchange:
         failure = StoreUnavailable(f"{job.operation}() failed on {address}{doubt}: {error}")
         failure.__cause__ = error
         return failure
-
-    def _settle(self, job: Job, units: int) -> None:
-        job.left -= units
-        if job.left <= 0 and job.done is not None:
-            job.done(job)
 
 
 def _read(connection: Any) -> Any:

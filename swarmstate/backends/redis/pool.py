@@ -4,10 +4,30 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
+from queue import Empty, SimpleQueue
 from typing import Any
 
 __all__ = ["Pool"]
+
+
+class _Slot:
+    """The right to have one connection in use.
+
+    An interrupt can come between any two steps, so that somebody loses what they just got. A slot
+    that is lost makes room for the next; one that is given back is used again.
+    """
+
+    __slots__ = ("__weakref__", "_free")
+
+    def __init__(self, free: weakref.ref[SimpleQueue[_Slot]]) -> None:
+        self._free = free
+
+    def __del__(self) -> None:
+        # Not while the pool itself goes.
+        if (free := self._free()) is not None:
+            free.put(_Slot(self._free))
 
 
 class Pool:
@@ -30,7 +50,9 @@ class Pool:
 
     def _reset(self) -> None:
         self._idle: deque[Any] = deque()
-        self._free = threading.Semaphore(self._size)
+        self._free: SimpleQueue[_Slot] = SimpleQueue()
+        for _ in range(self._size):
+            self._free.put(_Slot(weakref.ref(self._free)))
         self._pid = os.getpid()
 
     def get_connection(self) -> Any:
@@ -44,10 +66,12 @@ class Pool:
             with self._lock:
                 if self._pid != os.getpid():
                     self._reset()
-        if not self._free.acquire(timeout=self._timeout):
+        try:
+            slot = self._free.get(timeout=self._timeout)
+        except Empty:
             raise TimeoutError(
                 f"all {self._size} connections were in use for {self._timeout} s (max_connections)"
-            )
+            ) from None
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -60,22 +84,25 @@ class Pool:
                 connection.disconnect()
             connection.connect()
         except BaseException:
-            self._free.release()
+            # The error may be kept for long, and with it all that is named here.
+            self._free.put(slot)
             raise
+        # They live and end together.
+        connection.swarmstate_slot = slot
         return connection
 
     def release(self, connection: Any) -> None:
         """Take a connection back."""
+        slot, connection.swarmstate_slot = connection.swarmstate_slot, None
         if self._pid != os.getpid():
             return
+        self._idle.append(connection)
+        self._free.put(slot)
         if self._closed:
-            connection.disconnect()
-        else:
-            self._idle.append(connection)
-        self._free.release()
+            self.disconnect()
 
     def disconnect(self) -> None:
-        """Close every connection, those in use as they come back."""
+        """Close every connection, those in use when they come back."""
         self._closed = True
         while True:
             try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import weakref
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -77,9 +76,6 @@ class _Opened:
             clustered=topology.clustered,
         )
         self.driver = Driver(topology, timeout=timeout, retries=retries)
-        # A store that is dropped without close() must not leave its thread and sockets behind. The
-        # garbage collector does not wait.
-        weakref.finalize(self, self.driver.close, wait=False)
 
     @property
     def codec(self) -> str:

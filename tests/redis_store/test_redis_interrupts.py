@@ -1,0 +1,145 @@
+"""Calls that are interrupted, or whose store is closed, at any line of theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+import redis
+from servers import Cluster, Server, cluster
+
+from swarmstate.backends.redis import AsyncRedisStore, RedisStore
+from swarmstate.errors import StoreUnavailable
+
+Make = Callable[..., RedisStore]
+
+
+def at_line(number: int, act: Callable[[], None], work: Callable[[], Any]) -> tuple[bool, Any]:
+    """Do something at a line of the Redis store, counted over all its modules.
+
+    Returns:
+        Whether that line was reached, and what the work returned or raised.
+    """
+    lines = 0
+
+    def enter(frame: FrameType, event: str, argument: Any) -> Any:
+        return line if "backends/redis" in frame.f_code.co_filename else None
+
+    def line(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal lines
+        if event == "line":
+            lines += 1
+            if lines == number:
+                act()
+        return line
+
+    before = sys.gettrace()
+    sys.settrace(enter)
+    try:
+        outcome = work()
+    except (KeyboardInterrupt, StoreUnavailable) as raised:
+        # Without the frames, which would keep a connection alive.
+        outcome = type(raised)
+    finally:
+        sys.settrace(before)
+    return lines >= number, outcome
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("borrowed", [False, True])
+def test_an_interrupt_at_any_line_loses_no_connection_and_mixes_up_no_replies(
+    server: Server, prefix: str, borrowed: bool
+) -> None:
+    client = redis.Redis(port=server.port, protocol=2) if borrowed else None
+    store = RedisStore(
+        server.url, client=client, prefix=prefix, max_connections=1, timeout=5, retries=0
+    )
+    store.set_many([("n", "k", 1), ("n", "other", 2)])
+    number = 0
+    reached = True
+    while reached:
+        number += 1
+        reached, outcome = at_line(
+            number, interrupt, lambda: store.get_many([("n", "k"), ("m", "k")])
+        )
+        assert outcome is KeyboardInterrupt or not reached
+        # One connection is all there is: losing it would be an error here.
+        assert store.get("n", "other") == 2
+    assert number > 80
+    store.close()
+    if client is not None:
+        client.close()
+
+
+def test_closing_at_any_line_of_an_awaited_call_leaves_nobody_waiting(
+    server: Server, prefix: str
+) -> None:
+    async def call(store: AsyncRedisStore) -> Any:
+        return await asyncio.wait_for(store.get("n", "k", "none"), 20)
+
+    number = 0
+    reached = True
+    while reached:
+        number += 1
+        store = AsyncRedisStore(server.url, prefix=prefix)
+        closing = threading.Thread(target=store.driver.close)
+
+        def close(closing: threading.Thread = closing) -> None:
+            closing.start()
+            # In vain where the call holds a lock.
+            closing.join(0.05)
+
+        reached, outcome = at_line(number, close, lambda store=store: asyncio.run(call(store)))
+        assert outcome in ("none", StoreUnavailable)
+        if reached:
+            closing.join()
+        store.driver.close()
+    assert number > 20
+    assert "swarmstate-redis" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Cluster]:
+    with cluster() as started:
+        yield started
+
+
+class Moody(redis.RedisCluster):  # type: ignore[misc]
+    """A client with a fault of its own."""
+
+    moody = False
+
+    def get_primaries(self) -> Any:
+        if self.moody:
+            raise LookupError("a fault of the client")
+        return super().get_primaries()
+
+
+async def test_an_unforeseen_error_reaches_its_caller_and_nobody_else(
+    nodes: Cluster, prefix: str
+) -> None:
+    client = Moody(host="127.0.0.1", port=nodes.nodes[0].port)
+    async with AsyncRedisStore(client=client, prefix=prefix, timeout=20) as store:
+        await store.set("n", "k", 1)
+        client.moody = True
+        with pytest.raises(LookupError, match="a fault of the client"):
+            await asyncio.wait_for(store.namespaces(), 20)
+        client.moody = False
+        assert await asyncio.wait_for(store.get("n", "k"), 20) == 1
+        assert await store.namespaces() == ["n"]
+    client.close()
+
+
+def test_the_checkpoints_of_a_store_work_when_nobody_holds_the_store(
+    server: Server, prefix: str
+) -> None:
+    engine = RedisStore(server.url, prefix=prefix).checkpoint_engine()
+    engine.run(engine.copy_thread("one", "two"))
