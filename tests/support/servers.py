@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -20,6 +22,16 @@ if TYPE_CHECKING:
 
 BINARIES = ("valkey", "redis-6.2", "redis-7.0")
 _START_SECONDS = 20.0
+_PORTS = 10
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end a server whose tests were killed (on Linux)."""
+    if hasattr(_LIBC, "prctl"):
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def binary(kind: str) -> str:
@@ -68,6 +80,7 @@ class Server:
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     directory: str = ""
+    _known: bool = field(default=False, init=False)
 
     @property
     def url(self) -> str:
@@ -75,25 +88,40 @@ class Server:
 
     def start(self) -> None:
         """Start the process and wait until it answers; a failure is an error, never a skip."""
+        for _ in range(_PORTS):
+            if self._started():
+                return
+            # Somebody else was faster at this port. A server that comes back keeps its own.
+            if self._known:
+                break
+            self.port = free_port()
+        raise RuntimeError(f"{self.kind} did not start:\n{self._log().read_text()[-2000:]}")
+
+    def _started(self) -> bool:
+        """Start the process; return whether it, and nobody else, answers at the port."""
         # Imported here, so that the tests of the memory store also run without a Redis client.
         import redis
 
         self.directory = self.directory or tempfile.mkdtemp(prefix="swarmstate-server-")
-        log = Path(self.directory) / "server.log"
-        with log.open("ab") as out:
+        with self._log().open("ab") as out:
             self.process = subprocess.Popen(
                 [binary(self.kind), *self.arguments()],
                 stdout=out,
                 stderr=subprocess.STDOUT,
+                preexec_fn=_die_with_parent,
             )
         deadline = time.monotonic() + _START_SECONDS
-        while True:
-            with contextlib.suppress(redis.ConnectionError, redis.TimeoutError), self.client() as c:
-                c.ping()
-                return
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{self.kind} did not start:\n{log.read_text()[-2000:]}")
+        while self.process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(redis.RedisError), self.client() as client:
+                if client.info("server")["process_id"] == self.process.pid:
+                    self._known = True
+                    return True
             time.sleep(0.01)
+        self.stop()
+        return False
+
+    def _log(self) -> Path:
+        return Path(self.directory) / "server.log"
 
     def arguments(self) -> list[str]:
         """Return the arguments of the server's command line."""

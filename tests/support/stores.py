@@ -6,6 +6,7 @@ A backend added later adds one line to :data:`STORES`.
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from swarmstate import Store
 from swarmstate.protocols import StoreLike
 
 CODECS = ("msgpack", "ormsgpack")
+# Several runs, and the workers of one, may share a server.
+_run = secrets.token_hex(4)
 _prefixes = itertools.count()
 
 
@@ -38,7 +41,7 @@ class Kind:
 def _redis(url: str, **options: Any) -> StoreLike:
     from swarmstate.backends.redis import RedisStore
 
-    options.setdefault("prefix", f"test{next(_prefixes)}")
+    options.setdefault("prefix", f"test{_run}-{next(_prefixes)}")
     return RedisStore(url, **options)
 
 
@@ -47,7 +50,7 @@ def _awaited_redis(url: str, **options: Any) -> StoreLike:
 
     from swarmstate.backends.redis import AsyncRedisStore
 
-    options.setdefault("prefix", f"test{next(_prefixes)}")
+    options.setdefault("prefix", f"test{_run}-{next(_prefixes)}")
     return awaited(AsyncRedisStore(url, **options))
 
 
