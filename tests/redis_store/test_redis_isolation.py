@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 
 import msgpack
 import pytest
@@ -103,6 +104,20 @@ def test_whichever_write_is_the_first_writes_the_marker(
     make: Make, raw: redis.Redis, prefix: str, write: Callable[[RedisStore], object]
 ) -> None:
     write(make())
+    assert raw.exists(f"{prefix}:\0store")
+
+
+def test_a_marker_that_a_flush_took_away_comes_back_with_a_later_write(
+    make: Make, raw: redis.Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make()
+    store.set("n", "k", 1)
+    raw.delete(f"{prefix}:\0store")
+    store.set("n", "k", 2)
+    assert not raw.exists(f"{prefix}:\0store")
+    later = monotonic() + 2
+    monkeypatch.setattr("swarmstate.backends.redis.steps.monotonic", lambda: later)
+    store.set("n", "k", 3)
     assert raw.exists(f"{prefix}:\0store")
 
 

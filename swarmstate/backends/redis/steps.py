@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
 from swarmstate import codecs
@@ -47,6 +48,9 @@ _FOREIGN = ("WRONGTYPE",)
 # Fields per HSET: servers bound the arguments of one command.
 _AT_ONCE = 2000
 _TRIES = 50
+# How long a marker is taken to be there: a server that was flushed, or restarted without its data,
+# has it again soon after.
+_MARK_SECONDS = 1.0
 
 
 def _into_hashes(step: Callable[P, Steps[T]]) -> Callable[P, Steps[T]]:
@@ -104,7 +108,7 @@ class StoreSteps:
         self._clustered = clustered
         # Scripts see one node: on a cluster the same is done with transactions per slot.
         self._scripting = not clustered
-        self._marked = False
+        self._marked_until = 0.0
 
     # Parts that several methods share ----------------------------------------------------------
 
@@ -127,11 +131,11 @@ class StoreSteps:
     def written(
         self, commands: Sequence[Command], *, atomic: bool = True, repeat: bool = False
     ) -> Steps[list[Any]]:
-        """Send a write and return its replies; this object's first one also writes the marker."""
-        if self._marked:
+        """Send a write and return its replies; the first one in a while also writes the marker."""
+        if monotonic() < self._marked_until:
             return (yield Batch(commands, atomic=atomic, repeat=repeat))
         replies = yield Batch([self.layout.mark(), *commands], atomic=atomic, repeat=repeat)
-        self._marked = True
+        self._marked_until = monotonic() + _MARK_SECONDS
         return replies[1:]
 
     def _store(
@@ -515,7 +519,7 @@ class StoreSteps:
                     raise
                 self._scripting = False
             else:
-                self._marked = True
+                self._marked_until = monotonic() + _MARK_SECONDS
                 return
         yield from self._over_all(
             lambda found: [
@@ -523,7 +527,7 @@ class StoreSteps:
                 *fill,
             ]
         )
-        self._marked = True
+        self._marked_until = monotonic() + _MARK_SECONDS
 
     def history(self) -> list[SnapshotLike]:
         """Return the kept snapshots, oldest first. No round trip."""
