@@ -16,15 +16,13 @@ import timeit
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-# Before ormsgpack: who imports it first can tell whether any of its own objects exist.
+import msgpack
+import ormsgpack
+import pytest
+
 from swarmstate import codecs
 
 OURS = {name: codecs.get(name) for name in ("msgpack", "ormsgpack")}
-
-import msgpack  # noqa: E402
-import ormsgpack  # noqa: E402
-import pytest  # noqa: E402
-
 REPEATS = 15
 REPEAT_SECONDS = 0.02
 WORDS = (
@@ -91,6 +89,9 @@ WORKLOADS: dict[str, Any] = {
     "chat state": _messages(lambda number: START + number),
     "1 MB nested": _nested(),
     "10,000 floats": [number * 0.1 for number in range(10_000)],
+    "10,000 ints": [random.Random(n).randrange(2 ** (n % 63)) for n in range(10_000)],
+    "1,000 large ints": [2**63 + n for n in range(1000)],
+    "Cyrillic texts": [f"{number} состояние агентов " * 10 for number in range(200)],
     "1 MB blob": random.Random(7).randbytes(1_000_000),
 }
 AT = functools.partial(datetime.datetime.fromtimestamp, tz=datetime.timezone.utc)

@@ -4,8 +4,8 @@
 
 One extension module, in halves that are included below, each with one idea:
 
-* codec_checks: which values and bytes the libraries behind the codecs may be shown;
-* packing: msgpack for exact built-in types;
+* scanning: which bytes the libraries that decode them may be shown;
+* packing: msgpack for exact built-in types, the encoder of both codecs;
 * names: what a namespace and a key may be;
 * binding: a codec, bound to one store;
 * space: one namespace, and the index behind ``max_key``;
@@ -63,13 +63,12 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_Tailmatch(
         object text, object part, Py_ssize_t start, Py_ssize_t end, int direction) except -1
     Py_ssize_t PyBytes_GET_SIZE(object data)
-    PyObject *PyObject_Vectorcall(
+    object PyObject_Vectorcall(
         PyObject *callable, PyObject **args, size_t count, PyObject *names)
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
-    bint PyErr_ExceptionMatches(object kind)
     void PyErr_Clear()
 
-include "codec_checks.pxi"
+include "scanning.pxi"
 include "packing.pxi"
 include "names.pxi"
 include "binding.pxi"

@@ -5,8 +5,8 @@ cdef enum:
     MAX_ARGUMENTS = 6  # of a fast path, beside the value; a codec that needs more goes without
 
 
-cdef PyObject *call(object function, object first, tuple rest) noexcept:
-    """`function(first, *rest)` by vectorcall: a new reference, or NULL with an exception set."""
+cdef object call(object function, object first, tuple rest):
+    """Return `function(first, *rest)`, by vectorcall."""
     cdef PyObject *arguments[MAX_ARGUMENTS + 2]
     cdef Py_ssize_t index, count = PyTuple_GET_SIZE(rest)
     arguments[1] = <PyObject *>first
@@ -41,18 +41,13 @@ cdef class Binding:
 
     cdef bytes encode(self, object value):
         """May run foreign code."""
-        cdef PyObject *made
         if self.fast:
-            made = call(self.pack, value, self.pack_args)
-            if made != NULL:
-                data = <object>made
-                Py_XDECREF(made)
+            try:
+                data = call(self.pack, value, self.pack_args)
                 if type(data) is bytes:
                     return <bytes>data
-            elif PyErr_ExceptionMatches(Exception):
-                PyErr_Clear()  # encode() alone decides what is accepted and what an error says
-            else:
-                raise
+            except Exception:
+                pass  # encode() alone decides what is accepted and what an error says
         data = self.codec.encode(value, default=self.default)
         if type(data) is not bytes:
             raise EncodeError(
@@ -61,14 +56,9 @@ cdef class Binding:
 
     cdef object decode(self, bytes data, bint trusted):
         """May run foreign code; the caller holds a reference to `data`."""
-        cdef PyObject *made
         if trusted and self.fast:
-            made = call(self.unpack, data, self.unpack_args)
-            if made != NULL:
-                value = <object>made
-                Py_XDECREF(made)
-                return value
-            if not PyErr_ExceptionMatches(Exception):
-                raise
-            PyErr_Clear()
+            try:
+                return call(self.unpack, data, self.unpack_args)
+            except Exception:
+                pass  # what the fast path leaves out, decode() can do
         return self.codec.decode(data)

@@ -1,15 +1,16 @@
-# msgpack for what agents mostly store: exact built-in types, packed in one walk.
+# msgpack for exact built-in types, packed in one walk: the encoder of both built-in codecs.
 #
 # The bytes are those of msgpack-python: every int, text and container in its shortest form, floats
-# in eight bytes, datetimes in UTC as the timestamp extension. Whatever else is met (another time
-# zone, a subclass, an int of 65 bits, a lone surrogate, too deep nesting) ends the walk, and the
-# value is left to those who know it.
+# in eight bytes, datetimes as the timestamp extension. Whatever else is met (a subclass, an int of
+# 65 bits, a lone surrogate, a time zone of somebody's own, too deep nesting) ends the walk, and the
+# value is left to the reference in swarmstate/codecs/_reference.py.
 #
-# The walk runs no Python code and allocates nothing that the collector knows, so nobody can come in
-# between, and one buffer serves everybody. It costs a third of calling a library: no arguments to
-# parse, no second walk for what the library would accept and the contract does not, and a result
-# that is allocated once in its final size.
+# While the walk goes on, it runs no Python code and allocates nothing that the collector knows, so
+# nobody can come in between and one buffer serves everybody. Where an exception is raised (and may
+# start the collector), the walk has ended. This costs a third of calling a library: no arguments to
+# parse, no second walk for what the library would accept and the contract does not.
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.datetime cimport (
     datetime,
@@ -20,72 +21,148 @@ from cpython.datetime cimport (
     datetime_month,
     datetime_second,
     datetime_year,
+    import_datetime,
+    timedelta,
+    timedelta_days,
+    timedelta_microseconds,
+    timedelta_seconds,
 )
-from libc.stdint cimport uint16_t
-from libc.stdlib cimport free, realloc
+from cpython.object cimport PyTypeObject
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-cdef extern from "Python.h":
-    long long PyLong_AsLongLongAndOverflow(object number, int *overflow)
-    unsigned long long PyLong_AsUnsignedLongLong(object number) except? -1
-    double PyFloat_AS_DOUBLE(object number)
-    int PyUnicode_KIND(object text)
-    void *PyUnicode_DATA(object text)
-    char *PyBytes_AS_STRING(object data)
+import_datetime()
+
 
 cdef extern from *:
     """
+    /* Inlined here because the declarations that ship with Cython take references. */
+    #define ss_type(o) Py_TYPE((PyObject *)(o))
+    #define ss_dt_type (PyDateTimeAPI->DateTimeType)
+    #define ss_dt_zone_type(o) \\
+        (((PyDateTime_DateTime *)(o))->hastzinfo \\
+            ? Py_TYPE(((PyDateTime_DateTime *)(o))->tzinfo) : NULL)
+    #define ss_dt_is_utc(o) \\
+        (((PyDateTime_DateTime *)(o))->hastzinfo \\
+            && ((PyDateTime_DateTime *)(o))->tzinfo == PyDateTimeAPI->TimeZone_UTC)
+    #define ss_fixed_zone Py_TYPE(PyDateTimeAPI->TimeZone_UTC)
+
     static inline void ss_store_big_endian(unsigned char *p, unsigned long long n) {
         p[0] = n >> 56; p[1] = n >> 48; p[2] = n >> 40; p[3] = n >> 32;
         p[4] = n >> 24; p[5] = n >> 16; p[6] = n >> 8; p[7] = n;
     }
-    """
-    void ss_store_big_endian(uint8_t *p, uint64_t n) noexcept
 
+    /* An int as sign and magnitude; false where that takes more than 64 bits. By the digits, since
+       the functions of CPython take twice as long and raise where a number does not fit. */
+    static inline int ss_magnitude(
+            PyObject *number, int *negative, unsigned long long *magnitude) {
+    #if PY_VERSION_HEX >= 0x030C0000
+        uintptr_t tag = ((PyLongObject *)number)->long_value.lv_tag;
+        const digit *digits = ((PyLongObject *)number)->long_value.ob_digit;
+        Py_ssize_t count = tag >> 3;
+        *negative = (tag & 3) == 2;
+    #else
+        Py_ssize_t count = Py_SIZE(number);
+        const digit *digits = ((PyLongObject *)number)->ob_digit;
+        *negative = count < 0;
+        if (count < 0) count = -count;
+    #endif
+        unsigned long long found = 0;
+        while (count > 0) {
+            if (found >> (64 - PyLong_SHIFT)) return 0;
+            found = found << PyLong_SHIFT | digits[--count];
+        }
+        *magnitude = found;
+        return 1;
+    }
+    """
+    PyTypeObject *ss_type(PyObject *o) noexcept
+    PyTypeObject *ss_dt_type
+    PyTypeObject *ss_dt_zone_type(PyObject *o) noexcept
+    bint ss_dt_is_utc(PyObject *o) noexcept
+    PyTypeObject *ss_fixed_zone
+    void ss_store_big_endian(uint8_t *p, uint64_t n) noexcept
+    bint ss_magnitude(PyObject *number, int *negative, unsigned long long *magnitude) noexcept
+
+cdef extern from "Python.h":
+    PyTypeObject PyUnicode_Type, PyLong_Type, PyFloat_Type, PyBool_Type, PyBytes_Type
+    PyTypeObject PyByteArray_Type, PyMemoryView_Type, PyList_Type, PyTuple_Type, PyDict_Type
+    PyObject *Py_None
+    PyObject *Py_True
+    Py_ssize_t _size "Py_SIZE"(PyObject *o) noexcept
+    PyObject *_list_item "PyList_GET_ITEM"(PyObject *o, Py_ssize_t i) noexcept
+    PyObject *_tuple_item "PyTuple_GET_ITEM"(PyObject *o, Py_ssize_t i) noexcept
+    bint _dict_next "PyDict_Next"(
+        PyObject *o, Py_ssize_t *position, PyObject **key, PyObject **value) noexcept
+    const char *_as_utf8 "PyUnicode_AsUTF8AndSize"(PyObject *text, Py_ssize_t *size) noexcept
+    PyObject *_new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size) except NULL
+    int _PyBytes_Resize(PyObject **data, Py_ssize_t size) except -1
+    double PyFloat_AS_DOUBLE(object number)
+    void *PyUnicode_DATA(object text)
+    char *PyBytes_AS_STRING(PyObject *data) noexcept
+    char *PyByteArray_AS_STRING(PyObject *data) noexcept
+
+
+# No msgpack length has more than 32 bits.
+cdef Py_ssize_t _MAX_SIZE = 0xFFFFFFFF
+# The magnitude of the least int; as a literal in an expression it would be a Python int.
+cdef uint64_t MOST_NEGATIVE = <uint64_t>1 << 63
 
 cdef enum:
-    KEPT_BUFFER = 1 << 20  # a buffer that has grown beyond is given back
-    LARGE = 1 << 16  # bytes of this size end the walk: to copy them twice costs more than a library
+    KEPT_BUFFER = 1 << 14  # bytes; a buffer that had to grow becomes the result itself
 
-# A larger literal in an expression would be a Python int.
-cdef long long LEAST_INT32 = -2147483648
-
-cdef uint8_t *buffer = NULL
-cdef Py_ssize_t buffer_size = 0
+cdef PyObject *buffer = NULL  # bytes that nobody else knows
+cdef uint8_t *buffer_end = NULL
 
 
-cdef bytes pack_plain(object value):
-    """The value's bytes, or None where it takes more than this to pack it."""
-    global buffer, buffer_size
+def pack(object value, /):
+    """Return the value's bytes, or raise TypeError where it takes more than this to pack it."""
+    global buffer
     cdef uint8_t *end
-    cdef bytes packed = None
+    cdef PyObject *grown
+    cdef Py_ssize_t size
     if buffer == NULL:
-        grow(NULL, 1024)
-    end = pack_one(buffer, <PyObject *>value, 0)
-    if end != NULL:
-        packed = PyBytes_FromStringAndSize(<char *>buffer, end - buffer)
-    if buffer_size > KEPT_BUFFER:
-        free(buffer)
-        buffer = NULL
-        buffer_size = 0
+        resize(KEPT_BUFFER)
+    end = pack_one(<uint8_t *>PyBytes_AS_STRING(buffer), <PyObject *>value, 0)
+    if end == NULL:
+        drop_grown_buffer()
+        raise TypeError("for the reference")
+    size = end - <uint8_t *>PyBytes_AS_STRING(buffer)
+    if _size(buffer) == KEPT_BUFFER:
+        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(buffer), size)
+    grown, buffer = buffer, NULL
+    _PyBytes_Resize(&grown, size)
+    packed = <object>grown
+    Py_XDECREF(grown)
     return packed
+
+
+cdef void drop_grown_buffer() noexcept:
+    global buffer
+    if buffer != NULL and _size(buffer) != KEPT_BUFFER:
+        Py_XDECREF(buffer)
+        buffer = NULL
+
+
+cdef int resize(Py_ssize_t size) except -1:
+    global buffer, buffer_end
+    if buffer == NULL:
+        buffer = _new_bytes(NULL, size)
+    else:
+        _PyBytes_Resize(&buffer, size)  # which leaves NULL when it fails
+    buffer_end = <uint8_t *>PyBytes_AS_STRING(buffer) + size
+    return 0
 
 
 cdef uint8_t *grow(uint8_t *end, Py_ssize_t more) except? NULL:
     """Make room for `more` bytes at `end`; the buffer may move, so use what is returned."""
-    global buffer, buffer_size
-    cdef Py_ssize_t used = end - buffer if end != NULL else 0
-    cdef Py_ssize_t size = max(2 * buffer_size, used + more)
-    cdef uint8_t *moved = <uint8_t *>realloc(buffer, size)
-    if moved == NULL:
-        raise MemoryError
-    buffer = moved
-    buffer_size = size
-    return moved + used
+    cdef Py_ssize_t used = end - <uint8_t *>PyBytes_AS_STRING(buffer)
+    resize(max(2 * _size(buffer), used + more))
+    return <uint8_t *>PyBytes_AS_STRING(buffer) + used
 
 
 cdef inline uint8_t *room(uint8_t *end, Py_ssize_t more) except? NULL:
-    return end if buffer + buffer_size - end >= more else grow(end, more)
+    return end if buffer_end - end >= more else grow(end, more)
 
 
 cdef inline uint8_t *put_number(uint8_t *end, uint64_t number, int size) noexcept:
@@ -124,7 +201,7 @@ cdef uint8_t *pack_one(uint8_t *end, PyObject *value, int depth) except? NULL:
     cdef PyObject *key
     cdef PyObject *item
     cdef Py_ssize_t size, position = 0
-    end = room(end, 9)
+    end = room(end, 15)
     if kind == &PyUnicode_Type:
         return pack_text(end, value)
     if kind == &PyLong_Type:
@@ -162,19 +239,20 @@ cdef uint8_t *pack_one(uint8_t *end, PyObject *value, int depth) except? NULL:
         end[0] = 0xC0
         return end + 1
     if kind == &PyBool_Type:
-        end[0] = 0xC3 if <object>value is True else 0xC2
+        end[0] = 0xC3 if value == Py_True else 0xC2
         return end + 1
     if kind == &PyFloat_Type:
         return pack_float(end, value)
     if kind == &PyBytes_Type:
-        size = _size(value)
-        if size >= LARGE:
-            return NULL
-        end = put_size(room(end, size + 9), size, 0, 0, 0xC4, 0xC5)
-        memcpy(end, PyBytes_AS_STRING(<object>value), size)
-        return end + size
-    if kind == ss_dt_type and ss_dt_is_utc(value):
-        return pack_moment(room(end, 15), value)
+        return pack_bytes(end, PyBytes_AS_STRING(value), _size(value))
+    if kind == ss_dt_type:
+        if ss_dt_is_utc(value):
+            return pack_moment(end, value, None)
+        return pack_zoned(end, value)
+    if kind == &PyByteArray_Type:
+        return pack_bytes(end, PyByteArray_AS_STRING(value), _size(value))
+    if kind == &PyMemoryView_Type:
+        return pack_view(end, value)
     return NULL
 
 
@@ -195,31 +273,30 @@ cdef bint is_plain_key(PyObject *key, int depth) noexcept:
     )
 
 
-cdef uint8_t *pack_int(uint8_t *end, PyObject *value) except? NULL:
-    cdef int overflow = 0, size
-    cdef long long number = PyLong_AsLongLongAndOverflow(<object>value, &overflow)
-    cdef unsigned long long large
-    if overflow > 0:
-        try:
-            large = PyLong_AsUnsignedLongLong(<object>value)
-        except OverflowError:
-            return NULL
-        end[0] = 0xCF
-        return put_number(end + 1, large, 8)
-    if overflow < 0:
+cdef uint8_t *pack_int(uint8_t *end, PyObject *value) noexcept:
+    cdef int negative, size
+    cdef unsigned long long magnitude
+    if not ss_magnitude(value, &negative, &magnitude):
         return NULL
-    if -32 <= number <= 127:
-        end[0] = <uint8_t>number
-        return end + 1
-    if number > 0:
-        size = 0 if number <= 0xFF else 1 if number <= 0xFFFF else 2 if number <= _MAX_SIZE else 3
-        end[0] = 0xCC + size
-    else:
+    if not negative:
+        if magnitude <= 0x7F:
+            end[0] = <uint8_t>magnitude
+            return end + 1
         size = (
-            0 if number >= -0x80 else 1 if number >= -0x8000
-            else 2 if number >= LEAST_INT32 else 3)
-        end[0] = 0xD0 + size
-    return put_number(end + 1, <uint64_t>number, 1 << size)
+            0 if magnitude <= 0xFF else 1 if magnitude <= 0xFFFF
+            else 2 if magnitude <= 0xFFFFFFFFU else 3)
+        end[0] = 0xCC + size
+        return put_number(end + 1, magnitude, 1 << size)
+    if magnitude > MOST_NEGATIVE:
+        return NULL
+    if magnitude <= 32:
+        end[0] = <uint8_t>(0x100 - magnitude)
+        return end + 1
+    size = (
+        0 if magnitude <= 0x80 else 1 if magnitude <= 0x8000
+        else 2 if magnitude <= 0x80000000U else 3)
+    end[0] = 0xD0 + size
+    return put_number(end + 1, <uint64_t>0 - magnitude, 1 << size)
 
 
 cdef uint8_t *pack_float(uint8_t *end, PyObject *value) noexcept:
@@ -230,12 +307,84 @@ cdef uint8_t *pack_float(uint8_t *end, PyObject *value) noexcept:
     return put_number(end + 1, bits, 8)
 
 
+cdef uint8_t *pack_text(uint8_t *end, PyObject *value) except? NULL:
+    cdef Py_ssize_t size
+    cdef const char *data
+    if PyUnicode_IS_ASCII(<object>value):
+        size = PyUnicode_GET_LENGTH(<object>value)
+        data = <const char *>PyUnicode_DATA(<object>value)
+    else:
+        # Kept in the text from now on, so that to pack an unchanged state again costs a copy.
+        data = _as_utf8(value, &size)
+        if data == NULL:  # a lone surrogate
+            PyErr_Clear()
+            return NULL
+    if size > _MAX_SIZE:
+        return NULL
+    end = put_size(room(end, size + 9), size, 0xA0, 32, 0xD9, 0xDA)
+    memcpy(end, data, size)
+    return end + size
+
+
+cdef uint8_t *pack_bytes(uint8_t *end, const char *data, Py_ssize_t size) except? NULL:
+    if size > _MAX_SIZE:
+        return NULL
+    end = put_size(room(end, size + 9), size, 0, 0, 0xC4, 0xC5)
+    memcpy(end, data, size)
+    return end + size
+
+
+cdef uint8_t *pack_view(uint8_t *end, PyObject *value) except? NULL:
+    cdef Py_buffer view
+    try:
+        PyObject_GetBuffer(<object>value, &view, PyBUF_SIMPLE)
+    except Exception:  # released, or not contiguous
+        return NULL
+    try:
+        return pack_bytes(end, <const char *>view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)
+
+
+# zoneinfo.ZoneInfo, once somebody has used it; see `know_zone_info`.
+cdef PyTypeObject *_zone_info = NULL
+cdef object _zone_info_owner = None
+
+
+def know_zone_info(type zone_info, /):
+    """Let datetimes in zones of exactly this type, which is written in C, go the fast way."""
+    global _zone_info, _zone_info_owner
+    _zone_info_owner = zone_info
+    _zone_info = <PyTypeObject *>zone_info
+
+
+cdef uint8_t *pack_zoned(uint8_t *end, PyObject *value) except? NULL:
+    """A datetime in a zone other than UTC, if its type is known to run no Python code."""
+    cdef PyTypeObject *zone = ss_dt_zone_type(value)
+    cdef bint was_enabled
+    if zone == NULL or (zone != ss_fixed_zone and zone != _zone_info):
+        return NULL
+    # In the first and the last year the offset could lead out of what can be read back.
+    if not 1 < datetime_year(<object>value) < 9999:
+        return NULL
+    was_enabled = PyGC_Disable()
+    try:
+        offset = (<object>value).utcoffset()
+    finally:
+        if was_enabled:
+            PyGC_Enable()
+    return pack_moment(end, value, <timedelta>offset) if isinstance(offset, timedelta) else NULL
+
+
 cdef int64_t DAYS_TO_1970 = 719162  # from the first day of the year 1
 cdef int[12] DAYS_BEFORE_MONTH = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334]
 
 
-cdef uint8_t *pack_moment(uint8_t *end, PyObject *value) noexcept:
-    """Extension type -1: seconds in 4 bytes, in 8 with nanoseconds, or in 12 where 8 are too few."""
+cdef uint8_t *pack_moment(uint8_t *end, PyObject *value, timedelta offset) noexcept:
+    """Extension type -1: seconds in 4 bytes, in 8 with nanoseconds, or in 12 where 8 are too few.
+
+    `offset` is what the time zone is ahead of UTC; None for UTC itself.
+    """
     cdef datetime moment = <datetime>value
     cdef int year = datetime_year(moment), month = datetime_month(moment)
     cdef int64_t past = year - 1  # years
@@ -243,12 +392,20 @@ cdef uint8_t *pack_moment(uint8_t *end, PyObject *value) noexcept:
         past * 365 + past // 4 - past // 100 + past // 400
         + DAYS_BEFORE_MONTH[month - 1] + datetime_day(moment) - 1 - DAYS_TO_1970)
     cdef int64_t seconds
-    cdef uint64_t nanoseconds = <uint64_t>datetime_microsecond(moment) * 1000
+    cdef int microseconds = datetime_microsecond(moment)
+    cdef uint64_t nanoseconds
     if month > 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0):
         days += 1
     seconds = (
         days * 86400 + datetime_hour(moment) * 3600
         + datetime_minute(moment) * 60 + datetime_second(moment))
+    if offset is not None:
+        seconds -= <int64_t>timedelta_days(offset) * 86400 + timedelta_seconds(offset)
+        microseconds -= timedelta_microseconds(offset)
+        if microseconds < 0:
+            microseconds += 1000000
+            seconds -= 1
+    nanoseconds = <uint64_t>microseconds * 1000
     if seconds >> 34:  # more than 34 bits, or before 1970
         end[0] = 0xC7
         end[1] = 12
@@ -260,58 +417,3 @@ cdef uint8_t *pack_moment(uint8_t *end, PyObject *value) noexcept:
         return put_number(end + 2, seconds, 4)
     end[0] = 0xD7
     return put_number(end + 2, nanoseconds << 34 | <uint64_t>seconds, 8)
-
-
-cdef uint8_t *pack_text(uint8_t *end, PyObject *value) except? NULL:
-    """Not by PyUnicode_AsUTF8, which would leave a copy of the text in the caller's object."""
-    cdef object text = <object>value
-    cdef Py_ssize_t length = PyUnicode_GET_LENGTH(text), size, i
-    cdef int kind = PyUnicode_KIND(text)
-    cdef void *data = PyUnicode_DATA(text)
-    cdef uint32_t char
-    if kind == 0:  # a text made by C functions of long ago, not yet in its final form
-        return NULL
-    if PyUnicode_IS_ASCII(text):
-        if length > _MAX_SIZE:
-            return NULL
-        end = put_size(room(end, length + 9), length, 0xA0, 32, 0xD9, 0xDA)
-        memcpy(end, data, length)
-        return end + length
-    size = 0
-    for i in range(length):
-        char = read(kind, data, i)
-        if 0xD800 <= char <= 0xDFFF:
-            return NULL
-        size += 1 + (char >= 0x80) + (char >= 0x800) + (char >= 0x10000)
-    if size > _MAX_SIZE:
-        return NULL
-    end = put_size(room(end, size + 9), size, 0xA0, 32, 0xD9, 0xDA)
-    for i in range(length):
-        char = read(kind, data, i)
-        if char < 0x80:
-            end[0] = <uint8_t>char
-            end += 1
-        elif char < 0x800:
-            end[0] = 0xC0 | char >> 6
-            end[1] = 0x80 | char & 0x3F
-            end += 2
-        elif char < 0x10000:
-            end[0] = 0xE0 | char >> 12
-            end[1] = 0x80 | char >> 6 & 0x3F
-            end[2] = 0x80 | char & 0x3F
-            end += 3
-        else:
-            end[0] = 0xF0 | char >> 18
-            end[1] = 0x80 | char >> 12 & 0x3F
-            end[2] = 0x80 | char >> 6 & 0x3F
-            end[3] = 0x80 | char & 0x3F
-            end += 4
-    return end
-
-
-cdef inline uint32_t read(int kind, const void *data, Py_ssize_t i) noexcept:
-    if kind == 1:
-        return (<const uint8_t *>data)[i]
-    if kind == 2:
-        return (<const uint16_t *>data)[i]
-    return (<const uint32_t *>data)[i]

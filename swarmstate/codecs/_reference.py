@@ -1,9 +1,9 @@
 """The reference: what both built-in codecs accept, and the only place that makes their errors.
 
-The codecs try a library at C speed first, on what :mod:`swarmstate._core` found to be plain. What
-is not plain ends here: subclasses of built-in types, values for a ``default`` hook, and everything
-that is refused. :func:`encode` makes a plain copy of the value, which msgpack-python then packs, so
-both codecs accept the same and say the same.
+What is plain goes at C speed: :mod:`swarmstate._core` packs it, and a library unpacks it. What is
+not plain ends here: subclasses of built-in types, values for a ``default`` hook, and everything
+that is refused. :func:`encode` makes a plain copy of the value, which is then packed as any other,
+so both codecs accept the same and say the same.
 
 The rules, on top of DESIGN's list of types: containers nest at most ``MAX_DEPTH`` levels, tuples
 within a key ``MAX_KEY_DEPTH``; two keys of a dict must not become one; a datetime must be within
@@ -25,27 +25,23 @@ from swarmstate._core import (
     MAX_KEY_DEPTH,
     REFUSED,
     TUPLE_KEYS,
-    MsgpackCalls,
+    MsgpackUnpacker,
     examine,
     know_zone_info,
+    pack,
 )
 from swarmstate.arguments import shown
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError, EncodeError
 from swarmstate.protocols import Default
 
-__all__ = ["as_bytes", "calls", "decode", "encode"]
+__all__ = ["as_bytes", "decode", "encode", "unpack"]
 
 _UTC = datetime.timezone.utc
 _MAX_DEFAULTS = 16  # how often in a row a hook may answer with something unsupported
 _SHOWN_STEPS = 16  # of a path
 
 
-def _packer() -> msgpack.Packer:
-    # Strict: anything that is no exact built-in type goes to `default`, which only tuples survive.
-    return msgpack.Packer(strict_types=True, datetime=True, default=list)
-
-
-calls = MsgpackCalls(_packer, msgpack.unpackb)
+unpack = MsgpackUnpacker(msgpack.unpackb).unpack
 
 
 class _Refused(Exception):  # noqa: N818 (never leaves this module)
@@ -73,9 +69,11 @@ def encode(value: object, default: Default | None) -> bytes:
     """
     plain = _plain(value, default)
     try:
-        return calls.pack(plain)
-    except (TypeError, ValueError) as error:  # longer than 2**32 - 1 somewhere
-        raise EncodeError(f"cannot encode {type(value).__name__} at value: {error}") from error
+        return pack(plain)
+    except TypeError:  # all the rest has been refused by now
+        raise EncodeError(
+            f"cannot encode {type(value).__name__} at value: a length in it exceeds 2**32-1"
+        ) from None
 
 
 def decode(data: object) -> Any:
@@ -94,7 +92,7 @@ def decode(data: object) -> Any:
             return msgpack.unpackb(
                 raw, strict_map_key=False, timestamp=3, object_pairs_hook=_dict_with_tuple_keys
             )
-        return calls.unpack(raw)
+        return unpack(raw)
     except UnicodeDecodeError as error:
         raise DecodeError(
             f"cannot decode {len(raw)} bytes: a text is not UTF-8: {error.reason} "
@@ -126,7 +124,7 @@ def _frozen(key: list[Any]) -> tuple[Any, ...]:
 
 
 def _plain(value: object, default: Default | None) -> Any:
-    """Copy a value into exact built-in types that both libraries pack alike.
+    """Copy a value into exact built-in types, which can be packed.
 
     Without recursion, because nesting may exceed the interpreter's limit. Each container is read
     at one moment, when it is met, so a hook that changes it later does no harm.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import collections
 import datetime
-import subprocess
-import sys
 import zoneinfo
 from typing import Any
 
@@ -226,32 +224,6 @@ def test_decoding_reads_what_other_writers_leave_finer_or_shorter(codec: str) ->
     assert exact(loads(b"\xca\x3f\x80\x00\x00", codec)) == exact(1.0)
     assert exact(loads(b"\xd3" + bytes(7) + b"\x05", codec)) == exact(5)
     assert loads(b"\x82\xa1a\x01\xa1a\x02", codec) == {"a": 2}
-
-
-RULED_OUT = """
-import sys
-from swarmstate import codecs
-assert "ormsgpack" not in sys.modules
-pack = codecs.get("ormsgpack").fast.pack
-import ormsgpack
-assert pack({"a": 1})
-value = {"a": [ormsgpack.%s]}
-try:
-    pack(value)
-except TypeError:
-    value["a"].clear()
-    assert pack(value) == ormsgpack.packb(value)
-    print("refused")
-"""
-
-
-@pytest.mark.parametrize("made", ["Ext(1, b'x')", "Fragment(b'\\xc0')"][: 1 + len(FRAGMENTS)])
-def test_what_only_ormsgpack_packs_is_refused_also_where_it_was_imported_by_us(made: str) -> None:
-    """In a fresh process, where values are not surveyed for such objects."""
-    done = subprocess.run(
-        [sys.executable, "-c", RULED_OUT % made], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "refused\n"
 
 
 def test_the_default_codec_is_msgpack() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from swarmstate import Store, codecs
+from swarmstate.codecs import registry
 from swarmstate.errors import StoreUnavailable
-from swarmstate.protocols import Default, SnapshotLike
+from swarmstate.protocols import Default, FastPath, SnapshotLike
 
 
 @pytest.fixture(autouse=True)
@@ -251,3 +252,50 @@ def test_a_codec_that_returns_no_bytes_is_told_so() -> None:
     with pytest.raises(ValueError, match="codec 'broken' returned bytearray from encode"):
         store.set("ns", "key", 1)
     assert len(store) == 0
+
+
+class Interrupted:
+    """A codec that is interrupted whenever `armed`: by Ctrl-C, say."""
+
+    name = wire = "interrupted"
+    armed = False
+
+    def __init__(self) -> None:
+        self.fast = FastPath(self.pack, (), self.unpack, ())
+
+    def pack(self, value: Any) -> bytes:
+        if self.armed:
+            raise KeyboardInterrupt("while packing")
+        return repr(value).encode()
+
+    def unpack(self, data: bytes) -> Any:
+        if self.armed:
+            raise KeyboardInterrupt("while unpacking")
+        return data
+
+    def encode(self, value: Any, *, default: Default | None = None) -> bytes:
+        raise AssertionError("not asked after an interrupt")
+
+    def decode(self, data: bytes) -> Any:
+        raise AssertionError("not asked after an interrupt")
+
+
+def test_an_interrupt_in_the_fast_path_passes_and_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    codec = Interrupted()
+    monkeypatch.setitem(registry._codecs, "interrupted", codec)
+    store = Store(codec="interrupted")
+    store.set("n", "k", 1)
+    codec.armed = True
+    for use in (
+        lambda: store.set("n", "k", 2),
+        lambda: store.set_many([("n", "k", 2)]),
+        lambda: store.update("n", "k", lambda value: value),
+    ):
+        with pytest.raises(KeyboardInterrupt, match="packing"):
+            use()
+    with pytest.raises(KeyboardInterrupt, match="while unpacking"):
+        store.get("n", "k")
+    codec.armed = False
+    assert store.snapshot().values() == {"n": {"k": b"1"}}
