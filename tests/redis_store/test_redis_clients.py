@@ -226,7 +226,13 @@ def test_what_is_no_client_is_refused_at_once(client: object, why: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost:6379", "http://localhost", "redis:/x", "redis://h:port/0", None, 5]
+    "url",
+    ["", "localhost:6379", "http://localhost", "redis:/x", "redis://h:port/0", None, 5]
+    + [
+        f"{scheme}://localhost/?{query}"
+        for scheme in ("redis", "redis+cluster", "unix")
+        for query in ("nonsense=1", "socket_timeout=never", "decode_responses=1")
+    ],
 )
 def test_a_url_that_is_none_is_refused_at_once(url: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="url"):

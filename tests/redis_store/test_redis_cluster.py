@@ -255,6 +255,50 @@ def test_a_batch_over_many_slots_takes_one_trip_per_node(nodes: Cluster, make: M
             proxy.close()
 
 
+def test_the_marker_is_there_before_the_first_write_of_a_store(
+    nodes: Cluster, make: Make, prefix: str
+) -> None:
+    primaries = nodes.nodes[:3]
+    home = slot_of(f"{prefix}:\0store".encode())
+    with redis.RedisCluster(host="127.0.0.1", port=primaries[0].port) as client:
+        at = client.get_node_from_key(f"{prefix}:\0store").port
+        mute = next(node for node in nodes.nodes if node.port == at)
+        other = next(
+            name
+            for name in map("n{}".format, range(100))
+            if client.get_node_from_key(f"{prefix}:{name}").port != at
+        )
+        assert slot_of(f"{prefix}:{other}".encode()) != home
+        store = make(nodes.url, timeout=0.5, retries=0)
+        store.get(other, "k")
+        with mute.client() as direct:
+            direct.execute_command("CLIENT", "PAUSE", "1500", "WRITE")
+            with pytest.raises(StoreUnavailable):
+                store.set(other, "k", 1)
+            assert not client.exists(f"{prefix}:{other}")
+            direct.execute_command("CLIENT", "UNPAUSE")
+        store.set(other, "k", 1)
+        assert client.exists(f"{prefix}:\0store")
+
+
+def test_a_batch_that_one_node_fails_says_so_and_the_rest_of_it_stays(
+    nodes: Cluster, make: Make, prefix: str
+) -> None:
+    store = make(nodes.url, timeout=0.5, retries=0)
+    items = [(f"n{number}", "k", number) for number in range(60)]
+    store.set_many(items)
+    failing = nodes.nodes[1]
+    with failing.client() as direct:
+        direct.execute_command("CLIENT", "PAUSE", "3000", "WRITE")
+        with pytest.raises(
+            StoreUnavailable, match=r"set_many\(\) failed on .* for a part of the call"
+        ):
+            store.set_many([(name, key, -value - 1) for name, key, value in items])
+        values = make(nodes.url).get_many([item[:2] for item in items])
+        direct.execute_command("CLIENT", "UNPAUSE")
+    assert 0 < sum(value < 0 for value in values) < 60
+
+
 def test_a_cluster_that_is_absent_is_an_error_in_bounded_time() -> None:
     with RedisStore("redis+cluster://127.0.0.1:1", retries=1) as store:
         for call in (lambda: store.get("n", "k"), store.namespaces, store.snapshot):

@@ -98,6 +98,17 @@ def _open(url: str, timeout: float, max_connections: int) -> Topology:
     }
     plain = f"{scheme}://{rest}"
     try:
+        if scheme == "unix":
+            # A socket file knows no keep-alive.
+            del options["socket_keepalive"]
+        # Made for a cluster too, whose client looks at its URL only when it connects.
+        template = redis.ConnectionPool.from_url(plain, **options)
+        # Connects to nothing: it only looks at the parameters.
+        template.make_connection()
+        if template.connection_kwargs.get("decode_responses"):
+            raise ArgumentValueError(
+                "url must not ask for decode_responses, because stored values are not text"
+            )
         if clustered:
             parts = urlsplit(plain)
             address = f"the cluster at {parts.hostname or 'localhost'}:{parts.port or 6379}"
@@ -107,16 +118,10 @@ def _open(url: str, timeout: float, max_connections: int) -> Topology:
                 address,
                 lambda template: Pool(template, max_connections, timeout),
             )
-        if scheme == "unix":
-            # A socket file knows no keep-alive.
-            del options["socket_keepalive"]
-        template = redis.ConnectionPool.from_url(plain, **options)
-    except ValueError as error:
+    except ArgumentValueError:
+        raise
+    except (TypeError, ValueError) as error:
         raise ArgumentValueError(f"url {shown(_hidden(url))} is not accepted: {error}") from None
-    if template.connection_kwargs.get("decode_responses"):
-        raise ArgumentValueError(
-            "url must not ask for decode_responses, because stored values are not text"
-        )
     return Single(Pool(template, max_connections, timeout), "redis", owned=True)
 
 

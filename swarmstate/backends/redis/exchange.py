@@ -116,6 +116,12 @@ class Unit:
         self.failures = 0
         self.not_before = 0.0
 
+    @property
+    def share(self) -> str:
+        """What an error text says of a part of a job; the others come out by themselves."""
+        whole = len(self.indexes) == len(self.job.batch.commands)
+        return "" if whole else " for a part of the call"
+
     def payload(self) -> Sequence[Command]:
         """Return what to send."""
         batch = self.job.batch
@@ -402,14 +408,14 @@ class Exchange:
             self._stale = True
             again.append(unit)
             return
-        job.fail(self._unreachable(job, address, error, sent=sent))
+        job.fail(self._unreachable(job, address, error, sent=sent, share=unit.share))
         job.settle(1)
 
     def _unreachable(
-        self, job: Job, address: str, error: Exception, *, sent: bool
+        self, job: Job, address: str, error: Exception, *, sent: bool, share: str = ""
     ) -> StoreUnavailable:
         doubt = "" if job.batch.repeat or not sent else " (it may or may not have been carried out)"
-        failure = StoreUnavailable(f"{job.operation}() failed on {address}{doubt}: {error}")
+        failure = StoreUnavailable(f"{job.operation}() failed on {address}{share}{doubt}: {error}")
         failure.__cause__ = error
         return failure
 

@@ -134,9 +134,14 @@ class StoreSteps:
         """Send a write and return its replies; the first one in a while also writes the marker."""
         if monotonic() < self._marked_until:
             return (yield Batch(commands, atomic=atomic, repeat=repeat))
-        replies = yield Batch([self.layout.mark(), *commands], atomic=atomic, repeat=repeat)
+        first: list[Command] = [self.layout.mark()]
+        if self._clustered and self._marked_until == 0.0:
+            # Atomic ends with the slot: the marker goes ahead, or its node could be the slower one.
+            yield Batch(first, repeat=True)
+            first = []
+        replies = yield Batch([*first, *commands], atomic=atomic, repeat=repeat)
         self._marked_until = monotonic() + _MARK_SECONDS
-        return replies[1:]
+        return replies[len(first) :]
 
     def _store(
         self, commands: list[Command], keys: Iterable[bytes], *, repeat: bool
@@ -297,7 +302,15 @@ class StoreSteps:
             new = self.encode(fn(self._value(old, default)))
             known = (b"0", b"") if old is None else (b"1", old)
             swap = SWAP([at], [field, *known, new])
-            replies = yield from self._store([swap], (at,), repeat=False)
+            try:
+                replies = yield from self._store([swap], (at,), repeat=False)
+            except CommandRefused as refused:
+                if not refused.scripting_refused:
+                    raise
+                raise StoreUnavailable(
+                    "update() needs a server that lets its user run scripts (EVALSHA and EVAL), "
+                    f"and nothing was stored: {refused}"
+                ) from refused
             outcome = replies[0]
             if outcome[0] == 1:
                 return self.codec.decode(new)
@@ -309,8 +322,8 @@ class StoreSteps:
     def set_many(self, items: Iterable[tuple[str, str, Any]]) -> Steps[None]:
         """Store all the (namespace, key, value) triples at once, or none.
 
-        One round trip (on a cluster one per node, atomic per slot); sent again if the connection
-        broke.
+        One round trip (on a cluster one per node, atomic per slot; where a node fails, the error
+        says so and what went to the others stays); sent again if the connection broke.
         """
         grouped: dict[bytes, list[bytes | str]] = {}
         for index, item in enumerate(iterate("items", items, "(namespace, key, value) triples")):
