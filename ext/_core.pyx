@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: embedsignature=True, embedsignature.format=clinic, binding=False
+# cython: embedsignature=True, embedsignature.format=clinic, binding=False, auto_pickle=False
 """The in-memory store and the snapshots of every store.
 
 One extension module, in halves that are included below, each with one idea:

@@ -21,7 +21,8 @@ cdef class Binding:
     """What a store needs of its codec.
 
     `fast` is set for a codec with a FastPath. Only such a codec has bytes that can be trusted: its
-    `unpack` is for what `pack` and `encode` wrote in this process.
+    `unpack` is for what `pack` and `encode` wrote in this process. `codec` is None in a store that was
+    never initialised, which counts as closed.
     """
 
     cdef object codec, default, pack, unpack
@@ -29,7 +30,7 @@ cdef class Binding:
     cdef str name, wire
     cdef bint fast
 
-    def __cinit__(self, str name not None, object default):
+    def __init__(self, str name not None, object default):
         self.codec = codecs.get(name)
         self.name = name
         self.wire = str(self.codec.wire)
@@ -48,6 +49,8 @@ cdef class Binding:
                     return <bytes>data
             except Exception:
                 pass  # encode() alone decides what is accepted and what an error says
+        if self.codec is None:
+            raise StoreUnavailable("the store is closed")
         data = self.codec.encode(value, default=self.default)
         if type(data) is not bytes:
             raise EncodeError(

@@ -77,8 +77,12 @@ cdef class Snapshot:
         """
         global last_id
         cdef Snapshot snapshot = Snapshot.__new__(Snapshot)
-        cdef Binding binding = Binding(codec, None)
+        cdef Binding binding
         cdef Py_ssize_t count = 0, size = 0
+        if parent is not None and type(parent) is not int:
+            raise ArgumentTypeError(f"parent must be an int or None, not {type(parent).__name__}")
+        if parent is not None and not 0 < parent < 1 << 63:
+            raise ArgumentValueError(f"parent must be the id of a snapshot, which is positive, not {shown(parent)}")
         if type(values) is not dict:
             raise ArgumentTypeError(f"values must be a dict of dicts, not {type(values).__name__}")
         for namespace, entries in values.items():
@@ -94,6 +98,9 @@ cdef class Snapshot:
                         f"str, not {type(data).__name__}")
                 size += PyBytes_GET_SIZE(data)
             count += len(<dict>entries)
+        if type(codec) is not str:
+            codecs.get(codec)  # says what is wrong with it
+        binding = Binding(codec, None)
         snapshot.elder = 0 if parent is None else parent
         snapshot.full = spaces_of({name: entries for name, entries in values.items() if entries})
         snapshot.binding = binding
@@ -217,6 +224,10 @@ cdef class Snapshot:
     def __len__(self):
         """The number of keys in all namespaces. O(1)."""
         return self.count
+
+    def __reduce__(self):
+        raise TypeError(
+            "a Snapshot can be neither copied nor pickled: keep its values(), which from_values() takes")
 
     def __repr__(self):
         return f"<swarmstate.Snapshot {self.number}: {self.count} keys, {self.size} bytes>"

@@ -32,6 +32,10 @@ cdef class Store:
     cdef long long latest  # the id of the last snapshot, 0 for none
     cdef object __weakref__
 
+    def __cinit__(self, *args, **options):
+        self.binding = Binding.__new__(Binding)  # for a subclass that forgets to call __init__
+        self.kept = []
+
     def __init__(self, backend="memory", codec="msgpack", max_history=0, *, default=None):
         if type(backend) is not str:
             raise ArgumentTypeError(
@@ -398,6 +402,9 @@ cdef class Store:
     def __exit__(self, kind, error, traceback):
         """Close the store."""
         self.close()
+
+    def __reduce__(self):
+        raise TypeError("a Store can be neither copied nor pickled: restore() a snapshot into another")
 
     def __repr__(self):
         if self.live is None:
