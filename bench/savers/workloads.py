@@ -84,17 +84,17 @@ def grown(saver: Any, size: int, length: int) -> Thread:
     return thread
 
 
-def put(size: int, changed: list[str], rounds: int = 20) -> Callable[[Any], Run]:
+def put(size: int, changed: list[str], rounds: int = 20, length: int = 10) -> Callable[[Any], Run]:
     def build(saver: Any) -> Run:
-        thread = grown(saver, size, 10)
+        thread = grown(saver, size, length)
         return lambda: timed(lambda: thread.put(changed), rounds)
 
     return build
 
 
-def put_writes(count: int, rounds: int = 40) -> Callable[[Any], Run]:
+def put_writes(count: int, rounds: int = 40, length: int = 10) -> Callable[[Any], Run]:
     def build(saver: Any) -> Run:
-        thread = grown(saver, 10, 10)
+        thread = grown(saver, 10, length)
         tasks = iter(range(10**9))
         written = [("messages", AIMessage("an answer of a few words", id="a"))] * count
 
@@ -207,7 +207,11 @@ REDIS = [
     Workload("put_writes, 10 writes", put_writes(10), 0.2),
     Workload("get_tuple, 10 messages", get_tuple(10, 10), 0.55),
     Workload("get_tuple, 100 messages", get_tuple(100, 10), 0.8),
+    Workload("put, 10 messages, 1,000 checkpoints", put(10, ["messages", "step"], length=1000)),
+    Workload("put_writes, 1 write, 1,000 checkpoints", put_writes(1, length=1000)),
+    Workload("put_writes, 10 writes, 1,000 checkpoints", put_writes(10, length=1000)),
     Workload("get_tuple, 10 messages, 1,000 checkpoints", get_tuple(10, 1000)),
+    Workload("list(10), 10 messages, 1,000 checkpoints", listed(10, 1000)),
     Workload("list(10), 10 messages", listed(10, 50), 0.55),
     Workload("list(10), 100 messages", listed(100, 50), 0.55),
     Workload("50 invokes of 5 nodes", invokes(), 0.85),
