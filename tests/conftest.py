@@ -12,7 +12,10 @@ from stores import CODECS, STORES
 from swarmstate.protocols import StoreLike
 
 if TYPE_CHECKING:
+    import redis
     from built import Distributions
+    from proxies import Proxy
+    from servers import Server
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +29,31 @@ def server_url() -> Iterator[str]:
         return
     with running() as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A private Valkey, which tests may flush; each takes a prefix of its own."""
+    from servers import running
+
+    with running() as started:
+        yield started
+
+
+@pytest.fixture
+def raw(server: Server) -> Iterator[redis.Redis]:
+    """A plain client, for looking at the private server from outside."""
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    """A way to the private server that counts and breaks."""
+    from proxies import Proxy
+
+    with Proxy(server.port) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -7,22 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import redis
-from proxies import Proxy
-from servers import Server, running
+from servers import Server
 
 from swarmstate import Store
 from swarmstate.backends.redis import RedisStore
 from swarmstate.protocols import StoreLike
 
 _prefixes = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    """A private Valkey; each test takes a prefix of its own, and some flush it."""
-    with running() as started:
-        yield started
 
 
 @pytest.fixture(scope="session")
@@ -38,20 +29,6 @@ def no_scripts_url(server: Server) -> str:
 @pytest.fixture
 def prefix() -> str:
     return f"saver{next(_prefixes)}"
-
-
-@pytest.fixture
-def raw(server: Server) -> Iterator[redis.Redis]:
-    """A plain client, for looking at the server from outside."""
-    with server.client() as client:
-        yield client
-
-
-@pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    """A way to the server that counts and breaks."""
-    with Proxy(server.port) as made:
-        yield made
 
 
 @pytest.fixture
