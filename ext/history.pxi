@@ -170,15 +170,17 @@ cdef class Live:
 
     cdef int put(self, str namespace, str key, bytes data) except -1:
         cdef PyObject *found = PyDict_GetItemWithError(self.spaces, namespace)
-        cdef PyObject *old
         cdef Space space
-        cdef Py_ssize_t grown = PyBytes_GET_SIZE(data)
         if found == NULL:
             space = Space.of(new_dict())
             self.spaces[namespace] = space
         else:
             space = <Space>found
-        old = PyDict_GetItemWithError(space.entries, key)
+        return self.put_into(space, namespace, key, data)
+
+    cdef inline int put_into(self, Space space, str namespace, str key, bytes data) except -1:
+        cdef PyObject *old = PyDict_GetItemWithError(space.entries, key)
+        cdef Py_ssize_t grown = PyBytes_GET_SIZE(data)
         if self.head != NULL:
             record(<Snapshot>self.head, namespace, key, <object>old if old != NULL else None)
         if old != NULL:
@@ -269,14 +271,23 @@ cdef class Live:
         return 0
 
     cdef int put_back(self, dict log) except -1:
+        cdef PyObject *found
+        cdef Space space
         if log is None:
             return 0
         for namespace, entries in log.items():
+            found = PyDict_GetItemWithError(self.spaces, namespace)
+            space = <Space>found if found != NULL else None
             for key, old in (<dict>entries).items():
                 if old is None:
                     self.drop(namespace, key)
+                    if space is not None and not space.entries:
+                        space = None  # that was its last key, so it is gone
+                elif space is not None:
+                    self.put_into(space, namespace, key, old)
                 else:
                     self.put(namespace, key, old)
+                    space = <Space>PyDict_GetItemWithError(self.spaces, namespace)
         return 0
 
     cdef Snapshot freeze(self, Binding binding, long long parent):
