@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 from servers import external_url, running
 
 REPEATS = 9
+SECONDS = 0.1  # of a repeat
 VALUE = {"a": 1, "b": "text", "c": [1, 2, 3]}
 ONE = [("ns", f"key{number}", VALUE) for number in range(50)]
 FIFTY = [(f"ns{number}", "key", VALUE) for number in range(50)]
@@ -33,11 +34,11 @@ TASKS = 50
 Make = Callable[[], Any]
 
 
-def _call(statement: str, *, least: int = 50, **names: Any) -> Callable[..., Run]:
+def _call(statement: str, **names: Any) -> Callable[..., Run]:
     def build(make: Make, codec: str) -> Run:
         store = make()
         store.set_many([*ONE, *FIFTY])
-        return loop(statement, time.perf_counter, least, store=store, value=VALUE, **names)
+        return loop(statement, time.perf_counter, SECONDS, store=store, value=VALUE, **names)
 
     return build
 
@@ -47,7 +48,7 @@ def _thousand(statement: str) -> Callable[..., Run]:
         store = make()
         store.clear()
         store.set_many([(f"ns{n}", f"key{i}", VALUE) for n in range(1000) for i in range(3)])
-        return loop(statement, time.perf_counter, store=store, taken=store.snapshot())
+        return loop(statement, time.perf_counter, SECONDS, store=store, taken=store.snapshot())
 
     return build
 
@@ -72,12 +73,12 @@ BESIDE_FOREIGN_KEYS = [
     Measure(
         f"Redis: namespaces() beside {FOREIGN:,} foreign keys",
         1,
-        _call("store.namespaces()", least=1),
+        _call("store.namespaces()"),
     ),
     Measure(
         f"Redis: set_many and clear() beside {FOREIGN:,} foreign keys",
         1,
-        _call("store.set_many(b); store.clear()", least=1, b=FIFTY),
+        _call("store.set_many(b); store.clear()", b=FIFTY),
     ),
 ]
 
