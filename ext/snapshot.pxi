@@ -17,7 +17,6 @@ cdef double now():
 
 @cython.final
 @cython.no_gc  # with the collector's bookkeeping, a set and a snapshot together cost twice as much
-@cython.freelist(32)
 cdef class Snapshot:
     """A store, frozen at one moment.
 
