@@ -25,7 +25,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from swarmstate.arguments import shown
-from swarmstate.errors import DecodeError
+from swarmstate.errors import ArgumentTypeError, DecodeError
 from swarmstate.protocols import CheckpointRecord, TaskWrite
 
 __all__ = [
@@ -103,11 +103,30 @@ def names(thread: str, namespace: str) -> ThreadNames:
 
 @lru_cache(maxsize=8192, typed=True)
 def field(channel: str, version: str | int | float) -> str:
-    """Return the key of a channel's value at one version; the type of the version counts."""
+    """Return the key of a channel's value at one version; the type of the version counts.
+
+    Subclasses count as what they are made of, as they do for the codecs: an enum member that is a
+    text as well names the channel of that text.
+
+    Raises:
+        ArgumentTypeError: no channel or no version.
+    """
+    if not isinstance(channel, str):
+        raise ArgumentTypeError(
+            f"a channel must be a str, not {type(channel).__name__} ({shown(channel)})"
+        )
+    channel = str.__str__(channel)
+    length = _length(channel)
     if isinstance(version, str):
-        return f"{_length(channel)}:{channel}:{version}"
-    kind = "i" if isinstance(version, int) else "f"
-    return f"{_length(channel)}{kind}{channel}:{version!r}"
+        return f"{length}:{channel}:{str.__str__(version)}"
+    if isinstance(version, int) and not isinstance(version, bool):
+        return f"{length}i{channel}:{int.__repr__(version)}"
+    if isinstance(version, float):
+        return f"{length}f{channel}:{float.__repr__(version)}"
+    raise ArgumentTypeError(
+        f"the version of channel {channel!r} must be a str, an int or a float, "
+        f"not {type(version).__name__} ({shown(version)})"
+    )
 
 
 def record_fields(record: CheckpointRecord) -> dict[str, str]:

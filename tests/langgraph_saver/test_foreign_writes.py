@@ -122,9 +122,13 @@ def test_what_is_no_pending_write_is_an_error_that_names_its_checkpoint(
         saver.get_tuple(config())
 
 
-def test_ids_that_no_store_can_hold_are_refused_by_name(make_store: MakeStore) -> None:
+def test_names_that_no_store_can_hold_are_refused_by_name(make_store: MakeStore) -> None:
     saver = SwarmStateSaver(make_store())
     last = grow(saver, 1)
+
+    def put(where: Any, versions: Any, values: Any) -> None:
+        saver.put(where, checkpoint(versions, values), {}, versions)
+
     calls: list[tuple[str, Callable[[], Any]]] = [
         ("checkpoint_ns", lambda: saver.get_tuple(config("thread", 5))),  # type: ignore[arg-type]
         ("checkpoint_id", lambda: saver.get_tuple(config("thread", "", "\ud800"))),
@@ -132,6 +136,9 @@ def test_ids_that_no_store_can_hold_are_refused_by_name(make_store: MakeStore) -
         ("checkpoint_id", lambda: saver.put_writes(config(), [("x", 1)], "task")),
         ("task_id", lambda: saver.put_writes(last, [("x", 1)], "\ud800")),
         ("task_path", lambda: saver.put_writes(last, [("x", 1)], "task", None)),  # type: ignore[arg-type]
+        ("channel", lambda: put(last, {5: "1"}, {5: 1})),
+        ("version of channel 'x'", lambda: put(last, {"x": None}, {"x": 1})),
+        ("version of channel 'x'", lambda: put(last, {"x": True}, {"x": 1})),
         ("limit", lambda: list(saver.list(config(), limit="1"))),  # type: ignore[arg-type]
     ]
     for named, call in calls:

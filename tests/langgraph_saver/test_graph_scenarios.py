@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Callable
+from enum import Enum
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -241,6 +242,22 @@ def test_thread_ids_may_be_ints(twin: TwinSaver) -> None:
     assert len(list(saver.list(config(17)))) == 3
     saver.delete_thread(17)  # type: ignore[arg-type]
     assert saver.get_tuple(config(17)) is None
+
+
+class Name(str, Enum):
+    LOG = "log"
+    NUMBER = "number"
+    THREAD = "thread"
+
+
+def test_channels_and_threads_may_be_named_by_members_of_an_enum(twin: TwinSaver) -> None:
+    def node(state: State) -> Any:
+        return {Name.LOG: [str(state["number"])], Name.NUMBER: state["number"] + 1}
+
+    graph = chain(("a", node), ("b", node)).compile(checkpointer=twin)
+    graph.invoke({Name.LOG: ["in"], Name.NUMBER: 1}, config(Name.THREAD))
+    assert graph.get_state(config("thread")).values["log"] == ["in", "1", "2"]
+    twin.assert_same_history("thread")
 
 
 def append(state: list[str] | None, writes: list[Any]) -> list[str]:

@@ -520,7 +520,8 @@ def _thread(thread_id: object) -> str:
         return thread_id
     if thread_id is None:
         raise ArgumentTypeError("thread_id must be a str, or something with one, not None")
-    return str(thread_id)
+    # A member of an enum that is text too counts as the text, not as what it is printed as.
+    return str.__str__(thread_id) if isinstance(thread_id, str) else str(thread_id)
 
 
 def _place(config: RunnableConfig) -> tuple[str, str]:
@@ -556,4 +557,4 @@ def _text(what: str, value: object) -> str:
         raise ArgumentValueError(
             f"{what} must be text that UTF-8 can hold, not {shown(value)}"
         ) from None
-    return str(value)
+    return str.__str__(value)
