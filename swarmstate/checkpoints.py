@@ -21,12 +21,13 @@ writes but, so far, no checkpoint: LangGraph may store the two in either order.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from swarmstate.arguments import shown
 from swarmstate.errors import ArgumentTypeError, DecodeError
-from swarmstate.protocols import CheckpointRecord, TaskWrite
+from swarmstate.protocols import Blob, CheckpointRecord, TaskWrite
 
 __all__ = [
     "FORMAT",
@@ -35,9 +36,10 @@ __all__ = [
     "decode_record",
     "decode_write",
     "encode_record",
-    "encode_write",
+    "encode_writes",
     "field",
     "names",
+    "new_field",
     "place",
     "record_fields",
     "thread_namespace",
@@ -101,8 +103,7 @@ def names(thread: str, namespace: str) -> ThreadNames:
     )
 
 
-@lru_cache(maxsize=8192, typed=True)
-def field(channel: str, version: str | int | float) -> str:
+def new_field(channel: str, version: str | int | float) -> str:
     """Return the key of a channel's value at one version; the type of the version counts.
 
     Subclasses count as what they are made of, as they do for the codecs: an enum member that is a
@@ -111,6 +112,8 @@ def field(channel: str, version: str | int | float) -> str:
     Raises:
         ArgumentTypeError: no channel or no version.
     """
+    if type(channel) is type(version) is str and channel.isascii():
+        return f"{len(channel)}:{channel}:{version}"
     if not isinstance(channel, str):
         raise ArgumentTypeError(
             f"a channel must be a str, not {type(channel).__name__} ({shown(channel)})"
@@ -127,6 +130,10 @@ def field(channel: str, version: str | int | float) -> str:
         f"the version of channel {channel!r} must be a str, an int or a float, "
         f"not {type(version).__name__} ({shown(version)})"
     )
+
+
+field = lru_cache(maxsize=8192, typed=True)(new_field)
+"""The same for versions that come again; a new one would only fill the cache."""
 
 
 def record_fields(record: CheckpointRecord) -> dict[str, str]:
@@ -167,12 +174,10 @@ def decode_record(value: Any, thread: str, namespace: str, checkpoint_id: str) -
             form == FORMAT
             and (parent is None or type(parent) is str)
             and type(versions) is dict
-            and _STR.issuperset(map(type, versions))
-            and _VERSIONS.issuperset(map(type, versions.values()))
             and type(stored) is type(deltas) is list
-            and _STR.issuperset(map(type, stored))
-            and _STR.issuperset(map(type, deltas))
+            and _VERSIONS.issuperset(map(type, versions.values()))
         )
+        "".join((*versions, *stored, *deltas))  # a TypeError unless all of these are text
     except (TypeError, ValueError):
         good = False
     if not good:
@@ -182,7 +187,6 @@ def decode_record(value: Any, thread: str, namespace: str, checkpoint_id: str) -
     )
 
 
-_STR = frozenset((str,))
 _VERSIONS = frozenset((str, int, float))
 
 
@@ -202,10 +206,27 @@ def _no_record(value: Any, where: str) -> DecodeError:
     )
 
 
-def encode_write(write: TaskWrite) -> tuple[str, list[Any]]:
-    """Return the key and the value of a pending write in its checkpoint's namespace of writes."""
-    task_id, idx, channel, (kind, data), task_path = write
-    return f"{idx}:{task_id}", [channel, kind, data, task_path]
+def encode_writes(
+    writes: Iterable[tuple[str, Any]],
+    task_id: str,
+    task_path: str,
+    special: Mapping[str, int],
+    dumps: Callable[[Any], Blob],
+) -> dict[str, list[Any]]:
+    """Return key -> value for a task's pending writes, in their checkpoint's namespace of writes.
+
+    Args:
+        writes: (channel, value) pairs; each is at its position, or at that of a special channel,
+            for which the last one counts.
+        task_id: The task.
+        task_path: Where the task comes in the order of its step.
+        special: The special channels -> their positions, below zero.
+        dumps: The serializer.
+    """
+    return {
+        f"{special.get(channel, position)}:{task_id}": [channel, *dumps(value), task_path]
+        for position, (channel, value) in enumerate(writes)
+    }
 
 
 def decode_write(

@@ -381,9 +381,13 @@ class CheckpointEngine(Protocol):
         ...
 
     def put_writes(
-        self, thread: str, namespace: str, checkpoint_id: str, writes: Sequence[TaskWrite]
+        self, thread: str, namespace: str, checkpoint_id: str, writes: Mapping[str, Any]
     ) -> Steps[None]:
-        """Store the pending writes of a task; one at a positional index is never replaced."""
+        """Store pending writes of a task by key, as :mod:`swarmstate.checkpoints` lays them out.
+
+        One that is there already is kept, unless its key starts with a minus sign: then it is
+        replaced.
+        """
         ...
 
     def get(

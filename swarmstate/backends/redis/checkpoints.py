@@ -30,9 +30,9 @@ from swarmstate.backends.redis.commands import (
 )
 from swarmstate.backends.redis.drivers import Driver
 from swarmstate.backends.redis.steps import StoreSteps
-from swarmstate.checkpoints import THREADS, encode_write, record_fields, thread_of
+from swarmstate.checkpoints import THREADS, record_fields, thread_of
 from swarmstate.errors import ArgumentValueError, DecodeError
-from swarmstate.protocols import Blob, CheckpointRecord, Pair, StoredCheckpoint, TaskWrite
+from swarmstate.protocols import Blob, CheckpointRecord, Pair, StoredCheckpoint
 
 __all__ = ["RedisCheckpoints"]
 
@@ -165,12 +165,11 @@ class RedisCheckpoints:
 
     @_or_plainly
     def put_writes(
-        self, thread: str, namespace: str, checkpoint_id: str, writes: Sequence[TaskWrite]
+        self, thread: str, namespace: str, checkpoint_id: str, writes: Mapping[str, Any]
     ) -> Steps[None]:
         """Store pending writes. One round trip for any number."""
         arguments: list[bytes | str | int] = [checkpoint_id, self._keys.one]
-        for write in writes:
-            key, value = encode_write(write)
+        for key, value in writes.items():
             arguments += (key, self._store.encode(value))
         command = self._call(lua.PUT_WRITES, thread, namespace, arguments, ttl=self._ttl)
         yield from self._send(command, write=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 from swarmstate.backends.redis.checkpoints_base import AT_ONCE, ThreadKeys, newest_first
 from swarmstate.backends.redis.commands import Batch, Command, Steps, fields
-from swarmstate.checkpoints import encode_write, record_fields
-from swarmstate.protocols import Blob, CheckpointRecord, Pair, StoredCheckpoint, TaskWrite
+from swarmstate.checkpoints import record_fields
+from swarmstate.protocols import Blob, CheckpointRecord, Pair, StoredCheckpoint
 
 __all__ = ["PlainCheckpoints"]
 
@@ -76,7 +76,7 @@ class PlainCheckpoints:
         return replies[at], missing
 
     def put_writes(
-        self, thread: str, namespace: str, checkpoint_id: str, writes: Sequence[TaskWrite]
+        self, thread: str, namespace: str, checkpoint_id: str, writes: Mapping[str, Any]
     ) -> Steps[None]:
         """Store pending writes by a transaction. One round trip, two with a time to live."""
         first, _, _, strays, _, _ = self._keys.of(thread, namespace)
@@ -86,9 +86,8 @@ class PlainCheckpoints:
             # Also where the checkpoint exists: a transaction cannot look first.
             ("HSET", strays, checkpoint_id, self._keys.one),
         ]
-        for write in writes:
-            command = "HSET" if write.idx < 0 else "HSETNX"
-            key, value = encode_write(write)
+        for key, value in writes.items():
+            command = "HSET" if key.startswith("-") else "HSETNX"
             commands.append((command, target, key, self._store.encode(value)))
         before, after = yield from self._lifetime(
             thread, namespace, checkpoint_id, [strays, target]

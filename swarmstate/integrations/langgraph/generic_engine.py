@@ -18,7 +18,6 @@ from swarmstate.checkpoints import (
     decode_record,
     decode_write,
     encode_record,
-    encode_write,
     names,
     record_fields,
     thread_namespace,
@@ -32,7 +31,6 @@ from swarmstate.protocols import (
     Steps,
     StoredCheckpoint,
     StoreLike,
-    TaskWrite,
 )
 
 __all__ = ["GenericEngine"]
@@ -101,7 +99,7 @@ class GenericEngine:
         yield
 
     def put_writes(
-        self, thread: str, namespace: str, checkpoint_id: str, writes: Sequence[TaskWrite]
+        self, thread: str, namespace: str, checkpoint_id: str, writes: Mapping[str, Any]
     ) -> Steps[None]:
         """Store writes, those at a positional index by ``set_default``."""
         store = self._store
@@ -110,15 +108,14 @@ class GenericEngine:
         with self._lock:
             if not store.contains(where.checkpoints, checkpoint_id):
                 store.set_many([(where.thread, namespace, 1), (where.strays, checkpoint_id, 1)])
-            last: list[tuple[str, str, Any]] = []
-            for write in writes:
-                key, value = encode_write(write)
-                if write.idx < 0:
-                    last.append((target, key, value))
+            special: list[tuple[str, str, Any]] = []
+            for key, value in writes.items():
+                if key[0] == "-":
+                    special.append((target, key, value))
                 else:
                     store.set_default(target, key, value)
-            if last:
-                store.set_many(last)
+            if special:
+                store.set_many(special)
         return
         yield
 
@@ -126,25 +123,23 @@ class GenericEngine:
         self, thread: str, namespace: str, checkpoint_id: str | None
     ) -> Steps[StoredCheckpoint | None]:
         """Return a checkpoint; the latest is found by ``max_key``."""
-        return self._get(thread, namespace, checkpoint_id)
-        yield
-
-    def _get(
-        self, thread: str, namespace: str, checkpoint_id: str | None
-    ) -> StoredCheckpoint | None:
+        store = self._store
         where = names(thread, namespace)
+        key = checkpoint_id
         while True:
-            key = self._store.max_key(where.checkpoints) if checkpoint_id is None else checkpoint_id
+            if checkpoint_id is None:
+                key = store.max_key(where.checkpoints)
             if key is None:
                 return None
-            raw = self._store.get(where.checkpoints, key)
-            if raw is None:
-                if checkpoint_id is not None or self._store.max_key(where.checkpoints) == key:
-                    return None
-                continue
-            found = self._whole(thread, namespace, key, raw)
-            if found is not None:
-                return found
+            raw = store.get(where.checkpoints, key)
+            if raw is not None:
+                found = self._whole(thread, namespace, key, raw)
+                if found is not None:
+                    return found
+            # It went away after it was found to be the latest: now another one is, or none.
+            elif checkpoint_id is not None or store.max_key(where.checkpoints) == key:
+                return None
+        yield
 
     def _whole(
         self,
@@ -176,11 +171,11 @@ class GenericEngine:
         ]
         if len(writes) > 1:
             writes.sort(key=lambda write: write.order)
-        wanted = record.stored if channels is None else fields.keys() & record.stored
-        if not all(map(values.__contains__, wanted)) and not store.contains(
-            where.checkpoints, checkpoint_id
-        ):
-            return None
+        if len(values) < len(fields):
+            wanted = record.stored if channels is None else fields.keys() & record.stored
+            lost = not all(map(values.__contains__, wanted))
+            if lost and not store.contains(where.checkpoints, checkpoint_id):
+                return None
         return StoredCheckpoint(namespace, checkpoint_id, record, values, writes)
 
     def scan(

@@ -18,7 +18,6 @@ from swarmstate.protocols import (
     Pair,
     Steps,
     StoredCheckpoint,
-    TaskWrite,
 )
 
 __all__ = ["CountingEngine", "Observer"]
@@ -134,10 +133,10 @@ class CountingEngine:
         )
 
     def put_writes(
-        self, thread: str, namespace: str, checkpoint_id: str, writes: Sequence[TaskWrite]
+        self, thread: str, namespace: str, checkpoint_id: str, writes: Mapping[str, Any]
     ) -> Steps[None]:
         """Store pending writes."""
-        _add(*(write.value for write in writes))
+        _add(*((kind, data) for _, kind, data, _ in writes.values()))
         return self._inner.put_writes(thread, namespace, checkpoint_id, writes)
 
     def get(

@@ -8,7 +8,7 @@ an ``a`` in front awaits it.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -20,13 +20,12 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    get_checkpoint_id,
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from swarmstate.arguments import shown
-from swarmstate.checkpoints import field
+from swarmstate.checkpoints import encode_writes, field, new_field
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.integrations.langgraph import history, retention
 from swarmstate.integrations.langgraph.generic_engine import GenericEngine
@@ -43,7 +42,6 @@ from swarmstate.protocols import (
     CheckpointRecord,
     Steps,
     StoreLike,
-    TaskWrite,
 )
 
 if TYPE_CHECKING:
@@ -147,15 +145,15 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             DecodeError: a stored value is missing or cannot be read.
             StoreUnavailable: the store cannot be reached; never reported as "no checkpoint".
         """
-        return self._run("get_tuple", config, self._get_tuple, config)
+        return self._run("get_tuple", config, self._get_tuple(config))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Await :meth:`get_tuple`."""
-        return await self._arun("get_tuple", config, self._get_tuple, config)
+        return await self._arun("get_tuple", config, self._get_tuple(config))
 
     def _get_tuple(self, config: RunnableConfig) -> Steps[CheckpointTuple | None]:
-        thread, namespace = _place(config)
-        found = yield from self._engine.get(thread, namespace, _checkpoint_id(config))
+        thread, namespace, checkpoint_id = _place(config)
+        found = yield from self._engine.get(thread, namespace, checkpoint_id)
         return None if found is None else self._reader(thread).tuple(found)
 
     def list(
@@ -179,7 +177,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         """
         listing = self._listing(config, filter, before, limit)
         while not listing.done:
-            yield from self._run("list", config, listing.next_page)
+            yield from self._run("list", config, listing.next_page())
 
     async def alist(
         self,
@@ -192,7 +190,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         """Yield what :meth:`list` yields."""
         listing = self._listing(config, filter, before, limit)
         while not listing.done:
-            for found in await self._arun("list", config, listing.next_page):
+            for found in await self._arun("list", config, listing.next_page()):
                 yield found
 
     def _listing(
@@ -204,14 +202,13 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
     ) -> Listing:
         thread = namespace = checkpoint_id = None
         if config is not None:
-            thread, _ = _place(config)
+            thread, _, checkpoint_id = _place(config)
             namespace = config["configurable"].get("checkpoint_ns")
-            checkpoint_id = _checkpoint_id(config)
         if limit is not None and not isinstance(limit, int):
             raise ArgumentTypeError(
                 f"limit must be None or an int, not {type(limit).__name__} ({shown(limit)})"
             )
-        older_than = _checkpoint_id(before) if before else None
+        older_than = _checkpoint_id(before["configurable"]) if before else None
         return Listing(
             self._engine, self._reader, thread, namespace, checkpoint_id, older_than, filter, limit
         )
@@ -231,7 +228,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         Returns:
             The config that names the stored checkpoint.
         """
-        return self._run("put", config, self._put, config, checkpoint, metadata, new_versions)
+        return self._run("put", config, self._put(config, checkpoint, metadata, new_versions))
 
     async def aput(
         self,
@@ -241,8 +238,9 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Await :meth:`put`."""
-        arguments = (config, checkpoint, metadata, new_versions)
-        return await self._arun("put", config, self._put, *arguments)
+        return await self._arun(
+            "put", config, self._put(config, checkpoint, metadata, new_versions)
+        )
 
     def _put(
         self,
@@ -251,30 +249,32 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> Steps[RunnableConfig]:
-        thread, namespace = _place(config)
+        thread, namespace, parent = _place(config)
         dumps = self.serde.dumps_typed
         checkpoint_id = _text("the id of a checkpoint", checkpoint["id"])
         channels = checkpoint["channel_values"]
         versions = checkpoint["channel_versions"]
         values: dict[str, Blob] = {
-            field(channel, version): dumps(channels[channel])
+            new_field(channel, version): dumps(channels[channel])
             for channel, version in new_versions.items()
             if channel in channels
         }
-        inherited: dict[str, str] = {}
-        stored: list[str] = []
-        for channel, version in versions.items():
-            if channel in channels:
-                stored.append(channel)
-                if new_versions.get(channel) != version:
-                    inherited[field(channel, version)] = channel
+        stored = [channel for channel in versions if channel in channels]
+        inherited = {
+            field(channel, versions[channel]): channel
+            for channel in stored
+            if new_versions.get(channel) != versions[channel]
+        }
+        body: dict[str, Any] = {**checkpoint}
+        for part in _KEPT_APART:
+            body.pop(part, None)
         counters = metadata.get("counters_since_delta_snapshot") or ()
         record = CheckpointRecord(
-            _checkpoint_id(config),
+            parent,
             versions,
             stored,
             [channel for channel in counters if channel not in channels],
-            dumps({k: v for k, v in checkpoint.items() if k not in _KEPT_APART}),
+            dumps(body),
             dumps(get_checkpoint_metadata(config, metadata)),
         )
         counted = self._limit is not None
@@ -303,7 +303,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         Writes to the special channels (errors, interrupts, resumes, schedules) are replaced.
         One round trip over Redis for any number of writes.
         """
-        self._run("put_writes", config, self._put_writes, config, writes, task_id, task_path)
+        self._run("put_writes", config, self._put_writes(config, writes, task_id, task_path))
 
     async def aput_writes(
         self,
@@ -313,8 +313,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         task_path: str = "",
     ) -> None:
         """Await :meth:`put_writes`."""
-        arguments = (config, writes, task_id, task_path)
-        await self._arun("put_writes", config, self._put_writes, *arguments)
+        await self._arun("put_writes", config, self._put_writes(config, writes, task_id, task_path))
 
     def _put_writes(
         self,
@@ -323,21 +322,15 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         task_id: str,
         task_path: str,
     ) -> Steps[None]:
-        thread, namespace = _place(config)
-        _text("task_id", task_id)
-        _text("task_path", task_path)
-        dumps = self.serde.dumps_typed
-        special = WRITES_IDX_MAP
-        stored = [
-            TaskWrite(task_id, special.get(channel, index), channel, dumps(value), task_path)
-            for index, (channel, value) in enumerate(writes)
-        ]
-        checkpoint_id = _checkpoint_id(config)
+        thread, namespace, checkpoint_id = _place(config)
         if checkpoint_id is None:
             raise ArgumentValueError(
                 f"config must hold configurable.checkpoint_id, and {shown(config)} does not"
             )
-        return self._engine.put_writes(thread, namespace, checkpoint_id, stored)
+        task_id = _text("task_id", task_id)
+        task_path = _text("task_path", task_path)
+        stored = encode_writes(writes, task_id, task_path, WRITES_IDX_MAP, self.serde.dumps_typed)
+        yield from self._engine.put_writes(thread, namespace, checkpoint_id, stored)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -346,21 +339,20 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
 
         Walks the ancestors of the checkpoint in pages of 100, at most three round trips a page.
         """
-        return self._run("get_delta_channel_history", config, self._delta_history, config, channels)
+        return self._run("get_delta_channel_history", config, self._delta_history(config, channels))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """Await :meth:`get_delta_channel_history`."""
         return await self._arun(
-            "get_delta_channel_history", config, self._delta_history, config, channels
+            "get_delta_channel_history", config, self._delta_history(config, channels)
         )
 
     def _delta_history(
         self, config: RunnableConfig, channels: Sequence[str]
     ) -> Steps[Mapping[str, DeltaChannelHistory]]:
-        thread, namespace = _place(config)
-        checkpoint_id = _checkpoint_id(config)
+        thread, namespace, checkpoint_id = _place(config)
         return (
             yield from history.delta_history(
                 self._engine, self._reader(thread), namespace, checkpoint_id, channels
@@ -369,11 +361,11 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
 
     def delete_thread(self, thread_id: str) -> None:
         """Remove everything of a thread, and of no other."""
-        self._run("delete_thread", None, self._engine.delete_thread, _thread(thread_id))
+        self._run("delete_thread", None, self._engine.delete_thread(_thread(thread_id)))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Await :meth:`delete_thread`."""
-        await self._arun("delete_thread", None, self._engine.delete_thread, _thread(thread_id))
+        await self._arun("delete_thread", None, self._engine.delete_thread(_thread(thread_id)))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints that these runs made, with their writes, in all threads.
@@ -381,11 +373,11 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         Enumerates the store. A ``DeltaChannel`` that is rebuilt from writes of such a run loses
         them; :meth:`prune` is what keeps them.
         """
-        self._run("delete_for_runs", None, self._delete_for_runs, run_ids)
+        self._run("delete_for_runs", None, self._delete_for_runs(run_ids))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Await :meth:`delete_for_runs`."""
-        await self._arun("delete_for_runs", None, self._delete_for_runs, run_ids)
+        await self._arun("delete_for_runs", None, self._delete_for_runs(run_ids))
 
     def _delete_for_runs(self, run_ids: Sequence[str]) -> Steps[None]:
         return (yield from retention.delete_for_runs(self._engine, self._reader, run_ids))
@@ -393,12 +385,12 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Add all checkpoints and writes of one thread to another; they appear at once."""
         ids = (_thread(source_thread_id), _thread(target_thread_id))
-        self._run("copy_thread", None, self._engine.copy_thread, *ids)
+        self._run("copy_thread", None, self._engine.copy_thread(*ids))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Await :meth:`copy_thread`."""
         ids = (_thread(source_thread_id), _thread(target_thread_id))
-        await self._arun("copy_thread", None, self._engine.copy_thread, *ids)
+        await self._arun("copy_thread", None, self._engine.copy_thread(*ids))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Remove old checkpoints of these threads.
@@ -408,11 +400,11 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             strategy: ``"keep_latest"`` keeps the latest checkpoint of every namespace, and what a
                 ``DeltaChannel`` in it is rebuilt from; ``"delete"`` keeps nothing.
         """
-        self._run("prune", None, self._prune, thread_ids, strategy)
+        self._run("prune", None, self._prune(thread_ids, strategy))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Await :meth:`prune`."""
-        await self._arun("prune", None, self._prune, thread_ids, strategy)
+        await self._arun("prune", None, self._prune(thread_ids, strategy))
 
     def _prune(self, thread_ids: Sequence[str], strategy: str) -> Steps[None]:
         if strategy not in ("keep_latest", "delete"):
@@ -428,18 +420,18 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
 
     def threads(self) -> Sequence[str]:
         """Return the ids of all threads, sorted. Enumerates the store."""
-        return sorted(self._run("threads", None, self._engine.threads))
+        return sorted(self._run("threads", None, self._engine.threads()))
 
     def task_paths(self, config: RunnableConfig) -> dict[str, str]:
         """Return task id -> task path for the pending writes of the checkpoint ``config`` names.
 
         LangGraph's own tuples do not carry the paths, which decide the order of the writes.
         """
-        return self._run("task_paths", config, self._task_paths, config)
+        return self._run("task_paths", config, self._task_paths(config))
 
     def _task_paths(self, config: RunnableConfig) -> Steps[dict[str, str]]:
-        thread, namespace = _place(config)
-        found = yield from self._engine.get(thread, namespace, _checkpoint_id(config))
+        thread, namespace, checkpoint_id = _place(config)
+        found = yield from self._engine.get(thread, namespace, checkpoint_id)
         return {} if found is None else {write.task_id: write.task_path for write in found.writes}
 
     def get_next_version(self, current: str | int | float | None, channel: None) -> str:
@@ -455,33 +447,17 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
     def _reader(self, thread: str) -> CheckpointReader:
         return CheckpointReader(self.serde, thread, self._strict)
 
-    def _run(
-        self,
-        name: str,
-        config: RunnableConfig | None,
-        operation: Callable[P, Steps[T]],
-        /,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
+    def _run(self, name: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
         if self._observer is None:
-            return self._engine.run(operation(*args, **kwargs))
+            return self._engine.run(steps)
         with self._observer.observing(name, config) as watched:
-            return self._engine.run(watched(operation(*args, **kwargs)))
+            return self._engine.run(watched(steps))
 
-    async def _arun(
-        self,
-        name: str,
-        config: RunnableConfig | None,
-        operation: Callable[P, Steps[T]],
-        /,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
+    async def _arun(self, name: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
         if self._observer is None:
-            return await self._engine.arun(operation(*args, **kwargs))
+            return await self._engine.arun(steps)
         with self._observer.observing(name, config) as watched:
-            return await self._engine.arun(watched(operation(*args, **kwargs)))
+            return await self._engine.arun(watched(steps))
 
 
 def _engine_of(store: StoreLike, ttl: float | None, ttl_on_read: bool) -> CheckpointEngine:
@@ -524,22 +500,28 @@ def _thread(thread_id: object) -> str:
     return str.__str__(thread_id) if isinstance(thread_id, str) else str(thread_id)
 
 
-def _place(config: RunnableConfig) -> tuple[str, str]:
-    """Return the thread and the checkpoint namespace that a config names."""
+def _place(config: RunnableConfig) -> tuple[str, str, str | None]:
+    """Return the thread, the checkpoint namespace and the checkpoint id, if any, of a config."""
     try:
         configurable = config["configurable"]
-        thread_id = configurable["thread_id"]
+        thread = configurable["thread_id"]
     except (KeyError, TypeError):
         raise ArgumentValueError(
             f"config must hold configurable.thread_id, and {shown(config)} does not"
         ) from None
+    if type(thread) is not str:
+        thread = _thread(thread)
     namespace = configurable.get("checkpoint_ns")
-    return _thread(thread_id), _text("checkpoint_ns", namespace) if namespace else ""
+    return (
+        thread,
+        _text("checkpoint_ns", namespace) if namespace else "",
+        _checkpoint_id(configurable),
+    )
 
 
-def _checkpoint_id(config: RunnableConfig) -> str | None:
-    """Return the checkpoint id that a config names, if any."""
-    found = get_checkpoint_id(config)
+def _checkpoint_id(configurable: Mapping[str, Any]) -> str | None:
+    """Return the checkpoint id that the configurable part of a config names, if any."""
+    found = configurable.get("checkpoint_id")
     return _text("checkpoint_id", found) if found else None
 
 
