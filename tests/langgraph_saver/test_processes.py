@@ -14,6 +14,7 @@ from servers import Server, free_port
 from threads import config, grow, ready
 
 from swarmstate.backends.redis import RedisStore
+from swarmstate.checkpoints import names
 from swarmstate.errors import StoreUnavailable
 from swarmstate.integrations.langgraph import SwarmStateSaver
 
@@ -123,6 +124,27 @@ def test_a_put_cut_at_any_byte_leaves_the_thread_as_before_or_as_after(
         else:
             raise AssertionError("the request never came through")
     assert min(seen.values()) > 0
+
+
+@pytest.mark.parametrize("part", ["checkpoints", "values", "strays", "ids", "fields"])
+def test_a_put_that_the_server_refuses_in_the_middle_leaves_the_thread_as_it_was(
+    make_redis: Callable[..., RedisStore], raw: redis.Redis, prefix: str, part: str
+) -> None:
+    saver = SwarmStateSaver(make_redis())
+    put = ready(saver, grow(saver, 2, writes=1))
+    before = list(saver.list(config()))
+    tail = names("thread", "").tail
+    derived = part in ("ids", "fields")
+    key = f"{prefix}:\0{part}:{tail}" if derived else f"{prefix}:langgraph:{part}:{tail}"
+    was = raw.dump(key)
+    raw.set(key, "somebody else's")
+    with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+        put()
+    raw.delete(key)
+    if was is not None:
+        raw.restore(key, 0, was)
+    assert list(saver.list(config())) == before
+    assert saver.get_tuple(config()) == before[0]
 
 
 def test_a_server_that_is_away_is_never_an_absent_thread() -> None:

@@ -88,6 +88,16 @@ def test_a_delta_history_of_a_thousand_ancestors_comes_in_pages(
     assert count <= 1 + 2 * 10
 
 
+def test_a_history_that_ends_where_a_thread_was_pruned_is_not_looked_for_twice(
+    proxy: Proxy, make_redis: Callable[..., RedisStore], trips: Trips
+) -> None:
+    saver = SwarmStateSaver(make_redis(proxy.url))
+    grow(saver, 3, writes=1)
+    saver.prune(["thread"])
+    # The latest id, and its ancestors.
+    assert trips(lambda: saver.get_delta_channel_history(config=config(), channels=["x"])) == 2
+
+
 def test_without_scripts_reading_takes_at_most_three(
     server: Server, no_scripts_url: str, proxy: Proxy, trips: Trips, crowded: None
 ) -> None:

@@ -252,16 +252,16 @@ class RedisCheckpoints:
         repaired = False
         while cursor is not None and len(chain) < limit:
             command = self._call(lua.ANCESTORS, thread, namespace, [cursor, limit - len(chain)])
-            found = yield from self._send(command)
-            if not found:
-                break
+            known, found = yield from self._send(command)
             pairs = iter(found)
             for raw_id, raw in zip(pairs, pairs, strict=True):
                 key = raw_id.decode()
                 record = self._keys.decode_record(raw, thread, namespace, key)
                 chain.append(StoredCheckpoint(namespace, key, record, {}, []))
+            if known:
+                break
             cursor = chain[-1].record.parent
-            if cursor is not None and not repaired and len(chain) < limit:
+            if cursor is not None and not repaired:
                 repaired = True
                 yield from self._repair(thread, namespace)
         return chain

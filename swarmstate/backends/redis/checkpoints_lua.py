@@ -119,14 +119,15 @@ for i = 10, values - 1 do
   if call('HEXISTS', KEYS[3], ARGV[i]) == 0 then missing[#missing + 1] = ARGV[i] end
 end
 if #missing > 0 then return {0, missing} end
-if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[7]) end
-call('HSET', KEYS[2], id, ARGV[5])
+-- The record and the thread last: a command that is refused ends the script where it stands.
 for i = values, #ARGV, 1000 do
   call('HSET', KEYS[3], unpack(ARGV, i, math.min(i + 999, #ARGV)))
 end
 call('HDEL', KEYS[4], id)
-call('ZADD', KEYS[5], 0, id)
 call('HSET', KEYS[6], id, ARGV[6])
+call('ZADD', KEYS[5], 0, id)
+call('HSET', KEYS[2], id, ARGV[5])
+if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[7]) end
 renew({KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]})
 local held = 0
 if ARGV[8] == '1' then held = call('HLEN', KEYS[2]) end
@@ -238,7 +239,7 @@ ANCESTORS = Script(
     _CALL
     + _ENTRY
     + """
-if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {} end
+if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {1, {}} end
 local id, left, found = ARGV[4], tonumber(ARGV[5]), {}
 while id ~= '' and left > 0 do
   local record = call('HGET', KEYS[2], id)
@@ -247,15 +248,15 @@ while id ~= '' and left > 0 do
   found[#found + 1] = record
   left = left - 1
   local list = entry(id, record)
-  if not list then break end
+  if not list then return {0, found} end
   id = list[2]
 end
-return found
+return {1, found}
 """,
 )
-"""Follow parents: {id, record, id, record, ...}. ARGV: id, how many at most.
+"""Follow parents: {1, {id, record, id, record, ...}}. ARGV: id, how many at most.
 
-Ends early where key 6 does not know a checkpoint.
+Starts with 0 where it ended early at a checkpoint that key 6 does not know.
 """
 
 SCAN = Script(
