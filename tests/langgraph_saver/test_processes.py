@@ -11,12 +11,13 @@ import racing
 import redis
 from proxies import Proxy
 from servers import Server, free_port
-from threads import config, grow, ready
+from threads import checkpoint, config, grow, ready
 
 from swarmstate.backends.redis import RedisStore
 from swarmstate.checkpoints import names
 from swarmstate.errors import StoreUnavailable
 from swarmstate.integrations.langgraph import SwarmStateSaver
+from swarmstate.observability import InMemoryMetrics
 
 spawn = multiprocessing.get_context("spawn")
 
@@ -147,14 +148,29 @@ def test_a_put_that_the_server_refuses_in_the_middle_leaves_the_thread_as_it_was
     assert saver.get_tuple(config()) == before[0]
 
 
-def test_a_server_that_is_away_is_never_an_absent_thread() -> None:
+@pytest.mark.parametrize("metrics", [None, InMemoryMetrics()])
+def test_a_server_that_is_away_is_never_an_absent_thread(metrics: Any) -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
     with RedisStore(url, retries=0, timeout=0.5) as store:
-        saver = SwarmStateSaver(store)
-        with pytest.raises(StoreUnavailable, match="get"):
-            saver.get_tuple(config())
-        with pytest.raises(StoreUnavailable):
-            list(saver.list(config()))
+        saver = SwarmStateSaver(store, metrics=metrics)
+        body = checkpoint({}, {}, "0001")
+        calls: dict[str, Callable[[], Any]] = {
+            "get_tuple": lambda: saver.get_tuple(config()),
+            "list": lambda: list(saver.list(config())),
+            "put": lambda: saver.put(config(), body, {}, {}),
+            "put_writes": lambda: saver.put_writes(config(checkpoint_id="0001"), [], "task"),
+            "get_delta_channel_history": lambda: saver.get_delta_channel_history(
+                config=config(), channels=["x"]
+            ),
+            "delete_thread": lambda: saver.delete_thread("thread"),
+            "copy_thread": lambda: saver.copy_thread("thread", "copy"),
+            "prune": lambda: saver.prune(["thread"]),
+            "delete_for_runs": lambda: saver.delete_for_runs(["run"]),
+            "threads": saver.threads,
+        }
+        for name, call in calls.items():
+            with pytest.raises(StoreUnavailable, match=rf"^{name}\w*\(\) failed on 127.0.0.1"):
+                call()
 
 
 async def test_a_server_that_is_away_is_never_an_absent_thread_awaited() -> None:

@@ -16,6 +16,7 @@ from swarmstate import Store
 from swarmstate.checkpoints import field, names
 from swarmstate.errors import DecodeError, InvalidArgumentError
 from swarmstate.integrations.langgraph import CheckpointDecodeError, SwarmStateSaver
+from swarmstate.observability import InMemoryMetrics
 from swarmstate.protocols import StoreLike
 
 
@@ -210,13 +211,15 @@ def test_a_put_brings_along_values_whose_checkpoint_was_removed_meanwhile(
 
 
 @pytest.mark.parametrize(
-    "bad", [{}, {"configurable": {}}, {"configurable": {"thread_id": None}}, {"configurable": 3}]
+    "bad",
+    [None, {}, {"configurable": {}}, {"configurable": {"thread_id": None}}, {"configurable": 3}],
 )
-def test_a_config_without_a_thread_is_refused(bad: Any) -> None:
-    saver = SwarmStateSaver()
+@pytest.mark.parametrize("metrics", [None, InMemoryMetrics()])
+def test_a_config_without_a_thread_is_refused(bad: Any, metrics: Any) -> None:
+    saver = SwarmStateSaver(metrics=metrics)
     for call in (
         lambda: saver.get_tuple(bad),
-        lambda: list(saver.list(bad)),
+        lambda: list(saver.list(bad or {})),
         lambda: saver.put(bad, checkpoint({}, {}), {}, {}),
         lambda: saver.put_writes(bad, [], "task"),
     ):

@@ -56,6 +56,11 @@ class Job:
         self.error: BaseException | None = None
         self.left = 0
 
+    @property
+    def name(self) -> str:
+        """What the method is called that a user called."""
+        return self.operation.lstrip("_")
+
     def fail(self, error: BaseException) -> None:
         """Keep the first of the job's errors."""
         if self.error is None:
@@ -390,7 +395,7 @@ class Exchange:
             unit.not_before = time.monotonic() + pause
             again.append(unit)
             return
-        place = f"{command} for {job.operation}() on {node.address}"
+        place = f"{command} for {job.name}() on {node.address}"
         job.fail(CommandRefused(code, command, f"{place} was refused: {code} {text}"))
         job.settle(1)
 
@@ -415,7 +420,7 @@ class Exchange:
         self, job: Job, address: str, error: Exception, *, sent: bool, share: str = ""
     ) -> StoreUnavailable:
         doubt = "" if job.batch.repeat or not sent else " (it may or may not have been carried out)"
-        failure = StoreUnavailable(f"{job.operation}() failed on {address}{share}{doubt}: {error}")
+        failure = StoreUnavailable(f"{job.name}() failed on {address}{share}{doubt}: {error}")
         failure.__cause__ = error
         return failure
 

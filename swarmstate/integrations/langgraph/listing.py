@@ -55,7 +55,7 @@ class Listing:
         self._found: list[tuple[str, str, str]] | None = None
         self.done = limit is not None and limit <= 0
 
-    def next_page(self) -> Steps[list[CheckpointTuple]]:
+    def list_page(self) -> Steps[list[CheckpointTuple]]:
         """Return the next checkpoints; may be empty although more follow."""
         if self._found is None:
             self._found = yield from self._scan()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -51,23 +51,31 @@ class Observer:
     ) -> Iterator[Callable[[Steps[T]], Steps[T]]]:
         """Measure one operation; drive what the function it gives makes of the steps."""
         tally = _Tally()
-        configurable: Any = (config or {}).get("configurable", {})
-        attributes: dict[str, Any] = {
-            "thread": str(configurable.get("thread_id", "")),
-            "namespace": configurable.get("checkpoint_ns") or "",
-        }
+        attributes: dict[str, Any] = {"thread": "", "namespace": ""}
+        # What is wrong with a config is the operation's to tell.
+        with suppress(AttributeError, KeyError, TypeError):
+            configurable: Any = config["configurable"]  # type: ignore[index]
+            attributes["thread"] = str(configurable["thread_id"])
+            attributes["namespace"] = configurable.get("checkpoint_ns") or ""
         span_of = self._tracer
         opened = (
             nullcontext()
             if span_of is None
             else span_of.start_as_current_span(f"swarmstate.{operation}")
         )
+
+        def watched(steps: Steps[T]) -> Steps[T]:
+            counted = _counted(steps, tally)
+            # By this name the errors of a store tell what failed.
+            counted.__name__ = operation  # type: ignore[attr-defined]
+            return counted
+
         token = _current.set(tally)
         try:
             with opened as span:
                 started = time.perf_counter()
                 try:
-                    yield lambda steps: _counted(steps, tally)
+                    yield watched
                 except BaseException as error:
                     attributes["error"] = type(error).__name__
                     raise

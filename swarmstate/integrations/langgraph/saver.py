@@ -177,7 +177,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         """
         listing = self._listing(config, filter, before, limit)
         while not listing.done:
-            yield from self._run("list", config, listing.next_page())
+            yield from self._run("list", config, listing.list_page())
 
     async def alist(
         self,
@@ -190,7 +190,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         """Yield what :meth:`list` yields."""
         listing = self._listing(config, filter, before, limit)
         while not listing.done:
-            for found in await self._arun("list", config, listing.next_page()):
+            for found in await self._arun("list", config, listing.list_page()):
                 yield found
 
     def _listing(
@@ -339,17 +339,19 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
 
         Walks the ancestors of the checkpoint in pages of 100, at most three round trips a page.
         """
-        return self._run("get_delta_channel_history", config, self._delta_history(config, channels))
+        return self._run(
+            "get_delta_channel_history", config, self._get_delta_channel_history(config, channels)
+        )
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """Await :meth:`get_delta_channel_history`."""
         return await self._arun(
-            "get_delta_channel_history", config, self._delta_history(config, channels)
+            "get_delta_channel_history", config, self._get_delta_channel_history(config, channels)
         )
 
-    def _delta_history(
+    def _get_delta_channel_history(
         self, config: RunnableConfig, channels: Sequence[str]
     ) -> Steps[Mapping[str, DeltaChannelHistory]]:
         thread, namespace, checkpoint_id = _place(config)
