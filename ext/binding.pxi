@@ -47,8 +47,8 @@ cdef class Binding:
                 data = call(self.pack, value, self.pack_args)
                 if type(data) is bytes:
                     return <bytes>data
-            except Exception:
-                pass  # encode() alone decides what is accepted and what an error says
+            except Exception:  # encode() alone decides what is accepted and what an error says
+                pass
         if self.codec is None:
             raise StoreUnavailable("the store is closed")
         data = self.codec.encode(value, default=self.default)
@@ -62,6 +62,6 @@ cdef class Binding:
         if trusted and self.fast:
             try:
                 return call(self.unpack, data, self.unpack_args)
-            except Exception:
-                pass  # what the fast path leaves out, decode() can do
+            except Exception:  # what the fast path leaves out, decode() can do
+                pass
         return self.codec.decode(data)

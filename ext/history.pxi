@@ -60,12 +60,12 @@ cdef int record(Snapshot head, str namespace, str key, object old) except -1:
 
 cdef dict spill(Snapshot snapshot):
     """Turn a log of at most one entry into dicts; return the log, or None if there is none."""
-    cdef dict entries
+    cdef dict log, entries
     if snapshot.first_key is not None:
-        entries = new_dict()
-        snapshot.undo = new_dict()
-        snapshot.undo[snapshot.first_space] = entries
+        log, entries = new_dict(), new_dict()
+        log[snapshot.first_space] = entries
         entries[snapshot.first_key] = snapshot.first_old
+        snapshot.undo = log
         snapshot.first_space = snapshot.first_key = snapshot.first_old = None
     return snapshot.undo
 
@@ -168,32 +168,53 @@ cdef class Live:
         self.spaces = {}
         self.trusted = True
 
-    cdef int put(self, str namespace, str key, bytes data) except -1:
+    cdef object put(self, str namespace, str key, bytes data):
+        """Store a value; return the one that it replaced, or None. Where memory ends, do nothing."""
         cdef PyObject *found = PyDict_GetItemWithError(self.spaces, namespace)
         cdef Space space
-        if found == NULL:
-            space = Space.of(new_dict())
-            self.spaces[namespace] = space
-        else:
-            space = <Space>found
-        return self.put_into(space, namespace, key, data)
-
-    cdef inline int put_into(self, Space space, str namespace, str key, bytes data) except -1:
-        cdef PyObject *old = PyDict_GetItemWithError(space.entries, key)
-        cdef Py_ssize_t grown = PyBytes_GET_SIZE(data)
+        if found != NULL:
+            return self.put_into(<Space>found, namespace, key, data)
         if self.head != NULL:
-            record(<Snapshot>self.head, namespace, key, <object>old if old != NULL else None)
-        if old != NULL:
-            grown -= PyBytes_GET_SIZE(<object>old)
-        else:
-            if space.rising is not None:
-                space.index(key)
+            record(<Snapshot>self.head, namespace, key, None)
+        space = Space.of(new_dict())
         space.entries[key] = data
-        self.count += old == NULL
-        self.size += grown
+        self.spaces[namespace] = space
+        self.count += 1
+        self.size += PyBytes_GET_SIZE(data)
+        return None
+
+    cdef inline object put_into(self, Space space, str namespace, str key, bytes data):
+        cdef PyObject *found = PyDict_GetItemWithError(space.entries, key)
+        cdef object old = <object>found if found != NULL else None
+        if self.head != NULL:
+            record(<Snapshot>self.head, namespace, key, old)
+        if found == NULL and space.rising is not None:
+            space.index(key)
+        space.entries[key] = data
+        self.count += found == NULL
+        self.size += PyBytes_GET_SIZE(data) - (PyBytes_GET_SIZE(old) if old is not None else 0)
+        return old
+
+    cdef int put_all(self, list staged) except -1:
+        """Store all of [namespace, key, data, namespace, ...], or nothing. Collector paused."""
+        cdef Py_ssize_t index = 0, size = PyList_GET_SIZE(staged)
+        try:
+            while index < size:
+                # What was replaced takes the place of what is stored, to be put back if memory ends.
+                staged[index + 2] = self.put(
+                    <str>staged[index], <str>staged[index + 1], <bytes>staged[index + 2])
+                index += 3
+        finally:  # not `except`, which costs a small batch 7% of its time
+            # None of this allocates: keys leave dicts, and those that stay have their logs already.
+            while index < size and index:
+                index -= 3
+                if staged[index + 2] is None:
+                    self.drop(<str>staged[index], <str>staged[index + 1])
+                else:
+                    self.put(<str>staged[index], <str>staged[index + 1], <bytes>staged[index + 2])
         return 0
 
-    cdef bint drop(self, str namespace, str key) except -1:
+    cdef bint drop(self, str namespace, str key, bint recorded=False) except -1:
         cdef PyObject *found = PyDict_GetItemWithError(self.spaces, namespace)
         cdef PyObject *old
         if found == NULL:
@@ -201,7 +222,7 @@ cdef class Live:
         old = PyDict_GetItemWithError((<Space>found).entries, key)
         if old == NULL:
             return False
-        if self.head != NULL:
+        if self.head != NULL and not recorded:
             record(<Snapshot>self.head, namespace, key, <object>old)
         self.count -= 1
         self.size -= PyBytes_GET_SIZE(<object>old)
@@ -210,28 +231,44 @@ cdef class Live:
             del self.spaces[namespace]
         return True
 
+    cdef Py_ssize_t drop_all(self, list names) except -1:
+        """Remove all keys of [namespace, key, namespace, ...], or none; return how many there were."""
+        cdef Py_ssize_t index, gone = 0
+        cdef PyObject *old
+        if self.head != NULL:
+            # Memory can end only while the log grows, so it takes all before anything goes.
+            for index in range(0, PyList_GET_SIZE(names), 2):
+                old = lookup(self.spaces, <str>names[index], <str>names[index + 1])
+                if old != NULL:
+                    record(<Snapshot>self.head, <str>names[index], <str>names[index + 1], <object>old)
+        for index in range(0, PyList_GET_SIZE(names), 2):
+            gone += self.drop(<str>names[index], <str>names[index + 1], True)
+        return gone
+
     cdef Py_ssize_t drop_space(self, str namespace) except -1:
         cdef PyObject *found = PyDict_GetItemWithError(self.spaces, namespace)
-        cdef PyObject *log
+        cdef PyObject *log = NULL
         cdef Snapshot head
         cdef dict entries
         cdef Py_ssize_t gone
         if found == NULL:
             return 0
         entries = (<Space>found).entries
-        gone = len(entries)
-        self.count -= gone
-        for data in entries.values():
-            self.size -= PyBytes_GET_SIZE(data)
-        del self.spaces[namespace]
         head = <Snapshot>self.head if self.head != NULL else None
         if head is not None and head.full is None:
             # The entries themselves become the log, under what it remembers already.
             if spill(head) is None:
                 head.undo = new_dict()
             log = PyDict_GetItemWithError(head.undo, namespace)
-            if log != NULL:
-                entries.update(<dict>log)
+            if log == NULL:
+                head.undo[namespace] = entries
+        gone = len(entries)
+        self.count -= gone
+        for data in entries.values():
+            self.size -= PyBytes_GET_SIZE(data)
+        del self.spaces[namespace]
+        if log != NULL:
+            entries.update(<dict>log)
             head.undo[namespace] = entries
         return gone
 

@@ -110,7 +110,7 @@ cdef class Store:
         """
         cdef list staged = []
         cdef Py_ssize_t index = 0
-        cdef Live live
+        cdef bint was_enabled
         for item in iterate("items", items, "an iterable of (namespace, key, value) triples"):
             if type(item) is tuple and PyTuple_GET_SIZE(item) == 3:
                 staged.append(as_namespace(<object>PyTuple_GET_ITEM(item, 0)))
@@ -122,9 +122,12 @@ cdef class Store:
                 staged.append(key)
                 staged.append(self.binding.encode(value))
             index += 1
-        live = self.open()
-        for index in range(0, PyList_GET_SIZE(staged), 3):
-            live.put(<str>staged[index], <str>staged[index + 1], <bytes>staged[index + 2])
+        was_enabled = PyGC_Disable()
+        try:
+            self.open().put_all(staged)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
 
     def get_many(self, pairs):
         """Return the values of (namespace, key) pairs at one moment, in their order.
@@ -198,11 +201,12 @@ cdef class Store:
             How many existed.
         """
         cdef list names = as_pairs(pairs)
-        cdef Live live = self.open()
-        cdef Py_ssize_t index, gone = 0
-        for index in range(0, PyList_GET_SIZE(names), 2):
-            gone += live.drop(<str>names[index], <str>names[index + 1])
-        return gone
+        cdef bint was_enabled = PyGC_Disable()
+        try:
+            return self.open().drop_all(names)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
 
     def delete_namespace(self, namespace) -> int:
         """Remove a namespace with all its keys. O(its keys).
@@ -342,6 +346,7 @@ cdef class Store:
         Raises:
             InvalidArgumentError: it is no snapshot.
             WireFormatError: its values are of another wire format; nothing was changed.
+            MemoryError: some of it may be restored; the snapshot is intact, so restore it again.
 
         Cost: O(what was written in between) for a snapshot of this very store, else O(all keys).
         """

@@ -1,0 +1,96 @@
+"""What is left when memory ends in the middle of a call: all of it, or nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# Run in a process of its own: each allocation of a call fails in turn, until none is left to fail.
+PROGRAM = """
+import gc
+import itertools
+import sys
+
+import _testcapi
+
+from swarmstate import Store
+
+NAMES = [("a", f"k{n}") for n in range(5)] + [("b", "x")]
+BATCH = [("a", f"k{n}", -n) for n in range(3, 30)] + [(f"new{n}", "x", n) for n in range(12)]
+CALLS = {
+    "set": lambda store: store.set("fresh", "key", 1),
+    "set_many": lambda store: store.set_many([*BATCH, ("b", "x", 2), ("b", "x", 3)]),
+    "set_default": lambda store: store.set_default("fresh", "key", 1),
+    "delete": lambda store: store.delete("a", "k4"),
+    "delete_many": lambda store: store.delete_many(NAMES),
+    "delete_namespace": lambda store: store.delete_namespace("a"),
+    "clear": lambda store: store.clear(),
+}
+
+
+def content(store):
+    return store.snapshot().values()
+
+
+def prepared(recorded, indexed):
+    store = Store()
+    store.set_many([(*name, n) for n, name in enumerate(NAMES)])
+    if indexed:
+        store.max_key("a")
+    held = [] if recorded is None else [store.snapshot()]
+    for n in range(recorded or 0):
+        store.set("a", f"k{n}", "changed")
+    return store, held
+
+
+def failing_at(call, store, allocation):
+    # CPython keeps the memory of small dicts that are gone; while these live, there is none of it.
+    small = [{str(n): n} for n in range(200)]
+    _testcapi.set_nomemory(allocation, allocation + 1)
+    try:
+        call(store)
+    except MemoryError:
+        return True
+    finally:
+        _testcapi.remove_mem_hooks()
+    del small
+    return False
+
+
+gc.disable()
+call = CALLS[sys.argv[1]]
+failed = 0
+for recorded, indexed in itertools.product((None, 0, 1, 3), (False, True)):
+    store, held = prepared(recorded, indexed)
+    before = content(store)
+    call(store)
+    after = content(store)
+    for allocation in range(250):
+        store, held = prepared(recorded, indexed)
+        kept = [snapshot.values() for snapshot in held]
+        ended = failing_at(call, store, allocation)
+        failed += ended
+        found = content(store)
+        where = (recorded, indexed, allocation)
+        assert found in ((before, after) if ended else (after,)), where
+        assert [snapshot.values() for snapshot in held] == kept, where
+        assert len(store) == sum(map(len, found.values())), where
+        assert sorted(store.namespaces()) == sorted(found), where
+        assert store.max_key("a") == max(found.get("a", ()), default=None), where
+print(failed)
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["set", "set_many", "set_default", "delete", "delete_many", "delete_namespace", "clear"],
+)
+def test_a_call_that_runs_out_of_memory_has_done_all_or_nothing(call: str) -> None:
+    pytest.importorskip("_testcapi", reason="this CPython cannot make an allocation fail")
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM, call], capture_output=True, text=True, timeout=250
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) > 0
