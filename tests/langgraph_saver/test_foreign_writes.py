@@ -60,6 +60,21 @@ def test_a_history_follows_the_parent_of_a_rewritten_record(make_store: MakeStor
     assert [value for _, _, value in history["x"]["writes"]] == [0, 1]
 
 
+def test_a_checkpoint_that_is_its_own_ancestor_hangs_nothing(make_store: MakeStore) -> None:
+    saver = SwarmStateSaver(make_store())
+    metadata: Any = {"counters_since_delta_snapshot": {"x": [1, 1]}}
+    where = config()
+    for number, parent in enumerate(("0002", "0000", "0001", "0002")):
+        where = config(checkpoint_id=f"{number:04}")
+        body = checkpoint({"x": str(number)}, {}, f"{number:04}")
+        saver.put(config(checkpoint_id=parent), body, metadata, {})
+        saver.put_writes(where, [("x", number)], "task")
+    found = saver.get_delta_channel_history(config=config(), channels=["x"])
+    assert [value for _, _, value in found["x"]["writes"]] == [0, 1, 2]
+    saver.prune(["thread"])
+    assert saver.get_delta_channel_history(config=config(), channels=["x"]) == found
+
+
 GOOD = [1, None, {}, [], [], "msgpack", b"\x80", "msgpack", b"\x80"]
 
 

@@ -9,7 +9,7 @@ from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 
 from swarmstate.integrations.langgraph.listing import PAGE
 from swarmstate.integrations.langgraph.serialization import CheckpointReader
-from swarmstate.protocols import CheckpointEngine, Steps
+from swarmstate.protocols import CheckpointEngine, Pair, Steps
 
 __all__ = ["delta_history"]
 
@@ -24,13 +24,14 @@ def delta_history(
     """Return the seed and the writes of each channel at a checkpoint, or at the latest one.
 
     The walk follows parents, not ids, and ends for each channel at the nearest ancestor that has
-    a value of it; that ancestor's own writes came after the value and still count.
+    a value of it; that ancestor's own writes came after the value and still count. It also ends
+    where an ancestor is gone, or comes a second time.
     """
     thread = reader.thread
     newest_first: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
     seeds: dict[str, Any] = {}
     open_channels = set(channels)
-    cursor: str | None = None
+    walked: set[str] = set()
     if open_channels:
         if checkpoint_id is None:
             latest = yield from engine.scan(thread, namespace, None, 1)
@@ -39,7 +40,12 @@ def delta_history(
             target = yield from engine.ancestors(thread, namespace, checkpoint_id, PAGE + 1)
             chain = target[1:]
             while chain and open_channels:
-                pairs = [(namespace, one.id) for one in chain]
+                pairs: list[Pair] = []
+                for ancestor in chain:
+                    if ancestor.id in walked:
+                        break
+                    walked.add(ancestor.id)
+                    pairs.append((namespace, ancestor.id))
                 loaded = yield from engine.load(
                     thread, pairs, channels=open_channels.copy(), writes=True
                 )
@@ -58,7 +64,7 @@ def delta_history(
                         )
                         open_channels.discard(channel)
                 cursor = chain[-1].record.parent
-                if cursor is None or not open_channels:
+                if cursor is None or len(pairs) < len(chain) or None in loaded:
                     break
                 chain = yield from engine.ancestors(thread, namespace, cursor, PAGE)
     result: dict[str, DeltaChannelHistory] = {}

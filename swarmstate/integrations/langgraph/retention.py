@@ -70,17 +70,19 @@ def _with_delta_sources(records: dict[str, CheckpointRecord], kept: Iterable[str
     return needed
 
 
-def _replayed(records: dict[str, CheckpointRecord], checkpoint_id: str, channel: str) -> list[str]:
+def _replayed(
+    records: dict[str, CheckpointRecord], checkpoint_id: str, channel: str
+) -> Iterable[str]:
     """Return the ancestors whose writes to a channel make its value at checkpoint ``id``."""
-    path: list[str] = []
+    path: dict[str, None] = {}
     version = records[checkpoint_id].versions.get(channel)
     parent = records[checkpoint_id].parent
-    while parent is not None and parent in records:
-        path.append(parent)
+    while parent is not None and parent in records and parent not in path:
+        path[parent] = None
         record = records[parent]
         if channel in record.stored:
             # The same version: nothing was written since, so the value itself is at hand.
-            return [] if record.versions[channel] == version else path
+            return () if record.versions[channel] == version else path
         parent = record.parent
     return path
 
