@@ -428,8 +428,14 @@ class CheckpointEngine(Protocol):
         """
         ...
 
-    def delete(self, thread: str, namespace: str, ids: Sequence[str]) -> Steps[None]:
-        """Remove checkpoints with their writes, and values that no other one refers to."""
+    def delete(
+        self, thread: str, namespace: str, ids: Sequence[str], *, strays_before: str | None = None
+    ) -> Steps[None]:
+        """Remove checkpoints with their writes, and values that no other one refers to.
+
+        With ``strays_before`` also the writes of lesser ids that have no checkpoint: these came
+        when theirs had been removed already.
+        """
         ...
 
     def delete_thread(self, thread: str) -> Steps[None]:

@@ -286,9 +286,11 @@ class RedisCheckpoints:
         return newest_first(found, limit)
 
     @_or_plainly
-    def delete(self, thread: str, namespace: str, ids: Sequence[str]) -> Steps[None]:
+    def delete(
+        self, thread: str, namespace: str, ids: Sequence[str], *, strays_before: str | None = None
+    ) -> Steps[None]:
         """Remove checkpoints. One round trip; three more after the store was restored."""
-        command = self._call(lua.DELETE, thread, namespace, ids)
+        command = self._call(lua.DELETE, thread, namespace, [strays_before or "", *ids])
         for _ in range(_TRIES):
             if (yield from self._send(command)):
                 return

@@ -293,8 +293,8 @@ DELETE = Script(
     + _ENTRY
     + """
 if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 1 end
-local doomed = {}
-for i = 4, #ARGV do doomed[ARGV[i]] = true end
+local gone, doomed = {}, {}
+for i = 5, #ARGV do gone[#gone + 1] = ARGV[i]; doomed[ARGV[i]] = true end
 local used = {}
 for _, id in ipairs(call('HKEYS', KEYS[2])) do
   if not doomed[id] then
@@ -304,8 +304,17 @@ for _, id in ipairs(call('HKEYS', KEYS[2])) do
   end
 end
 order(KEYS[5], KEYS[2])
-for i = 4, #ARGV do
-  local id = ARGV[i]
+-- Not Lua's own: that compares text as the server's locale does.
+local function less(a, b)
+  for i = 1, math.min(#a, #b) do
+    if a:byte(i) ~= b:byte(i) then return a:byte(i) < b:byte(i) end
+  end
+  return #a < #b
+end
+for _, id in ipairs(call('HKEYS', KEYS[4])) do
+  if less(id, ARGV[4]) and call('HEXISTS', KEYS[2], id) == 0 then gone[#gone + 1] = id end
+end
+for _, id in ipairs(gone) do
   for _, k in ipairs({2, 4, 6}) do call('HDEL', KEYS[k], id) end
   call('ZREM', KEYS[5], id)
   call('UNLINK', ARGV[2] .. id)
@@ -320,7 +329,9 @@ end
 return 1
 """,
 )
-"""Remove checkpoints, their writes and the values that only they refer to. ARGV: ids.
+"""Remove checkpoints, their writes and the values that only they refer to.
+
+ARGV: an id or "", then ids. Strays with a lesser id than the first go as well.
 
 Returns 0, with nothing done, if key 6 does not know a checkpoint that stays.
 """

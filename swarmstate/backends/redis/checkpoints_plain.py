@@ -262,19 +262,24 @@ class PlainCheckpoints:
         ]
         return newest_first(found, limit)
 
-    def delete(self, thread: str, namespace: str, ids: Sequence[str]) -> Steps[None]:
+    def delete(
+        self, thread: str, namespace: str, ids: Sequence[str], *, strays_before: str | None = None
+    ) -> Steps[None]:
         """Remove checkpoints. Three round trips.
 
         A checkpoint that is put meanwhile and inherits a value which goes gets it back at once.
         """
         first, checkpoints, held, strays, _, derived = self._keys.of(thread, namespace)
         start = self._keys.writes(thread, namespace)
-        records, values = yield Batch(
-            [("HGETALL", checkpoints), ("HKEYS", held)], atomic=True, repeat=True
+        records, values, waiting = yield Batch(
+            [("HGETALL", checkpoints), ("HKEYS", held), ("HKEYS", strays)], atomic=True, repeat=True
         )
         known = {raw.decode(): data for raw, data in fields(records).items()}
         if not any(checkpoint_id in known for checkpoint_id in ids):
             return
+        if strays_before is not None:
+            others = (raw.decode() for raw in waiting)
+            ids = [*ids, *(key for key in others if key < strays_before and key not in known)]
         stay = {key: data for key, data in known.items() if key not in set(ids)}
         used = self._used(thread, namespace, stay)
         doomed = [raw for raw in values if raw.decode() not in used]

@@ -241,7 +241,9 @@ class GenericEngine:
         return found
         yield
 
-    def delete(self, thread: str, namespace: str, ids: Sequence[str]) -> Steps[None]:
+    def delete(
+        self, thread: str, namespace: str, ids: Sequence[str], *, strays_before: str | None = None
+    ) -> Steps[None]:
         """Remove checkpoints and what only they refer to by one ``delete_many``."""
         store = self._store
         where = names(thread, namespace)
@@ -249,6 +251,12 @@ class GenericEngine:
         with self._lock:
             if not any(store.contains(where.checkpoints, checkpoint_id) for checkpoint_id in gone):
                 return
+            if strays_before is not None:
+                gone.update(
+                    stray
+                    for stray in store.keys(where.strays)
+                    if stray < strays_before and not store.contains(where.checkpoints, stray)
+                )
             used: set[str] = set()
             for checkpoint_id, raw in store.items(where.checkpoints):
                 if checkpoint_id not in gone:

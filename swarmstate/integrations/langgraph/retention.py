@@ -45,7 +45,8 @@ def prune(
         needed = _with_delta_sources(records, kept)
         doomed = [checkpoint_id for checkpoint_id in found if checkpoint_id not in needed]
         if doomed:
-            yield from engine.delete(thread, name, doomed)
+            oldest = newest_first[keep - 1]
+            yield from engine.delete(thread, name, doomed, strays_before=oldest)
 
 
 def _interrupted(found: Iterable[StoredCheckpoint]) -> list[str]:
