@@ -88,11 +88,12 @@ def test_what_is_put_beside_a_prune_or_a_delete_is_whole_or_gone(
 
 
 def test_a_put_cut_at_any_byte_leaves_the_thread_as_before_or_as_after(
-    make_redis: Callable[..., RedisStore], proxy: Proxy
+    make_redis: Callable[..., RedisStore], server: Server, proxy: Proxy, url: str
 ) -> None:
-    direct = SwarmStateSaver(make_redis())
+    direct = SwarmStateSaver(make_redis(url))
     last = grow(direct, 2)
-    cut = SwarmStateSaver(make_redis(proxy.url, retries=0))
+    through = url.replace(f":{server.port}", f":{proxy.port}")
+    cut = SwarmStateSaver(make_redis(through, retries=0))
     ready(cut, last)()
     seen = {"before": 0, "after": 0}
     for harm in (proxy.cut_requests_after, proxy.cut_replies_after):
