@@ -98,6 +98,7 @@ class Session:
                     {"filter": {"step": 1}},
                     {"limit": 2},
                     {"limit": 0},
+                    {"limit": -1},
                     {"before": {"configurable": {"checkpoint_id": "0005"}}, "limit": 3},
                 ):
                     list(saver.list(config, **options))
