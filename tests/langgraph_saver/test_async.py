@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -105,6 +106,32 @@ def test_two_event_loops_in_turn_and_at_once(make_store: Callable[..., StoreLike
         worker.join()
     for thread in ("first", "second", "at once 0", "at once 1"):
         assert len(graph.get_state(config(thread)).values["messages"]) == 6
+
+
+def test_a_finalizer_may_use_the_saver_that_is_at_work() -> None:
+    class Collecting(Store):
+        def contains(self, namespace: str, key: str) -> bool:
+            gc.collect()
+            return super().contains(namespace, key)
+
+    saver = SwarmStateSaver(Collecting())
+    last = grow(saver, 1)
+
+    class Late:
+        def __init__(self) -> None:
+            self.myself = self
+
+        def __del__(self) -> None:
+            saver.put_writes(last, [("x", 1)], "late")
+
+    Late()
+    worker = threading.Thread(target=ready(saver, last), daemon=True)
+    worker.start()
+    worker.join(60)
+    assert not worker.is_alive()
+    found = saver.get_tuple(last)
+    assert found is not None
+    assert found.pending_writes == [("late", "x", 1)]
 
 
 async def test_in_memory_an_awaited_call_neither_hops_threads_nor_waits() -> None:

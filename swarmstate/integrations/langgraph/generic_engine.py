@@ -37,16 +37,17 @@ __all__ = ["GenericEngine"]
 
 T = TypeVar("T")
 
-_locks: WeakKeyDictionary[StoreLike, threading.Lock] = WeakKeyDictionary()
+# Reentrant: the garbage collector may run a finalizer that uses the saver while we hold one.
+_locks: WeakKeyDictionary[StoreLike, threading.RLock] = WeakKeyDictionary()
 _locks_guard = threading.Lock()
 
 
-def _lock_of(store: StoreLike) -> threading.Lock:
+def _lock_of(store: StoreLike) -> threading.RLock:
     with _locks_guard:
         try:
-            return _locks.setdefault(store, threading.Lock())
+            return _locks.setdefault(store, threading.RLock())
         except TypeError:  # a store of somebody's that has no weak references or no hash
-            return threading.Lock()
+            return threading.RLock()
 
 
 class GenericEngine:
