@@ -52,7 +52,7 @@ bench: build ## Measure: BENCH=a file, BENCH_ARGS="--benchmark-save=before" keep
 bench-peers: build ## Compare with the Rust package of the same name, in memory and on Redis
 	$(python) bench/peers
 
-bench-savers: build ## Compare the LangGraph saver with the others (BENCH_ARGS="redis put" narrows it)
+bench-savers: build ## Compare the LangGraph saver with the others (BENCH_ARGS="redis get_tuple" narrows it)
 	$(python) bench/savers $(BENCH_ARGS)
 
 bench-codecs: build ## Compare the codecs with the bare libraries, which check less

@@ -1,4 +1,7 @@
-"""`python bench/savers [words]`: our saver against the others, on one server, in one run."""
+"""`python bench/savers [words]`: our saver against the others, on one server, in one run.
+
+Only rows with all of the words in their names are measured: `redis put 1,000` is one such line.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import contestants
-from workloads import CONCURRENT, MEMORY, REDIS, Workload, graph
+from workloads import BYTES, CONCURRENT, MEMORY, REDIS, Subject, Workload, graph
 
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 from servers import running
@@ -19,15 +22,13 @@ from servers import running
 REPEATS = 11
 
 
-def compare(
-    workload: Workload, makers: dict[str, Callable[[], Any]], repeats: int = REPEATS
-) -> bool:
+def compare(workload: Workload, subjects: dict[str, Subject]) -> bool:
     """Measure all savers in turns, print ratios to the first; return whether ours is within."""
-    runs = {name: workload.build(make()) for name, make in makers.items()}
+    runs = {name: workload.build(subject) for name, subject in subjects.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()
-    for repeat in range(repeats):
+    for repeat in range(REPEATS):
         for name in list(runs) if repeat % 2 else reversed(list(runs)):
             times[name].append(runs[name]())
     baseline, *others = runs
@@ -45,7 +46,7 @@ def show(workload: Workload, cells: list[str], ours: float) -> bool:
     missed = workload.limit is not None and ours > workload.limit
     limit = "" if workload.limit is None else f"{workload.limit:g}"
     print(
-        f"{workload.name:42} {limit:>5} " + " ".join(f"{cell:>18}" for cell in cells),
+        f"{workload.name:56} {limit:>5} " + " ".join(f"{cell:>18}" for cell in cells),
         "  SHORT" if missed else "",
         flush=True,
     )
@@ -54,13 +55,13 @@ def show(workload: Workload, cells: list[str], ours: float) -> bool:
 
 def header(title: str, makers: dict[str, Any]) -> None:
     names = " ".join(f"{name:>18}" for name in makers)
-    print(f"\n{title}\n{'':42} {'limit':>5} {names}")
+    print(f"\n{title}\n{'':56} {'limit':>5} {names}")
 
 
-def stored_bytes() -> bool:
+def stored_bytes(workload: Workload) -> bool:
     """Compare what 50 invokes of one thread leave on a server of their own."""
     sizes = {}
-    for name in ("swarmstate 0.11 (Rust)", "ours", "aws ValkeySaver"):
+    for name in ("Rust package", "ours", "aws ValkeySaver"):
         with running() as server, server.client() as client, ExitStack() as stack:
             makers = contestants.on_redis(server.url, stack)
             before = client.info("memory")["used_memory"]
@@ -71,35 +72,38 @@ def stored_bytes() -> bool:
     first, *_ = sizes.values()
     cells = [f"{first / 1e6:>9.1f}MB"]
     cells += [f"{size / first:>6.2f}" for size in list(sizes.values())[1:]]
-    workload = Workload("bytes stored by 50 invokes of one thread", graph, 0.55)
     return show(workload, cells, sizes["ours"] / first)
 
 
+def asked(where: str) -> Callable[[Workload], bool]:
+    """Return whether all words of the command line are in the name of a row."""
+    return lambda workload: all(word in f"{where} {workload.name}" for word in sys.argv[1:])
+
+
 def main() -> int:
-    words = " ".join(sys.argv[1:])
     good = True
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swarmstate-peers-")))
         contestants.install(scratch)
         server = stack.enter_context(running())
-        makers = contestants.on_redis(server.url, stack)
+        with server.client() as client:
+            info = client.info("server")
+        print(f"Valkey {info['valkey_version']}, {contestants.versions()}")
         print(f"medians of {REPEATS} alternated repeats; ratios to the first column, middle half")
-        chosen = [each for each in REDIS if words in f"redis {each.name}"]
-        if chosen or words in "redis concurrent":
-            header("over one server", makers)
-        for workload in chosen:
-            good &= compare(workload, makers)
-        if words in f"redis {CONCURRENT.name}":
-            waiting = {name: makers[name] for name in list(makers)[:2]}
-            good &= compare(CONCURRENT, waiting)
-        if words in "redis bytes":
-            good &= stored_bytes()
+        makers = contestants.on_redis(server.url, stack)
+        subjects = {name: Subject(make()) for name, make in makers.items()}
+        header("redis: over one server", makers)
+        for workload in filter(asked("redis"), REDIS):
+            good &= compare(workload, subjects)
+        for workload in filter(asked("redis"), [CONCURRENT]):
+            good &= compare(workload, dict(list(subjects.items())[:2]))
+        for workload in filter(asked("redis"), [BYTES]):
+            good &= stored_bytes(workload)
         makers = contestants.in_memory()
-        chosen = [each for each in MEMORY if words in f"memory {each.name}"]
-        if chosen:
-            header("in memory", makers)
-        for workload in chosen:
-            good &= compare(workload, makers)
+        subjects = {name: Subject(make()) for name, make in makers.items()}
+        header("memory: in one process", makers)
+        for workload in filter(asked("memory"), MEMORY):
+            good &= compare(workload, subjects)
     return 0 if good else 1
 
 

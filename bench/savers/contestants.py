@@ -7,7 +7,9 @@ Rust package has our name, so its wheel is unpacked as `swarmstate_rust`.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import itertools
+import platform
 import sqlite3
 import subprocess
 import sys
@@ -30,18 +32,31 @@ _numbers = itertools.count()
 
 
 def pip(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "pip", "--quiet", *arguments], check=True)
+    """Run pip; what it prints is shown when it fails."""
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout}")
 
 
 def install(scratch: Path) -> None:
     """Put the other savers on the path, behind what is installed already."""
-    pip("--disable-pip-version-check", "download", "--no-deps", "--dest", str(scratch), RUST)
+    pip("download", "--no-deps", "--dest", str(scratch), RUST)
     (wheel,) = scratch.glob("swarmstate-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(scratch / "rust")
     (scratch / "rust" / "swarmstate").rename(scratch / "rust" / "swarmstate_rust")
     pip("install", "--target", str(scratch / "others"), *OTHERS)
     sys.path += [str(scratch / "rust"), str(scratch / "others")]
+
+
+def versions() -> str:
+    """Return what is measured, and on what."""
+    names = ["swarmstate", "langgraph", "langgraph-checkpoint"]
+    names += [name.partition("[")[0] for name in OTHERS]
+    names += ["redis", "valkey"]
+    found = [f"{name} {importlib.metadata.version(name)}" for name in names]
+    return f"Python {platform.python_version()}; Rust package: {RUST}\n{', '.join(found)}"
 
 
 def on_redis(url: str, stack: ExitStack) -> dict[str, Callable[[], Any]]:
@@ -65,7 +80,7 @@ def on_redis(url: str, stack: ExitStack) -> dict[str, Callable[[], Any]]:
         return made
 
     return {
-        "swarmstate 0.11 (Rust)": lambda: rust_saver(rust_store(url, prefix=prefix())),
+        "Rust package": lambda: rust_saver(rust_store(url, prefix=prefix())),
         "ours": lambda: SwarmStateSaver(RedisStore(url, prefix=prefix(), codec="ormsgpack")),
         "aws ValkeySaver": lambda: aws.ValkeySaver(valkey.Valkey.from_url(url)),
         "sqlite (WAL)": sqlite,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import operator
 import time
 from collections.abc import Callable
@@ -30,9 +32,10 @@ def messages(count: int) -> list[AnyMessage]:
 class Thread:
     """A thread that grows as a graph would make it grow."""
 
-    def __init__(self, saver: Any, size: int, name: str = "thread") -> None:
+    def __init__(self, saver: Any, size: int, name: str) -> None:
         self.saver = saver
-        self.config: Any = {"configurable": {"thread_id": name, "checkpoint_ns": ""}}
+        self.latest: Any = {"configurable": {"thread_id": name, "checkpoint_ns": ""}}
+        self.config = self.latest
         self.values: dict[str, Any] = {"messages": messages(size), "step": 0, "topic": "foxes"}
         self.versions: dict[str, Any] = {}
         self.number = 0
@@ -61,12 +64,30 @@ class Thread:
         self.config = self.saver.put(*self.prepared(changed))
 
 
+class Subject:
+    """A saver that is measured, and the threads in it, which rows share: growing them is slow."""
+
+    def __init__(self, saver: Any) -> None:
+        self.saver = saver
+        self._threads: dict[tuple[int, int], Thread] = {}
+
+    def thread(self, size: int, length: int) -> Thread:
+        """Return the thread with messages of that number that began with so many checkpoints."""
+        if (size, length) not in self._threads:
+            thread = Thread(self.saver, size, f"{size} messages, {length} checkpoints")
+            for _ in range(length - 1):
+                thread.put(["step"])
+            self.saver.put_writes(thread.config, [("step", 1)], "task", "")
+            self._threads[size, length] = thread
+        return self._threads[size, length]
+
+
 @dataclass(frozen=True)
 class Workload:
-    """`limit` is the largest accepted ratio to the baseline, if there is one."""
+    """A row. `limit` is the largest accepted ratio to the baseline, if there is one."""
 
     name: str
-    build: Callable[[Any], Run]
+    build: Callable[[Subject], Run]
     limit: float | None = None
 
 
@@ -77,56 +98,56 @@ def timed(operation: Callable[[], Any], rounds: int) -> float:
     return (time.perf_counter() - start) / rounds
 
 
-def grown(saver: Any, size: int, length: int) -> Thread:
-    thread = Thread(saver, size)
-    for _ in range(length - 1):
-        thread.put(["step"])
-    return thread
+def get_tuple(thread: Thread, rounds: int) -> float:
+    return timed(lambda: thread.saver.get_tuple(thread.latest), rounds)
 
 
-def put(size: int, changed: list[str], rounds: int = 20, length: int = 10) -> Callable[[Any], Run]:
-    def build(saver: Any) -> Run:
-        thread = grown(saver, size, length)
-        return lambda: timed(lambda: thread.put(changed), rounds)
-
-    return build
+def list_ten(thread: Thread, rounds: int) -> float:
+    return timed(lambda: list(thread.saver.list(thread.latest, limit=10)), rounds)
 
 
-def put_writes(count: int, rounds: int = 40, length: int = 10) -> Callable[[Any], Run]:
-    def build(saver: Any) -> Run:
-        thread = grown(saver, 10, length)
-        tasks = iter(range(10**9))
-        written = [("messages", AIMessage("an answer of a few words", id="a"))] * count
+def put_writes(count: int) -> Callable[[Thread, int], float]:
+    written = [("messages", AIMessage("an answer of a few words", id="a"))] * count
 
-        def one() -> None:
-            saver.put_writes(thread.config, written, f"task-{next(tasks)}", "~__pregel_pull, a")
+    def repeat(thread: Thread, rounds: int) -> float:
+        thread.put(["step"])  # A checkpoint without writes.
+        tasks = itertools.count()
+        put = thread.saver.put_writes
+        return timed(
+            lambda: put(thread.config, written, f"task-{next(tasks)}", "~__pregel_pull, a"), rounds
+        )
 
-        def run() -> float:
-            thread.put(["step"])
-            return timed(one, rounds)
-
-        return run
-
-    return build
+    return repeat
 
 
-def get_tuple(size: int, length: int, rounds: int = 20) -> Callable[[Any], Run]:
-    def build(saver: Any) -> Run:
-        thread = grown(saver, size, length)
-        config = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
-        saver.put_writes(thread.config, [("step", 1)], "task", "")
-        return lambda: timed(lambda: saver.get_tuple(config), rounds)
-
-    return build
+def put(changed: list[str]) -> Callable[[Thread, int], float]:
+    return lambda thread, rounds: timed(lambda: thread.put(changed), rounds)
 
 
-def listed(size: int, length: int, limit: int = 10, rounds: int = 5) -> Callable[[Any], Run]:
-    def build(saver: Any) -> Run:
-        grown(saver, size, length)
-        config = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
-        return lambda: timed(lambda: list(saver.list(config, limit=limit)), rounds)
+# Those that only read come first: they find the thread as long as its row says.
+OPERATIONS: dict[str, tuple[Callable[[Thread, int], float], int]] = {
+    "get_tuple": (get_tuple, 20),
+    "list(10)": (list_ten, 4),
+    "put_writes, 1 write": (put_writes(1), 20),
+    "put_writes, 10 writes": (put_writes(10), 20),
+    "put": (put(["messages", "step"]), 20),
+    "put, messages unchanged": (put(["step"]), 20),
+}
+"""What is done to a thread, and how often in one repeat."""
 
-    return build
+
+Limits = dict[tuple[str, int] | tuple[str, int, int], float]
+"""By operation and messages, or by these and checkpoints."""
+
+
+def on_thread(name: str, size: int, length: int, limits: Limits, times: int = 1) -> Workload:
+    repeat, rounds = OPERATIONS[name]
+
+    def build(subject: Subject) -> Run:
+        return functools.partial(repeat, subject.thread(size, length), rounds * times)
+
+    limit = limits.get((name, size, length), limits.get((name, size)))
+    return Workload(f"{name}; {size} messages, {length:,} checkpoints", build, limit)
 
 
 class State(TypedDict, total=False):
@@ -154,9 +175,9 @@ def graph(saver: Any) -> Any:
     return builder.compile(checkpointer=saver)
 
 
-def invokes(count: int = 50) -> Callable[[Any], Run]:
-    def build(saver: Any) -> Run:
-        app = graph(saver)
+def invokes(count: int = 50) -> Callable[[Subject], Run]:
+    def build(subject: Subject) -> Run:
+        app = graph(subject.saver)
         threads = iter(range(10**9))
 
         def run() -> float:
@@ -172,9 +193,9 @@ def invokes(count: int = 50) -> Callable[[Any], Run]:
     return build
 
 
-def concurrent_invokes(count: int = 50) -> Callable[[Any], Run]:
-    def build(saver: Any) -> Run:
-        app = graph(saver)
+def concurrent_invokes(count: int = 50) -> Callable[[Subject], Run]:
+    def build(subject: Subject) -> Run:
+        app = graph(subject.saver)
         threads = iter(range(10**9))
 
         async def all_of_them() -> None:
@@ -199,30 +220,38 @@ def concurrent_invokes(count: int = 50) -> Callable[[Any], Run]:
     return build
 
 
-REDIS = [
-    Workload("put, 10 messages", put(10, ["messages", "step"]), 1.25),
-    Workload("put, 100 messages", put(100, ["messages", "step"]), 1.25),
-    Workload("put, 100 unchanged messages", put(100, ["step"]), 0.4),
-    Workload("put_writes, 1 write", put_writes(1), 0.6),
-    Workload("put_writes, 10 writes", put_writes(10), 0.2),
-    Workload("get_tuple, 10 messages", get_tuple(10, 10), 0.55),
-    Workload("get_tuple, 100 messages", get_tuple(100, 10), 0.8),
-    Workload("put, 10 messages, 1,000 checkpoints", put(10, ["messages", "step"], length=1000)),
-    Workload("put_writes, 1 write, 1,000 checkpoints", put_writes(1, length=1000)),
-    Workload("put_writes, 10 writes, 1,000 checkpoints", put_writes(10, length=1000)),
-    Workload("get_tuple, 10 messages, 1,000 checkpoints", get_tuple(10, 1000)),
-    Workload("list(10), 10 messages, 1,000 checkpoints", listed(10, 1000)),
-    Workload("list(10), 10 messages", listed(10, 50), 0.55),
-    Workload("list(10), 100 messages", listed(100, 50), 0.55),
-    Workload("50 invokes of 5 nodes", invokes(), 0.85),
-]
-CONCURRENT = Workload("50 concurrent ainvoke", concurrent_invokes(), 0.75)
+SIZES = (10, 100)
+LENGTHS = (10, 1000)
 
-MEMORY = [
-    Workload("put, 10 messages", put(10, ["messages", "step"], 200), 1.25),
-    Workload("put, 100 messages", put(100, ["messages", "step"], 40), 1.15),
-    Workload("put_writes, 1 write", put_writes(1, 500), 1.2),
-    Workload("put_writes, 10 writes", put_writes(10, 100), 1.5),
-    Workload("get_tuple, 10 checkpoints", get_tuple(10, 10, 200), 1.05),
-    Workload("get_tuple, 10,000 checkpoints", get_tuple(10, 10_000, 200), 0.5),
-]
+REDIS_LIMITS: Limits = {
+    ("get_tuple", 10): 0.55,
+    ("get_tuple", 100): 0.8,
+    ("list(10)", 10): 0.55,
+    ("list(10)", 100): 0.55,
+    ("put_writes, 1 write", 10): 0.6,
+    ("put_writes, 1 write", 100): 0.6,
+    ("put_writes, 10 writes", 10): 0.2,
+    ("put_writes, 10 writes", 100): 0.2,
+    ("put", 10): 1.25,
+    ("put", 100): 1.25,
+    ("put, messages unchanged", 100): 0.4,
+}
+MEMORY_LIMITS: Limits = {
+    ("get_tuple", 10, 10): 1.05,
+    ("get_tuple", 100, 10): 1.05,
+    ("get_tuple", 10, 10_000): 0.5,
+    ("put_writes, 1 write", 10): 1.2,
+    ("put_writes, 1 write", 100): 1.2,
+    ("put_writes, 10 writes", 10): 1.5,
+    ("put_writes, 10 writes", 100): 1.5,
+    ("put", 10): 1.25,
+    ("put", 100): 1.15,
+}
+
+THREADS = list(itertools.product(LENGTHS, SIZES, OPERATIONS))
+REDIS = [on_thread(name, size, length, REDIS_LIMITS) for length, size, name in THREADS]
+REDIS += [Workload("50 invokes of 5 nodes", invokes(), 0.85)]
+CONCURRENT = Workload("50 concurrent ainvoke", concurrent_invokes(), 0.75)
+BYTES = Workload("bytes stored by 50 invokes of one thread", invokes(), 0.55)
+MEMORY = [on_thread(name, size, length, MEMORY_LIMITS, 10) for length, size, name in THREADS]
+MEMORY += [on_thread("get_tuple", 10, 10_000, MEMORY_LIMITS, 10)]
