@@ -12,7 +12,7 @@ VENV ?= .venv
 DEMO ?= .venv-demo
 PYTEST_ARGS ?=
 BENCH ?= bench
-PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL = -m pip install --quiet --quiet --disable-pip-version-check
 
 python = $(VENV)/bin/python
 sources := $(shell find swarmstate ext -name '*.py' -o -name '*.py[xdi]' -o -name '*.px[di]' -o -name '*.lua')
