@@ -274,11 +274,37 @@ def test_a_package_of_a_third_party_brings_its_codec(third_party: Path) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("ok\n", "", 0)
 
 
-def test_what_is_installed_later_is_found_without_a_restart(
-    third_party: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(UnknownCodecError):
+LATER = """
+    import importlib.util
+    import os
+    import shutil
+    import sys
+
+    from swarmstate import codecs, errors
+
+    empty, third_party = sys.argv[1:]
+    sys.path.append(empty)
+    stamp = os.stat(empty)
+    assert importlib.util.find_spec("swarmstate_reversed") is None
+    try:
         codecs.get("reversed")
-    monkeypatch.syspath_prepend(str(third_party))
+    except errors.UnknownCodecError:
+        pass
+    shutil.copytree(third_party, empty, dirs_exist_ok=True)
+    # As if it had been installed right after somebody had looked.
+    os.utime(empty, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert codecs.get("reversed").wire == "reversed-json"
-    monkeypatch.delitem(sys.modules, "swarmstate_reversed")
+    print("ok")
+"""
+
+
+def test_what_is_installed_later_is_found_without_a_restart(
+    third_party: Path, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(LATER), str(tmp_path), str(third_party)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("ok\n", "", 0)

@@ -83,12 +83,35 @@ print(failed)
 """
 
 
+# CPython 3.13.0 counts an entry that setdefault() had no memory for; no program survives that.
+SOUND = """
+import _testcapi
+
+entries = {f"k{n}": n for n in range(5)}
+_testcapi.set_nomemory(0, 1)
+try:
+    entries.setdefault("key", "value")
+except MemoryError:
+    pass
+finally:
+    _testcapi.remove_mem_hooks()
+assert len(entries) == len(list(entries))
+"""
+
+
+@pytest.fixture(scope="module")
+def sound() -> None:
+    pytest.importorskip("_testcapi", reason="this CPython cannot make an allocation fail")
+    if subprocess.run([sys.executable, "-c", SOUND], capture_output=True, timeout=60).returncode:
+        pytest.skip("the dicts of this CPython do not survive the end of memory")
+
+
+@pytest.mark.usefixtures("sound")
 @pytest.mark.parametrize(
     "call",
     ["set", "set_many", "set_default", "delete", "delete_many", "delete_namespace", "clear"],
 )
 def test_a_call_that_runs_out_of_memory_has_done_all_or_nothing(call: str) -> None:
-    pytest.importorskip("_testcapi", reason="this CPython cannot make an allocation fail")
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, call], capture_output=True, text=True, timeout=250
     )

@@ -31,18 +31,23 @@ def _run(coroutine: Any) -> Any:
         return executor.submit(run).result()
 
 
+def _blocking(attribute: Any) -> Any:
+    """Return a method that awaits; anything else as it is."""
+    if not inspect.iscoroutinefunction(attribute):
+        return attribute
+    method: Callable[..., Any] = attribute
+    return lambda *args, **kwargs: _run(method(*args, **kwargs))
+
+
 class Awaited:
     """Awaits every method of an :class:`AsyncRedisStore`, from any thread."""
 
     def __init__(self, store: AsyncRedisStore) -> None:
         self._store = store
-
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._store, name)
-        if not inspect.iscoroutinefunction(attribute):
-            return attribute
-        method: Callable[..., Any] = attribute
-        return lambda *args, **kwargs: _run(method(*args, **kwargs))
+        # Not __getattr__: from Python 3.12 on, isinstance() with a protocol does not ask it.
+        for name in dir(store):
+            if not name.startswith("_"):
+                setattr(self, name, _blocking(getattr(store, name)))
 
     def __len__(self) -> int:
         return int(_run(self._store.count()))
