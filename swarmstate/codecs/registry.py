@@ -187,7 +187,7 @@ def _discover(*, again: bool = False) -> None:
     global _discovered
     if _discovered and not again:
         return
-    # Without this, Python looks at a folder again only when its time stamp has changed: a clock tick.
+    # Else Python looks at a folder again only when its time stamp has changed: after a clock tick.
     importlib.invalidate_caches()
     importlib.metadata.MetadataPathFinder().invalidate_caches()  # included since Python 3.13
     points = importlib.metadata.entry_points(group=GROUP)
