@@ -40,7 +40,9 @@ cdef list as_pairs(object pairs):
     """Checked names of a batch of pairs, flat: namespace, key, namespace, key, ..."""
     cdef list names = []
     cdef Py_ssize_t index = 0
-    for pair in iterate("pairs", pairs, "an iterable of (namespace, key) pairs"):
+    if type(pairs) is not list:
+        pairs = iterate("pairs", pairs, "an iterable of (namespace, key) pairs")
+    for pair in pairs:
         if type(pair) is tuple and PyTuple_GET_SIZE(pair) == 2:
             names.append(as_namespace(<object>PyTuple_GET_ITEM(pair, 0)))
             names.append(as_key(<object>PyTuple_GET_ITEM(pair, 1)))

@@ -111,7 +111,9 @@ cdef class Store:
         cdef list staged = []
         cdef Py_ssize_t index = 0
         cdef bint was_enabled
-        for item in iterate("items", items, "an iterable of (namespace, key, value) triples"):
+        if type(items) is not list:
+            items = iterate("items", items, "an iterable of (namespace, key, value) triples")
+        for item in items:
             if type(item) is tuple and PyTuple_GET_SIZE(item) == 3:
                 staged.append(as_namespace(<object>PyTuple_GET_ITEM(item, 0)))
                 staged.append(as_key(<object>PyTuple_GET_ITEM(item, 1)))

@@ -175,9 +175,8 @@ def decode_record(value: Any, thread: str, namespace: str, checkpoint_id: str) -
             and (parent is None or type(parent) is str)
             and type(versions) is dict
             and type(stored) is type(deltas) is list
-            and _VERSIONS.issuperset(map(type, versions.values()))
+            and _names_and_versions(versions, stored, deltas)
         )
-        "".join((*versions, *stored, *deltas))  # a TypeError unless all of these are text
     except (TypeError, ValueError):
         good = False
     if not good:
@@ -188,6 +187,16 @@ def decode_record(value: Any, thread: str, namespace: str, checkpoint_id: str) -
 
 
 _VERSIONS = frozenset((str, int, float))
+
+
+def _names_and_versions(versions: dict[Any, Any], stored: list[Any], deltas: list[Any]) -> bool:
+    """Return whether all names are text and all versions are such; raise TypeError otherwise."""
+    try:
+        "".join((*versions, *versions.values(), *stored, *deltas))  # fails unless all are text
+    except TypeError:
+        "".join((*versions, *stored, *deltas))
+        return _VERSIONS.issuperset(map(type, versions.values()))
+    return True
 
 
 def _no_record(value: Any, where: str) -> DecodeError:
