@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -138,6 +139,37 @@ def test_what_does_not_arrive_as_it_was_is_an_error() -> None:
     source.put_writes(where, [("x", 1)], "task")
     with pytest.raises(CopyMismatchError, match=r"'0001'.*'thread'.*pending writes"):
         copy_threads(source, Forgetful(), progress=False)
+
+
+@dataclass(eq=False)
+class Array:
+    """Compares as arrays do: not to one truth."""
+
+    items: list[int]
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth of more than one item is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_values_that_refuse_to_be_compared_are_compared_as_they_are_stored() -> None:
+    source = InMemorySaver()
+    versions = {"array": source.get_next_version(None, None)}
+    for items in ([1, 2], [3, 4]):
+        source.put(config(), checkpoint(versions, {"array": Array(items)}), {}, versions)
+        versions = {"array": source.get_next_version(versions["array"], None)}
+    target = SwarmStateSaver()
+    assert copy_threads(source, target, progress=False).checkpoints == 2
+    assert copy_threads(source, target, progress=False).skipped == 2
+
+    class Mixing(SwarmStateSaver):
+        def put(self, where: Any, body: Any, *rest: Any) -> Any:
+            other = {**body, "channel_values": {"array": Array([0])}}
+            return super().put(where, other, *rest)
+
+    with pytest.raises(CopyMismatchError, match="channel_values"):
+        copy_threads(source, Mixing(), progress=False)
 
 
 def test_what_is_no_checkpointer_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,9 +198,11 @@ def _difference(
     """Return the name of the first part that differs, or None."""
 
     def equal(left: Any, right: Any) -> bool:
-        if left == right:
-            return True
-        # Objects without an equality of their own are compared by what would be stored.
+        # Objects without an equality of their own, and those that refuse to be compared as a whole,
+        # as arrays do, are compared by what would be stored.
+        with suppress(Exception):
+            if left == right:
+                return True
         dumps = target.serde.dumps_typed
         return bool(dumps(left) == dumps(right))
 
