@@ -194,15 +194,17 @@ def _supported(item: Any, default: Default | None, base: Any) -> Any:
     except _Refused:
         if default is None:
             raise
-    for _ in range(_MAX_DEFAULTS):
+    answers = 0
+    while True:
         item = default(item)
+        answers += 1
         try:
             return base(item)
         except _TooDeep:
             raise
         except _Refused as refusal:
-            reason = f"default= returned {type(item).__name__}: {refusal}"
-    raise _Refused(reason)
+            if answers == _MAX_DEFAULTS:
+                raise _Refused(f"default= returned {type(item).__name__}: {refusal}") from None
 
 
 def _base(item: Any) -> Any:

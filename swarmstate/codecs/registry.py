@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import operator
 import threading
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -68,7 +69,7 @@ def get(name: str) -> Codec:
         found = _codecs[name]
     except (KeyError, TypeError):
         found = _look_up(name)
-    return _imported(name, found) if type(found) is _Lazy else found  # type: ignore[return-value]
+    return _imported(name, found) if isinstance(found, _Lazy) else found
 
 
 def register(name: str, codec: Codec | str, *, replace: bool = False) -> None:
@@ -162,9 +163,7 @@ def _imported(name: str, lazy: _Lazy) -> Codec:
     module, _, attribute = lazy.target.partition(":")
     offered = f" of the package {lazy.source!r}" if lazy.source else ""
     try:
-        codec = importlib.import_module(module)
-        for part in attribute.split("."):
-            codec = getattr(codec, part)
+        codec: Codec = operator.attrgetter(attribute)(importlib.import_module(module))
     except ImportError as error:
         hint = lazy.install if error.name == lazy.needs else f"{error}"
         raise UnknownCodecError(
@@ -202,7 +201,7 @@ def _discover(*, again: bool = False) -> None:
 
 
 def _availability(entry: Codec | _Lazy) -> Availability:
-    if type(entry) is not _Lazy:
+    if not isinstance(entry, _Lazy):
         return Availability(True, "")
     try:
         installed = importlib.util.find_spec(entry.needs.partition(".")[0]) is not None

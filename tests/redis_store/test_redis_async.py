@@ -181,6 +181,29 @@ def test_a_forked_child_and_its_parent_go_on_at_the_same_time(server: Server, pr
     subprocess.run([sys.executable, "-c", _FORK, server.url, prefix], check=True, timeout=60)
 
 
+_FORK_ALONE = """
+import os, sys
+import redis
+from swarmstate.backends.redis import RedisStore
+
+url, prefix = sys.argv[1:]
+store = RedisStore(f"{url}?client_name={prefix}", prefix=prefix)
+store.set("n", "k", 0)
+child = os.fork()
+if child == 0:
+    assert store.get("n", "k") == 0
+    with redis.Redis.from_url(url) as client:
+        named = [each for each in client.client_list() if each["name"] == prefix]
+    os._exit(0 if len(named) == 2 else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_a_forked_child_talks_over_connections_of_its_own(server: Server, prefix: str) -> None:
+    command = [sys.executable, "-c", _FORK_ALONE, server.url, prefix]
+    subprocess.run(command, check=True, timeout=60)
+
+
 async def test_a_store_that_is_dropped_ends_its_thread(server: Server, prefix: str) -> None:
     store = AsyncRedisStore(server.url, prefix=prefix)
     await store.get("n", "k")

@@ -94,8 +94,6 @@ class Pool:
     def release(self, connection: Any) -> None:
         """Take a connection back."""
         slot, connection.swarmstate_slot = connection.swarmstate_slot, None
-        if self._pid != os.getpid():
-            return
         self._idle.append(connection)
         self._free.put(slot)
         if self._closed:
