@@ -15,7 +15,7 @@ BENCH ?= bench
 PIP_INSTALL = -m pip install --quiet --quiet --disable-pip-version-check
 
 python = $(VENV)/bin/python
-sources := $(shell find swarmstate ext -name '*.py' -o -name '*.py[xdi]' -o -name '*.px[di]' -o -name '*.lua')
+sources := $(shell find swarmstate ext -name '*.py' -o -name '*.py[xdi]' -o -name '*.px[di]')
 extension := $(shell find ext -type f)
 
 .DEFAULT_GOAL := help

@@ -3,14 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-from servers import external_url, running
+from servers import chosen_url
 
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
     """The server that SWARMSTATE_TEST_REDIS_URL names, or a private one."""
-    if url := external_url():
+    with chosen_url() as url:
         yield url
-        return
-    with running() as server:
-        yield server.url

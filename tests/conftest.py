@@ -22,13 +22,10 @@ if TYPE_CHECKING:
 def server_url() -> Iterator[str]:
     """A real server: a private Valkey, or the one that the environment names."""
     # Imported here, so that the tests of the memory store also run without a Redis client.
-    from servers import external_url, running
+    from servers import chosen_url
 
-    if url := external_url():
+    with chosen_url() as url:
         yield url
-        return
-    with running() as server:
-        yield server.url
 
 
 @pytest.fixture(scope="session")

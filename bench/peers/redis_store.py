@@ -21,7 +21,7 @@ from measuring import Measure, Run, compare, loop, shown, table
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
-from servers import external_url, running
+from servers import chosen_url
 
 REPEATS = 9
 SECONDS = 0.1  # of a repeat
@@ -86,10 +86,8 @@ BESIDE_FOREIGN_KEYS = [
 def redis_stores() -> int:
     """Print every measure; return how many fall short."""
     peer = rust_package.load("backends.redis")
-    if url := external_url():
+    with chosen_url() as url:
         return _measure(url, peer)
-    with running() as server:
-        return _measure(server.url, peer)
 
 
 def _measure(url: str, peer: Any) -> int:

@@ -276,6 +276,11 @@ def certificate(directory: Path) -> tuple[Path, Path]:
     return path, key
 
 
-def external_url() -> str | None:
-    """The server that ``SWARMSTATE_TEST_REDIS_URL`` points the suite at, if any."""
-    return os.environ.get("SWARMSTATE_TEST_REDIS_URL")
+@contextlib.contextmanager
+def chosen_url() -> Iterator[str]:
+    """A private Valkey, or the server that ``SWARMSTATE_TEST_REDIS_URL`` names."""
+    if url := os.environ.get("SWARMSTATE_TEST_REDIS_URL"):
+        yield url
+        return
+    with running() as server:
+        yield server.url
