@@ -73,7 +73,7 @@ $(DEMO)/.ready: $(sources) pyproject.toml setup.py
 
 $(VENV)/.ready: pyproject.toml setup.py
 	@bash .ci/prerequisites $(PYTHON)
-	@echo "making $(VENV)"
+	@echo "making $(VENV) and building swarmstate in it (a minute or two, once)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(python) $(PIP_INSTALL) --upgrade "pip>=25.1"
 	@$(python) $(PIP_INSTALL) --group dev
