@@ -204,6 +204,41 @@ def test_a_forked_child_talks_over_connections_of_its_own(server: Server, prefix
     subprocess.run(command, check=True, timeout=60)
 
 
+_FORK_AT_THE_START = """
+import asyncio, os, sys, threading
+from swarmstate.backends.redis import AsyncRedisStore
+
+url, prefix = sys.argv[1:]
+store = AsyncRedisStore(url, prefix=prefix)
+start = threading.Thread.start
+children = []
+
+def forking(thread):
+    # The first awaited call is about to start the thread that carries all of them.
+    if thread.name == "swarmstate-redis" and not children:
+        children.append(os.fork())
+        if children == [0]:
+            # Nobody else is here: the call that was going on is the parent's.
+            done = threading.Thread(target=lambda: asyncio.run(store.set("n", "child", 1)))
+            done.start()
+            done.join(30)
+            os._exit(int(done.is_alive()))
+    start(thread)
+
+threading.Thread.start = forking
+asyncio.run(store.set("n", "parent", 1))
+assert os.waitpid(children[0], 0)[1] == 0
+assert asyncio.run(store.get_many([("n", "parent"), ("n", "child")])) == [1, 1]
+"""
+
+
+def test_a_child_that_is_forked_in_the_middle_of_the_first_call_works(
+    server: Server, prefix: str
+) -> None:
+    arguments = [sys.executable, "-c", _FORK_AT_THE_START, server.url, prefix]
+    subprocess.run(arguments, check=True, timeout=60)
+
+
 async def test_a_store_that_is_dropped_ends_its_thread(server: Server, prefix: str) -> None:
     store = AsyncRedisStore(server.url, prefix=prefix)
     await store.get("n", "k")

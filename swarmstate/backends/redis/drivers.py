@@ -39,9 +39,10 @@ class Driver:
     def __init__(self, topology: Topology, *, timeout: float = 5.0, retries: int = 3) -> None:
         self._exchange = Exchange(topology, timeout, retries)
         self._topology = topology
-        self._lock = threading.Lock()
-        # By process: a forked child has the object but not the thread.
+        # By process: a forked child has the objects, but neither the thread that carries nor the
+        # one that may have held the lock at that moment.
         self._couriers: dict[int, _Courier] = {}
+        self._locks: dict[int, threading.Lock] = {}
         self._closed = False
         # A store that is dropped without close() must not leave its thread and sockets behind. The
         # garbage collector does not wait.
@@ -111,6 +112,10 @@ class Driver:
             return result
         finally:
             steps.close()
+
+    @property
+    def _lock(self) -> threading.Lock:
+        return self._locks.setdefault(os.getpid(), threading.Lock())
 
     def _courier(self) -> _Courier:
         courier = self._couriers.get(os.getpid())
