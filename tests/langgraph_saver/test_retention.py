@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from threads import checkpoint, config, grow
 
+from swarmstate.backends.redis import RedisStore
+from swarmstate.backends.redis.commands import Batch, Steps
+from swarmstate.checkpoints import names
 from swarmstate.integrations.langgraph import SwarmStateSaver
 from swarmstate.protocols import StoreLike
 
@@ -34,3 +38,69 @@ def test_writes_that_come_after_their_checkpoint_was_removed_do_not_pile_up(
     assert before.pending_writes == [("task", "x", 7)]
     saver.delete_thread("thread")
     assert len(store) == 0
+
+
+def test_pruning_removes_values_and_writes_that_no_checkpoint_has(
+    make_store: Callable[..., StoreLike],
+) -> None:
+    store = make_store()
+    saver = SwarmStateSaver(store)
+    last = grow(saver, 10, writes=1)
+    before = saver.get_tuple(last)
+    saver.prune(["thread"])
+    assert list(saver.list(config())) == [before]
+    here = names("thread", "")
+    # What all checkpoints have in common, and what only the last one has.
+    assert len(store.keys(here.values)) == 2
+    writes = here.writes + last["configurable"]["checkpoint_id"]
+    assert {*store.namespaces()} - {here.strays} == {
+        *(here.thread, here.checkpoints, here.values, writes)
+    }
+
+
+def test_a_thread_ends_with_the_last_run_that_made_checkpoints(
+    make_store: Callable[..., StoreLike],
+) -> None:
+    store = make_store()
+    saver = SwarmStateSaver(store)
+    for run in ("one", "two"):
+        for namespace in ("", "inner"):
+            body = checkpoint({"x": run}, {"x": run}, run)
+            stored = saver.put(config("thread", namespace), body, {"run_id": run}, {"x": run})  # type: ignore[typeddict-unknown-key]
+            saver.put_writes(stored, [("x", 1)], "task")
+    saver.delete_for_runs(["one", "never"])
+    assert [one.checkpoint["id"] for one in saver.list(config("thread"))] == ["two"]
+    saver.delete_for_runs(["two"])
+    assert saver.threads() == []
+    assert len(store) == 0
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_without_scripts_values_that_are_inherited_while_they_go_come_back(
+    make_redis: Callable[..., RedisStore], no_scripts_url: str, after: int
+) -> None:
+    store = make_redis(no_scripts_url)
+    saver = SwarmStateSaver(store)
+    versions = {"x": "1"}
+    first = saver.put(config(), checkpoint(versions, {"x": "shared"}, "0001"), {}, versions)
+    saver.put(config(), checkpoint({}, {}, "0002"), {}, {})
+
+    def one(batch: Batch) -> Steps[list[Any]]:
+        return (yield batch)
+
+    # Another worker continues from the checkpoint that goes, between two of the steps.
+    steps = store.checkpoint_engine().plain.delete("thread", "", ["0001"])  # type: ignore[attr-defined]
+    trips = 0
+    try:
+        batch = next(steps)
+        while True:
+            batch = steps.send(store.driver.run(one(batch)))
+            trips += 1
+            if trips == after:
+                saver.put(first, checkpoint(versions, {"x": "shared"}, "0003"), {}, {})
+    except StopIteration:
+        pass
+    if trips < after:
+        saver.put(first, checkpoint(versions, {"x": "shared"}, "0003"), {}, {})
+    found = [one.checkpoint["channel_values"] for one in saver.list(config())]
+    assert found == [{"x": "shared"}, {}]
