@@ -87,6 +87,20 @@ def test_a_write_renews_the_whole_thread_once_half_of_the_time_is_over(
     assert all(each > DAY - 60_000 for each in keys.left().values())
 
 
+def test_what_is_rebuilt_ends_with_the_rest(
+    make_redis: Callable[..., RedisStore], keys: Keys
+) -> None:
+    saver = SwarmStateSaver(make_redis(), ttl=DAY / 1000)
+    grow(saver, 3, writes=1)
+    there = keys.left().keys()
+    derived = [key for key in there if b"\0" in key]
+    keys.raw.delete(*derived)
+    saver.get_tuple(config())
+    assert len(derived) == 2
+    assert keys.left().keys() == there
+    assert all(each > DAY - 60_000 for each in keys.left().values())
+
+
 def test_a_read_renews_it_only_if_asked_to(
     make_redis: Callable[..., RedisStore], keys: Keys
 ) -> None:

@@ -41,6 +41,28 @@ def test_a_rewritten_record_of_the_same_length_counts_at_once(make_store: MakeSt
     assert found.checkpoint["channel_values"]["step"] == 2
 
 
+@pytest.mark.parametrize("checkpoint_id", ["0", "2f", "zzz"])
+def test_a_checkpoint_that_comes_or_goes_counts_at_once(
+    make_store: MakeStore, checkpoint_id: str
+) -> None:
+    saver = SwarmStateSaver(make_store())
+    last = grow(saver, 3)["configurable"]["checkpoint_id"]
+    before = [one.checkpoint["id"] for one in saver.list(config())]
+    saver.store.set(HERE.checkpoints, checkpoint_id, saver.store.get(HERE.checkpoints, last))
+    ids = sorted([*before, checkpoint_id], reverse=True)
+    assert [one.config["configurable"]["checkpoint_id"] for one in saver.list(config())] == ids
+    found = saver.get_tuple(config())
+    assert found is not None
+    assert found.config["configurable"]["checkpoint_id"] == ids[0]
+    assert found.checkpoint["channel_values"]["step"] == 2
+    saver.store.delete(HERE.checkpoints, checkpoint_id)
+    assert [one.config["configurable"]["checkpoint_id"] for one in saver.list(config())] == before
+    saver.store.delete(HERE.checkpoints, last)
+    found = saver.get_tuple(config())
+    assert found is not None
+    assert found.config["configurable"]["checkpoint_id"] == before[1]
+
+
 def test_pruning_keeps_the_values_of_a_rewritten_record(make_store: MakeStore) -> None:
     saver = SwarmStateSaver(make_store())
     moved_to_another_version(saver, grow(saver, 3))
