@@ -5,6 +5,10 @@ built-in error that a Python programmer would expect in their place, so that ``e
 or ``except ConnectionError`` around a store keeps working.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 __all__ = [
     "ArgumentTypeError",
     "ArgumentValueError",
@@ -19,7 +23,18 @@ __all__ = [
 
 
 class SwarmStateError(Exception):
-    """Root of every error that swarmstate raises."""
+    """Root of every error that swarmstate raises. Pickled, it comes back as it was."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with the text alone, which is not enough for some.
+        return _made, (type(self), self.args, self.__dict__)
+
+
+def _made(kind: type[SwarmStateError], args: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 class InvalidArgumentError(SwarmStateError):
