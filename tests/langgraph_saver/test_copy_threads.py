@@ -74,6 +74,9 @@ def test_threads_read_and_go_on_the_same_after_the_move(
         assert [s.values for s in ours] == [s.values for s in theirs]
         assert [s.next for s in ours] == [s.next for s in theirs]
         assert [s.metadata for s in ours] == [s.metadata for s in theirs]
+    if isinstance(source, SwarmStateSaver):
+        for one in source.list(None):
+            assert target.task_paths(one.config) == source.task_paths(one.config)
     done = app(target).invoke(Command(resume="go on"), config("one"))
     assert done["messages"][-1].content == "go on"
 

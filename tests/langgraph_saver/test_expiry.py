@@ -137,6 +137,12 @@ def test_without_its_first_key_a_thread_is_absent_and_does_not_come_back(
     assert saver.get_delta_channel_history(config=config(), channels=["x"])["x"]["writes"] == []
     saver.copy_thread("thread", "copy")
     assert saver.get_tuple(config("copy")) is None
+    # Nor does a copy into it bring back what is left of it.
+    grow(saver, 1, thread="other")
+    saver.copy_thread("other", "thread")
+    assert len(list(saver.list(config()))) == 1
+    assert saver.get_tuple(last) is None
+    keys.raw.delete(*(key for key in keys.all() if b"langgraph:thread:6:{t:thread}" in key))
     # The thread starts anew: of the old one only what was put again is there.
     saver.put_writes(last, [("y", 1)], "task")
     assert saver.get_tuple(last) is None
