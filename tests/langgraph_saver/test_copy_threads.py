@@ -132,16 +132,49 @@ def test_only_the_threads_that_were_named_are_copied(capsys: pytest.CaptureFixtu
     assert "2/2 threads" in capsys.readouterr().err
 
 
-def test_what_does_not_arrive_as_it_was_is_an_error() -> None:
-    class Forgetful(SwarmStateSaver):
-        def put_writes(self, *arguments: Any, **more: Any) -> None:
-            pass
+class Careless(SwarmStateSaver):
+    """Stores something else than it was given, in one part."""
 
+    part = ""
+
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        checkpoint = dict(checkpoint)
+        if self.part in checkpoint:
+            checkpoint[self.part] = {"x": "another"}
+        if self.part == "checkpoint":
+            checkpoint["ts"] = "another"
+        if self.part == "metadata":
+            metadata = {**metadata, "step": 7}
+        if self.part == "parent":
+            config = {"configurable": {**config["configurable"], "checkpoint_id": "another"}}
+        if self.part == "existence":
+            return {"configurable": {**config["configurable"], "checkpoint_id": checkpoint["id"]}}
+        return super().put(config, checkpoint, metadata, new_versions)
+
+    def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        if self.part != "pending writes":
+            super().put_writes(config, writes, task_id, task_path)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("existence", "channel_values", "channel_versions", "versions_seen", "checkpoint"),
+        *("metadata", "parent", "pending writes"),
+    ],
+)
+def test_what_does_not_arrive_as_it_was_is_an_error_that_names_it(part: str) -> None:
     source = InMemorySaver()
-    where = source.put(config(), checkpoint({}, {}, "0001"), {}, {})
+    body = checkpoint({"x": "1"}, {"x": 1}, "0001")
+    where = source.put(config(), body, {"step": 1}, {"x": "1"})
     source.put_writes(where, [("x", 1)], "task")
-    with pytest.raises(CopyMismatchError, match=r"'0001'.*'thread'.*pending writes"):
-        copy_threads(source, Forgetful(), progress=False)
+    target = Careless()
+    assert copy_threads(source, target, progress=False).checkpoints == 1
+    target = Careless()
+    target.part = part
+    with pytest.raises(CopyMismatchError, match=rf"'0001'.*'thread'.*in: {part}$") as raised:
+        copy_threads(source, target, progress=False)
+    assert raised.value.part == part
 
 
 @dataclass(eq=False)

@@ -128,6 +128,30 @@ def test_a_put_cut_at_any_byte_leaves_the_thread_as_before_or_as_after(
     assert min(seen.values()) > 0
 
 
+def test_a_copy_cut_anywhere_leaves_nothing_or_all_of_it(
+    make_redis: Callable[..., RedisStore], server: Server, proxy: Proxy, url: str
+) -> None:
+    direct = SwarmStateSaver(make_redis(url))
+    grow(direct, 5, writes=2)
+    through = url.replace(f":{server.port}", f":{proxy.port}")
+    cut = SwarmStateSaver(make_redis(through, retries=0))
+    cut.copy_thread("thread", "whole")
+    whole = len(list(direct.list(config("whole"))))
+    seen = set()
+    for count in range(0, 100_000, 101):
+        proxy.cut_requests_after(count)
+        try:
+            cut.copy_thread("thread", f"copy{count}")
+        except StoreUnavailable:
+            seen.add(len(list(direct.list(config(f"copy{count}")))))
+        else:
+            break
+    proxy.uncut()
+    assert whole == 5
+    assert 0 in seen
+    assert seen <= {0, whole}
+
+
 @pytest.mark.parametrize("part", ["checkpoints", "values", "strays", "ids", "fields"])
 def test_a_put_that_the_server_refuses_in_the_middle_leaves_the_thread_as_it_was(
     make_redis: Callable[..., RedisStore], raw: redis.Redis, prefix: str, part: str
