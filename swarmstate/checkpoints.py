@@ -15,6 +15,12 @@ namespace                                                 key                  v
 ``langgraph:writes:<len(thread)>:tag:<len(ns)>:<ns><id>`` index and task id    a pending write
 ========================================================= ==================== ==================
 
+A value is stored once per channel and version. Its key is the length of the channel's name, a
+colon, the name, a colon and the version. A version that begins with 32 digits, the first of them
+zero, and a point, as LangGraph's do, loses its leading zeros, and its key has ``z`` for the first
+colon; for an int it has ``i`` and for a float ``f``. A record names all versions of its checkpoint,
+and lists the channels that have a value.
+
 A thread exists while its first namespace does. The strays are checkpoint ids that have pending
 writes but, so far, no checkpoint: LangGraph may store the two in either order.
 """
@@ -112,15 +118,17 @@ def new_field(channel: str, version: str | int | float) -> str:
     Raises:
         ArgumentTypeError: no channel or no version.
     """
-    if type(channel) is type(version) is str and channel.isascii():
-        return f"{len(channel)}:{channel}:{version}"
-    if not isinstance(channel, str):
-        raise ArgumentTypeError(
-            f"a channel must be a str, not {type(channel).__name__} ({shown(channel)})"
-        )
-    channel = str.__str__(channel)
-    length = _length(channel)
+    if type(channel) is not str:
+        if not isinstance(channel, str):
+            raise ArgumentTypeError(
+                f"a channel must be a str, not {type(channel).__name__} ({shown(channel)})"
+            )
+        channel = str.__str__(channel)
+    length = len(channel) if channel.isascii() else _length(channel)
     if isinstance(version, str):
+        if version[32:33] == "." and version[0] == "0" and version[:32].isdigit():
+            # LangGraph's numbers are padded to 32 digits, which would be most of all keys.
+            return f"{length}z{channel}:{version.lstrip('0')}"
         return f"{length}:{channel}:{str.__str__(version)}"
     if isinstance(version, int) and not isinstance(version, bool):
         return f"{length}i{channel}:{int.__repr__(version)}"
@@ -137,8 +145,10 @@ field = lru_cache(maxsize=8192, typed=True)(new_field)
 
 
 def record_fields(record: CheckpointRecord) -> dict[str, str]:
-    """Return channel -> key for every value that a checkpoint may have."""
-    return {channel: field(channel, version) for channel, version in record.versions.items()}
+    """Return channel -> key for every value that a checkpoint has or, of deltas, may have."""
+    versions = record.versions
+    channels = record.stored + record.deltas
+    return {name: field(name, versions[name]) for name in channels if name in versions}
 
 
 def unreadable(

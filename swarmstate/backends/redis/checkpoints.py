@@ -160,8 +160,10 @@ class RedisCheckpoints:
         for key, value in values.items():
             arguments += (key, encode(value))
         command = self._call(lua.PUT, thread, namespace, arguments, ttl=self._ttl)
-        held, missing = yield from self._send(command, write=True)
-        return held, [key.decode() for key in missing]
+        outcome = yield from self._send(command, write=True)
+        if isinstance(outcome, int):
+            return outcome, []
+        return 0, [key.decode() for key in outcome]
 
     @_or_plainly
     def put_writes(

@@ -32,14 +32,17 @@ __all__ = [
 
 _CALL = "local call = redis.call\n"
 
+_EACH = """
+local function each(items, size, run)
+  for first = 1, #items, size do run(first, math.min(first + size - 1, #items)) end
+end
+"""
+
 # The keys of other namespaces of the same thread; only what needs them pays for them.
 _KEYS = """
 local function base(i) return KEYS[i]:sub(1, #KEYS[i] - #ARGV[1]) end
 local function writes_of(ns)
   return ARGV[2]:sub(1, #ARGV[2] - #ARGV[1] - 1 - #tostring(#ARGV[1])) .. #ns .. ':' .. ns
-end
-local function each(items, size, run)
-  for first = 1, #items, size do run(first, math.min(first + size - 1, #items)) end
 end
 local function everything()
   local keys = {KEYS[1]}
@@ -54,23 +57,25 @@ local function everything()
 end
 """
 
-# A thread's first key must not outlive the others, so it is renewed together with all of them.
-_RENEW = """
-local ttl = tonumber(ARGV[3])
-local function renew(own)
-  if not ttl then return end
+
+def _renew(own: str) -> str:
+    """Return what renews keys. The thread's first must not outlive the others: with it go all."""
+    return f"""
+if ARGV[3] ~= '' then
+  {_KEYS}
+  local own, ttl = {own}, tonumber(ARGV[3])
   if call('PTTL', KEYS[1]) * 2 < ttl then own = everything() end
   for _, key in ipairs(own) do call('PEXPIRE', key, ttl) end
 end
 """
 
-# What is left of a namespace whose thread expired must not come back to life.
+
+# What is left of a namespace whose thread expired must not come back to life; ARGV[4] is an id.
 _BURY = """
 local alive = call('HEXISTS', KEYS[1], ARGV[1]) == 1
-local function bury(id)
-  if alive then return end
+if not alive then
   call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6])
-  if id then call('UNLINK', ARGV[2] .. id) end
+  if ARGV[4] then call('UNLINK', ARGV[2] .. ARGV[4]) end
 end
 """
 
@@ -107,18 +112,18 @@ end
 PUT = Script(
     "put",
     _CALL
-    + _KEYS
-    + _RENEW
     + _BURY
     + """
 local id = ARGV[4]
 local values = 10 + ARGV[9]
-bury(id)
-local missing = {}
+local missing = nil
 for i = 10, values - 1 do
-  if call('HEXISTS', KEYS[3], ARGV[i]) == 0 then missing[#missing + 1] = ARGV[i] end
+  if call('HEXISTS', KEYS[3], ARGV[i]) == 0 then
+    missing = missing or {}
+    missing[#missing + 1] = ARGV[i]
+  end
 end
-if #missing > 0 then return {0, missing} end
+if missing then return missing end
 -- The record and the thread last: a command that is refused ends the script where it stands.
 for i = values, #ARGV, 1000 do
   call('HSET', KEYS[3], unpack(ARGV, i, math.min(i + 999, #ARGV)))
@@ -128,13 +133,14 @@ call('HSET', KEYS[6], id, ARGV[6])
 call('ZADD', KEYS[5], 0, id)
 call('HSET', KEYS[2], id, ARGV[5])
 if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[7]) end
-renew({KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]})
-local held = 0
-if ARGV[8] == '1' then held = call('HLEN', KEYS[2]) end
-return {held, missing}
+"""
+    + _renew("{KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]}")
+    + """
+if ARGV[8] == '1' then return call('HLEN', KEYS[2]) end
+return 0
 """,
 )
-"""Store a checkpoint. Returns how many there are, and the inherited fields without a value.
+"""Store a checkpoint. Returns how many there are, or the inherited fields without a value.
 
 ARGV: id, record, entry for key 6, encoded 1, 1 to count, number of inherited fields, these, then
 field, value, and so on. If a value is missing, nothing is stored.
@@ -143,12 +149,9 @@ field, value, and so on. If a value is missing, nothing is stored.
 PUT_WRITES = Script(
     "put_writes",
     _CALL
-    + _KEYS
-    + _RENEW
     + _BURY
     + """
 local id = ARGV[4]
-bury(id)
 if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[5]) end
 local target = ARGV[2] .. id
 if call('EXISTS', target) == 0 then
@@ -162,13 +165,13 @@ else
     call(set, target, ARGV[i], ARGV[i + 1])
   end
 end
-local own = {target}
+local stray = nil
 if call('HEXISTS', KEYS[2], id) == 0 then
-  call('HSET', KEYS[4], id, ARGV[5])
-  own[2] = KEYS[4]
+  stray = KEYS[4]
+  call('HSET', stray, id, ARGV[5])
 end
-renew(own)
-""",
+"""
+    + _renew("{target, stray}"),
 )
 """Store pending writes. ARGV: id, encoded 1, then key, write, and so on.
 
@@ -179,8 +182,7 @@ never names a positional key twice.
 READ = Script(
     "read",
     _CALL
-    + _KEYS
-    + _RENEW
+    + _EACH
     + _ORDER
     + _ENTRY
     + """
@@ -207,7 +209,7 @@ for i = first, #ARGV do
           if not seen[field] then
             seen[field] = true
             local length, rest = nil, nil
-            if wanted then length, rest = field:match('^(%d+)[:if](.*)$') end
+            if wanted then length, rest = field:match('^(%d+)[:ifz](.*)$') end
             if not wanted or wanted[rest:sub(1, length)] then fields[#fields + 1] = field end
           end
         end
@@ -224,7 +226,11 @@ each(fields, 1000, function(a, b)
     values[#values + 1] = value
   end
 end)
-if #found > 0 and ttl and call('PTTL', KEYS[1]) * 2 < ttl then renew({}) end
+if #found > 0 then
+"""
+    + _renew("{}")
+    + """
+end
 return {found, fields, values}
 """,
 )
@@ -263,6 +269,7 @@ SCAN = Script(
     "scan",
     _CALL
     + _KEYS
+    + _EACH
     + _ORDER
     + """
 local before, limit = ARGV[5], tonumber(ARGV[6])
@@ -288,7 +295,7 @@ return found
 DELETE = Script(
     "delete",
     _CALL
-    + _KEYS
+    + _EACH
     + _ORDER
     + _ENTRY
     + """
@@ -339,6 +346,7 @@ Returns 0, with nothing done, if key 6 does not know a checkpoint that stays.
 DELETE_THREAD = Script(
     "delete_thread",
     _CALL
+    + _EACH
     + _KEYS
     + """
 local keys = everything()
@@ -374,5 +382,5 @@ return out
 )
 """Return {{namespace, checkpoints, values, strays, {id, writes, ...}}, ...} at one moment."""
 
-REVIVE = Script("revive", _CALL + _BURY + "bury()")
+REVIVE = Script("revive", _CALL + _BURY)
 """Remove what an expired thread left behind, before a namespace of it is filled again."""

