@@ -14,7 +14,7 @@ __all__ = ["CLEAR", "COUNT", "DUMP", "NAMES", "SWAP"]
 # Mirrors Layout.sort. Positions instead of patterns: Lua's stop at NUL.
 _OWN = """
 local head = tonumber(ARGV[2])
-local mark = '\\0store'
+local mark, find = ':\\0store', string.find
 -- Whether a key is UTF-8. Bytes that begin a character never stand inside one, so that each of the
 -- four beginnings that only overlong or surrogate characters have can be looked for anywhere.
 local function text(key)
@@ -38,16 +38,21 @@ local function enumerate()
       for _, key in ipairs(page[2]) do all[#all + 1] = key end
     end
   until cursor == '0'
-  local nested, any = {}, false
+  -- Nearly every key is ASCII without NUL; markers, what is derived and what is no text are not.
+  local plain, special, nested = {}, {}, {}
   for _, key in ipairs(all) do
-    if key:sub(-7) == ':' .. mark and key ~= KEYS[1] and redis.call('TYPE', key).ok ~= 'hash' then
-      nested[key:sub(1, -7)] = true
-      any = true
+    if not find(key, '[%z\\128-\\255]', head + 1) then
+      plain[#plain + 1] = key
+    else
+      special[#special + 1] = key
+      if key:sub(-7) == mark and key ~= KEYS[1] and redis.call('TYPE', key).ok ~= 'hash' then
+        nested[key:sub(1, -7)] = true
+      end
     end
   end
+  local any = next(nested)
   local function ours(key)
-    if not any then return true end
-    local at = key:find(':', head + 1, true)
+    local at = any and key:find(':', head + 1, true)
     while at do
       if nested[key:sub(1, at)] then return false end
       at = key:find(':', at + 1, true)
@@ -55,12 +60,15 @@ local function enumerate()
     return true
   end
   local hashes, derived = {}, {}
-  for _, key in ipairs(all) do
-    if key:byte(head + 1) == 0 then
-      if key ~= KEYS[1] then derived[#derived + 1] = key end
-    elseif ours(key) and text(key) and redis.call('TYPE', key).ok == 'hash' then
-      hashes[#hashes + 1] = key
+  for _, key in ipairs(special) do
+    if key:byte(head + 1) ~= 0 then
+      if text(key) then plain[#plain + 1] = key end
+    elseif key ~= KEYS[1] then
+      derived[#derived + 1] = key
     end
+  end
+  for _, key in ipairs(plain) do
+    if ours(key) and redis.call('TYPE', key).ok == 'hash' then hashes[#hashes + 1] = key end
   end
   return hashes, derived
 end
