@@ -54,6 +54,17 @@ def build(make: Make, scripting: bool) -> Make:
     return built
 
 
+def test_a_hash_is_a_marker_nowhere_and_a_namespace_only_outside_the_reserved_part(
+    build: Make, raw: redis.Redis, prefix: str
+) -> None:
+    store = build()
+    store.set("a", "k", 1)
+    for name in ("\0index", "b:\0store", "b:c"):
+        raw.hset(f"{prefix}:{name}", "k", b"\x02")
+    assert sorted(store.namespaces()) == ["a", "b:\0store", "b:c"]
+    assert len(store) == len(store.snapshot().keys) == 3
+
+
 def test_a_store_with_a_longer_prefix_is_neither_counted_nor_touched(
     build: Make, prefix: str
 ) -> None:
