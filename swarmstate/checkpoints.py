@@ -180,20 +180,19 @@ def decode_record(value: Any, thread: str, namespace: str, checkpoint_id: str) -
     """
     try:
         form, parent, versions, stored, deltas, kind, body, metadata_kind, metadata = value
-        good = (
+        if (
             form == FORMAT
             and (parent is None or type(parent) is str)
             and type(versions) is dict
             and type(stored) is type(deltas) is list
             and _names_and_versions(versions, stored, deltas)
-        )
+        ):
+            return CheckpointRecord(
+                parent, versions, stored, deltas, (kind, body), (metadata_kind, metadata)
+            )
     except (TypeError, ValueError):
-        good = False
-    if not good:
-        raise _no_record(value, place(thread, namespace, checkpoint_id))
-    return CheckpointRecord(
-        parent, versions, stored, deltas, (kind, body), (metadata_kind, metadata)
-    )
+        pass
+    raise _no_record(value, place(thread, namespace, checkpoint_id))
 
 
 _VERSIONS = frozenset((str, int, float))

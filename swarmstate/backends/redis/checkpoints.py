@@ -215,11 +215,10 @@ class RedisCheckpoints:
         chosen = list(channels or ())
         arguments: list[bytes | str | int] = [kind, int(writes), len(chosen), *chosen, *ids]
         command = self._call(lua.READ, thread, namespace, arguments, ttl=self._read_ttl)
-        for attempt in range(2):
-            found, keys, data = yield from self._send(command)
-            if attempt or all(known for _, _, known, _ in found):
-                break
+        found, keys, data = yield from self._send(command)
+        if not all(known for _, _, known, _ in found):
             yield from self._repair(thread, namespace)
+            found, keys, data = yield from self._send(command)
         blobs = self._keys.blobs(keys, data)
         result: dict[str, StoredCheckpoint] = {}
         for raw_id, raw, _, writes_there in found:
