@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import sys
+import tracemalloc
 
 import pytest
 
@@ -51,6 +52,22 @@ def test_max_key_stays_logarithmic_in_any_order_and_with_deletions(order: str) -
             model.remove(greatest)
             store.delete("ns", greatest)
     assert (work_done()["keys_compared"] - before) / len(names) < 40
+
+
+def test_the_index_of_a_queue_forgets_what_went_through_it() -> None:
+    store = Store()
+    store.set("queue", f"{0:09}", 0)
+    assert store.max_key("queue") == f"{0:09}"
+    tracemalloc.start()
+    try:
+        for n in range(20_000):
+            store.set("queue", f"{n + 1:09}", 0)
+            store.delete("queue", f"{n:09}")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 100_000
+    assert store.max_key("queue") == f"{20_000:09}"
 
 
 def test_the_oldest_of_very_many_held_snapshots_is_walked_to_only_once() -> None:

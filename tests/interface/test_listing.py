@@ -128,3 +128,13 @@ def test_max_key_follows_restore_and_clear(store: StoreLike) -> None:
     assert store.max_key("ns") == "b"
     store.delete_namespace("ns")
     assert store.max_key("ns") is None
+
+
+def test_max_key_sees_a_key_that_came_back_with_what_was_cleared(store: StoreLike) -> None:
+    store.set_many([("ns", "a", 1), ("ns", "b", 2)])
+    snapshot = store.snapshot()
+    store.delete("ns", "b")
+    assert store.max_key("ns") == "a"
+    store.clear()
+    store.restore(snapshot)
+    assert store.max_key("ns") == "b"
