@@ -12,6 +12,7 @@ from proxies import Proxy
 from servers import Server, running, wait_until
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
+from swarmstate.backends.redis.commands import CommandRefused
 from swarmstate.errors import StoreUnavailable
 
 Make = Callable[..., RedisStore]
@@ -195,6 +196,24 @@ def test_a_replica_refuses_writes_in_bounded_time_and_answers_reads(
             client.execute_command("REPLICAOF", "NO", "ONE")
         reader.set("n", "k", 2)
         assert reader.get("n", "k") == 2
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis-6.2"])
+def test_a_script_on_a_replica_is_tried_again_as_other_commands_are(kind: str, make: Make) -> None:
+    with running(kind) as server, server.client() as client:
+        store = make(server.url, retries=2)
+        store.set("n", "k", 1)
+        store.clear()
+        store.set("n", "k", 1)
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        client.config_resetstat()
+        with pytest.raises(CommandRefused, match="read only replica") as refusal:
+            store.clear()
+        assert refusal.value.code == "READONLY"
+        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == 3
+        client.execute_command("REPLICAOF", "NO", "ONE")
+        store.clear()
+        assert len(store) == 0
 
 
 async def test_awaited_calls_fail_in_bounded_time_and_recover(proxy: Proxy, prefix: str) -> None:

@@ -7,6 +7,7 @@ included, and we know exactly whether a command was sent before something broke.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -78,6 +79,10 @@ _CODES = {
 }
 
 
+# How Redis before 7.0 tells of a command that was refused inside a script.
+_IN_SCRIPT = re.compile(r"^Error running script .*: -?([A-Z]+) ")
+
+
 def split_error(error: Exception) -> tuple[str, str]:
     """Return the code and the text of an error reply.
 
@@ -88,6 +93,8 @@ def split_error(error: Exception) -> tuple[str, str]:
     code = _CODES.get(type(error).__name__)
     if code is not None:
         return code, text
+    if (inside := _IN_SCRIPT.search(text)) is not None:
+        return inside[1], text
     first, _, rest = text.partition(" ")
     if first.isupper() and first.isascii() and rest:
         return first, rest
