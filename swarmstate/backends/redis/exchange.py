@@ -427,8 +427,9 @@ class Exchange:
 
 def _read(connection: Any) -> Any:
     """Return the next reply; an error that the server sent is a value like any other."""
+    read = getattr(connection, "swarmstate_read", None) or connection.read_response
     try:
-        return connection.read_response(disable_decoding=True)
+        return read(disable_decoding=True)
     except Exception as error:  # told apart by name: either library's error reply is meant
         if _is_reply(error):
             return error

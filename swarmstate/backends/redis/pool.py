@@ -79,6 +79,7 @@ class Pool:
         try:
             if connection is None:
                 connection = self._class(**self.connection_kwargs)
+                connection.swarmstate_read = _reader(connection)
             elif _spoke(connection):
                 # It was closed by the server, or an answer came that nobody waits for.
                 connection.disconnect()
@@ -116,3 +117,14 @@ def _spoke(connection: Any) -> bool:
         return bool(connection.can_read())
     except Exception:  # noqa: BLE001 (whatever is wrong with it, it is connected anew)
         return True
+
+
+def _reader(connection: Any) -> Any:
+    """Return what reads a reply without the bookkeeping that the library does for its own pools.
+
+    That is its parser, which stays the same with the second version of the protocol; None where
+    there is something to be kept.
+    """
+    if str(getattr(connection, "protocol", "")) != "2" or connection.health_check_interval:
+        return None
+    return getattr(getattr(connection, "_parser", None), "read_response", None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from swarmstate.backends.redis.commands import Command, Script
@@ -16,6 +17,8 @@ from swarmstate.backends.redis.commands import Command, Script
 __all__ = ["command_name", "pack", "split_error"]
 
 _CHUNK = 64 * 1024
+# Commands of no more arguments are written in one go.
+_FEW = 64
 
 
 def pack(commands: Iterable[Sequence[Any]], *, source: bool = False) -> list[bytes]:
@@ -36,7 +39,8 @@ def pack(commands: Iterable[Sequence[Any]], *, source: bool = False) -> list[byt
                 arguments = (b"EVAL", head.source, *command[1:])
             else:
                 arguments = (b"EVALSHA", head.sha, *command[1:])
-        parts.append(b"*%d\r\n" % len(arguments))
+        flat: list[Any] = []
+        length = 0
         for argument in arguments:
             if type(argument) is str:
                 data = argument.encode()
@@ -44,17 +48,23 @@ def pack(commands: Iterable[Sequence[Any]], *, source: bool = False) -> list[byt
                 data = b"%d" % argument
             else:
                 data = argument
-            length = len(data)
-            size += length
-            if length < _CHUNK:
-                parts.append(b"$%d\r\n%b\r\n" % (length, data))
-            else:
-                # A large value goes out as it is: joining would copy it once more.
-                parts.append(b"$%d\r\n" % length)
-                chunks.append(b"".join(parts))
-                chunks.append(data)
-                parts = [b"\r\n"]
-                size = 0
+            length += len(data)
+            flat += (len(data), data)
+        size += length
+        if length < _CHUNK and len(arguments) <= _FEW:
+            parts.append(_form(len(arguments)) % tuple(flat))
+        else:
+            parts.append(b"*%d\r\n" % len(arguments))
+            pairs = iter(flat)
+            for length, data in zip(pairs, pairs, strict=True):
+                if length < _CHUNK:
+                    parts.append(b"$%d\r\n%b\r\n" % (length, data))
+                else:
+                    # A large value goes out as it is: joining would copy it once more.
+                    parts.append(b"$%d\r\n" % length)
+                    chunks += (b"".join(parts), data)
+                    parts = [b"\r\n"]
+                    size = 0
         if size > _CHUNK:
             chunks.append(b"".join(parts))
             parts = []
@@ -62,6 +72,12 @@ def pack(commands: Iterable[Sequence[Any]], *, source: bool = False) -> list[byt
     if parts:
         chunks.append(b"".join(parts))
     return chunks
+
+
+@lru_cache(maxsize=_FEW)
+def _form(count: int) -> bytes:
+    """Return what the lengths and the bytes of so many arguments are filled into."""
+    return b"*%d\r\n" % count + b"$%d\r\n%b\r\n" * count
 
 
 _CODES = {
