@@ -9,7 +9,7 @@ import tracemalloc
 
 import pytest
 
-from swarmstate import Store
+from swarmstate import Snapshot, Store
 from swarmstate._core import work_done
 
 NOTHING: dict[str, list[tuple[str, str]]] = {"added": [], "removed": [], "changed": []}
@@ -91,6 +91,25 @@ def test_the_oldest_of_very_many_held_snapshots_is_walked_to_only_once() -> None
     before = work_done()["versions_walked"]
     assert held[0].state["ns"]["19999"] == b"\xff"
     assert work_done()["versions_walked"] == before
+
+
+def test_a_shortcut_is_made_where_one_from_a_dropped_snapshot_ended() -> None:
+    store = Store()
+    store.set("n", "untouched", 0)
+    held = []
+    for n in range(300):
+        held.append(store.snapshot())
+        store.set("n", "k", n)
+
+    def walked(snapshot: Snapshot) -> int:
+        before = work_done()["versions_walked"]
+        assert snapshot.get("n", "untouched") == 0
+        return work_done()["versions_walked"] - before
+
+    assert walked(held[1]) > 250
+    held.pop(1)
+    walked(held[0])
+    assert walked(held[0]) < 100
 
 
 def test_two_hundred_thousand_snapshots_are_held_read_compared_and_dropped() -> None:
