@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.serde.types import INTERRUPT
 from threads import checkpoint, config, grow
 
 from swarmstate.backends.redis import RedisStore
@@ -104,3 +105,33 @@ def test_without_scripts_values_that_are_inherited_while_they_go_come_back(
         saver.put(first, checkpoint(versions, {"x": "shared"}, "0003"), {}, {})
     found = [one.checkpoint["channel_values"] for one in saver.list(config())]
     assert found == [{"x": "shared"}, {}]
+
+
+def test_a_pending_interrupt_keeps_its_checkpoint_until_the_run_goes_on_from_there(
+    make_store: Callable[..., StoreLike],
+) -> None:
+    saver = SwarmStateSaver(make_store(), max_checkpoints_per_thread=2)
+    first = grow(saver, 1)
+    waiting = grow(saver, 1)
+    saver.put_writes(waiting, [(INTERRUPT, "a question")], "task")
+    saver.put(first, checkpoint({}, {}), {}, {})
+    fork = grow(saver, 4)
+    kept = [one.config for one in saver.list(config())]
+    assert (kept[0], kept[-1], len(kept)) == (fork, waiting, 3)
+    answered = saver.put(waiting, checkpoint({}, {}), {}, {})
+    assert [one.config for one in saver.list(config())] == [answered, fork]
+
+
+def test_nothing_remembers_that_writes_came_before_their_checkpoint(
+    make_store: Callable[..., StoreLike],
+) -> None:
+    saver = SwarmStateSaver(make_store())
+    last = grow(saver, 1)
+    saver.put_writes(config(checkpoint_id="f"), [("x", 1)], "task")
+    strays = names("thread", "").strays
+    assert saver.store.keys(strays) == ["f"]
+    put = saver.put(last, checkpoint({}, {}, "f"), {}, {})
+    assert strays not in saver.store
+    found = saver.get_tuple(put)
+    assert found is not None
+    assert found.pending_writes == [("task", "x", 1)]
