@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from swarmstate import codecs
@@ -30,7 +30,7 @@ from swarmstate.backends.redis.commands import (
 )
 from swarmstate.backends.redis.drivers import Driver
 from swarmstate.backends.redis.steps import StoreSteps
-from swarmstate.checkpoints import THREADS, record_fields, thread_of
+from swarmstate.checkpoints import THREADS, field, record_fields, thread_of
 from swarmstate.errors import ArgumentValueError, DecodeError
 from swarmstate.protocols import Blob, CheckpointRecord, Pair, StoredCheckpoint
 
@@ -124,11 +124,10 @@ class RedisCheckpoints:
             replies = yield Batch([command], repeat=repeat)
         return replies[0]
 
-    def _entry(self, record: CheckpointRecord, encoded: bytes) -> bytes:
+    def _entry(self, encoded: bytes, parent: str | None, fields: Iterable[str]) -> bytes:
         # Plain msgpack, whatever the store's codec: scripts read it.
         digest = hashlib.sha1(encoded, usedforsecurity=False).hexdigest()
-        entry = [digest[:16], record.parent or "", *record_fields(record).values()]
-        return _plain.encode(entry)
+        return _plain.encode([digest[:16], parent or "", *fields])
 
     # The operations ----------------------------------------------------------------------------
 
@@ -147,7 +146,9 @@ class RedisCheckpoints:
         """Store a checkpoint. One round trip."""
         encode = self._store.encode
         encoded = self._keys.encode_record(record)
-        entry = self._entry(record, encoded)
+        # The same as record_fields() gives, most of it without making the names again.
+        deltas = (field(c, record.versions[c]) for c in record.deltas if c in record.versions)
+        entry = self._entry(encoded, record.parent, (*values, *inherited, *deltas))
         arguments: list[bytes | str | int] = [
             checkpoint_id,
             encoded,
@@ -236,7 +237,8 @@ class RedisCheckpoints:
         flat: list[bytes] = []
         for raw_id, raw in fields(replies[0]).items():
             record = self._keys.decode_record(raw, thread, namespace, raw_id.decode())
-            flat += (raw_id, self._entry(record, raw))
+            named = record_fields(record).values()
+            flat += (raw_id, self._entry(raw, record.parent, named))
         commands = self._keys.fill(keys[5], flat)
         if replies[1] > 0:
             commands.append(("PEXPIRE", keys[5], replies[1]))

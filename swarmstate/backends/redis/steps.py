@@ -98,7 +98,7 @@ class StoreSteps:
         check_default(default)
         self.layout = layout
         self.codec = codecs.get(codec)
-        self.default = default
+        self.encode: Callable[[Any], bytes] = functools.partial(self.codec.encode, default=default)
         self.ttl_ms = _milliseconds(ttl)
         self.ttl_on_read = ttl_on_read and self.ttl_ms is not None
         self.max_history = check_max_history(max_history)
@@ -111,10 +111,6 @@ class StoreSteps:
         self._marked_until = 0.0
 
     # Parts that several methods share ----------------------------------------------------------
-
-    def encode(self, value: Any) -> bytes:
-        """Return a value in the store's wire format."""
-        return self.codec.encode(value, default=self.default)
 
     def _value(self, data: bytes | None, default: Any = None) -> Any:
         return default if data is None else self.codec.decode(data)
