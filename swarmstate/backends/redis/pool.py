@@ -84,7 +84,7 @@ class Pool:
                 # It was closed by the server, or an answer came that nobody waits for.
                 connection.disconnect()
             connection.connect()
-        except BaseException:
+        except BaseException:  # whatever it was, the slot must be free again
             # The error may be kept for long, and with it all that is named here.
             self._free.put(slot)
             raise

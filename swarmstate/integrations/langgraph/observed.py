@@ -76,7 +76,7 @@ class Observer:
                 started = time.perf_counter()
                 try:
                     yield watched
-                except BaseException as error:
+                except BaseException as error:  # told, and raised again
                     attributes["error"] = type(error).__name__
                     raise
                 finally:
