@@ -107,6 +107,32 @@ def test_without_scripts_values_that_are_inherited_while_they_go_come_back(
     assert found == [{"x": "shared"}, {}]
 
 
+def test_without_scripts_a_put_is_whole_also_where_its_thread_was_deleted_meanwhile(
+    make_redis: Callable[..., RedisStore], no_scripts_url: str
+) -> None:
+    store = make_redis(no_scripts_url)
+    saver = SwarmStateSaver(store)
+    versions = {"x": "1"}
+    first = saver.put(config(), checkpoint(versions, {"x": "shared"}, "0001"), {}, versions)
+    saver.delete_thread("thread")
+
+    def one(batch: Batch) -> Steps[list[Any]]:
+        return (yield batch)
+
+    steps = saver._put(first, checkpoint(versions, {"x": "shared"}, "0002"), {}, {})
+    found = None
+    try:
+        batch = next(steps)
+        while True:
+            replies = store.driver.run(one(batch))
+            found = saver.get_tuple(config())
+            assert found is None or found.checkpoint["channel_values"] == {"x": "shared"}
+            batch = steps.send(replies)
+    except StopIteration:
+        pass
+    assert found is not None
+
+
 def test_a_pending_interrupt_keeps_its_checkpoint_until_the_run_goes_on_from_there(
     make_store: Callable[..., StoreLike],
 ) -> None:

@@ -173,6 +173,8 @@ def test_a_record_of_a_newer_format_is_refused(make_store: Callable[..., StoreLi
             saver.get_tuple(config())
 
 
+# Without scripts all values go along with each put.
+@pytest.mark.parametrize("make_store", ["memory", "redis", "cluster"], indirect=True)
 def test_a_value_that_does_not_change_is_not_serialized_again(
     make_store: Callable[..., StoreLike],
 ) -> None:

@@ -44,36 +44,30 @@ class PlainCheckpoints:
     ) -> Steps[tuple[int, list[str]]]:
         """Store a checkpoint by a transaction. One round trip, two with a time to live.
 
-        Whether inherited values are there is known afterwards: until they are added, the
-        checkpoint lacks them.
+        A transaction cannot look whether inherited values are still there, so all of them are asked
+        for and go along: whatever another process removes at the same moment, nothing is missing.
         """
+        if inherited:
+            return 0, list(inherited)
         first, checkpoints, held, strays, _, derived = self._keys.of(thread, namespace)
         flat: list[bytes | str] = []
         for key, value in values.items():
             flat += (key, self._store.encode(value))
-        commands: list[Command] = [("HEXISTS", held, key) for key in inherited]
-        commands += [
+        before, after = yield from self._lifetime(
+            thread, namespace, checkpoint_id, [checkpoints, held, strays]
+        )
+        commands: list[Command] = [
+            *before,
             ("HSET", first, namespace, self._keys.one),
             ("HSET", checkpoints, checkpoint_id, self._keys.encode_record(record)),
             *self._keys.fill(held, flat),
             ("HDEL", strays, checkpoint_id),
             ("HDEL", derived, checkpoint_id),
+            *after,
             ("HLEN", checkpoints),
         ]
-        at = len(commands) - 1
-        before, after = yield from self._lifetime(
-            thread, namespace, checkpoint_id, [checkpoints, held, strays]
-        )
-        replies = yield from self._store.written(
-            [*before, *commands, *after], atomic=True, repeat=True
-        )
-        replies = replies[len(before) :]
-        missing = [
-            key
-            for key, there in zip(inherited, replies[: len(inherited)], strict=True)
-            if not there
-        ]
-        return replies[at], missing
+        replies = yield from self._store.written(commands, atomic=True, repeat=True)
+        return replies[-1], []
 
     def put_writes(
         self, thread: str, namespace: str, checkpoint_id: str, writes: Mapping[str, Any]

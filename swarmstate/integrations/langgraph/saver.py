@@ -226,7 +226,8 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         """Store a checkpoint, the values of the channels in ``new_versions``, or nothing at all.
 
         One round trip over Redis. A value is stored once per channel and version; values of
-        channels that did not change are neither serialised nor sent again.
+        channels that did not change are neither serialised nor sent again, except to a Redis that
+        refuses scripts.
 
         Returns:
             The config that names the stored checkpoint.
