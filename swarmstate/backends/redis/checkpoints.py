@@ -124,10 +124,10 @@ class RedisCheckpoints:
             replies = yield Batch([command], repeat=repeat)
         return replies[0]
 
-    def _entry(self, encoded: bytes, parent: str | None, fields: Iterable[str]) -> bytes:
+    def _entry(self, encoded: bytes, parent: str | None, values: Iterable[str]) -> bytes:
         # Plain msgpack, whatever the store's codec: scripts read it.
         digest = hashlib.sha1(encoded, usedforsecurity=False).hexdigest()
-        return _plain.encode([digest[:16], parent or "", *fields])
+        return _plain.encode([digest[:16], parent or "", *values])
 
     # The operations ----------------------------------------------------------------------------
 

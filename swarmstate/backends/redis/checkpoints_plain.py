@@ -67,7 +67,7 @@ class PlainCheckpoints:
             ("HLEN", checkpoints),
         ]
         replies = yield from self._store.written(commands, atomic=True, repeat=True)
-        return replies[-1], []
+        return replies[-1] if count else 0, []
 
     def put_writes(
         self, thread: str, namespace: str, checkpoint_id: str, writes: Mapping[str, Any]
