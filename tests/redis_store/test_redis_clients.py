@@ -52,6 +52,19 @@ def exercise(store: RedisStore) -> None:
     assert len(store) == 0
 
 
+def test_replies_are_read_by_the_parser_that_a_connection_has_now(store: RedisStore) -> None:
+    store.set("n", "k", 1)
+    node = store.driver._topology.primaries()[0]
+    connection = node.acquire()
+    # Some versions of the library do this as they connect to a cluster.
+    connection.disconnect()
+    connection.set_parser(type(connection._parser))
+    node.release(connection)
+    assert store.get("n", "k") == 1
+    assert node.acquire() is connection
+    node.release(connection)
+
+
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Cluster]:
     with cluster() as started:

@@ -427,9 +427,11 @@ class Exchange:
 
 def _read(connection: Any) -> Any:
     """Return the next reply; an error that the server sent is a value like any other."""
-    read = getattr(connection, "swarmstate_read", None) or connection.read_response
+    # The parser is asked for each time: a cluster's connections are given another as they connect.
+    direct = getattr(connection, "swarmstate_direct", False)
+    reader = connection._parser if direct else connection
     try:
-        return read(disable_decoding=True)
+        return reader.read_response(disable_decoding=True)
     except Exception as error:  # told apart by name: either library's error reply is meant
         if _is_reply(error):
             return error

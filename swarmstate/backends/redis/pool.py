@@ -79,7 +79,7 @@ class Pool:
         try:
             if connection is None:
                 connection = self._class(**self.connection_kwargs)
-                connection.swarmstate_read = _reader(connection)
+                connection.swarmstate_direct = _keeps_no_books(connection)
             elif _spoke(connection):
                 # It was closed by the server, or an answer came that nobody waits for.
                 connection.disconnect()
@@ -119,12 +119,11 @@ def _spoke(connection: Any) -> bool:
         return True
 
 
-def _reader(connection: Any) -> Any:
-    """Return what reads a reply without the bookkeeping that the library does for its own pools.
+def _keeps_no_books(connection: Any) -> bool:
+    """Return whether replies may be read straight from the connection's parser.
 
-    That is its parser, which stays the same with the second version of the protocol; None where
-    there is something to be kept.
+    What the library does around it serves its own pools, a newer protocol and health checks.
     """
-    if str(getattr(connection, "protocol", "")) != "2" or connection.health_check_interval:
-        return None
-    return getattr(getattr(connection, "_parser", None), "read_response", None)
+    return str(getattr(connection, "protocol", "")) == "2" and (
+        not connection.health_check_interval and hasattr(connection, "_parser")
+    )
