@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ def at_line(number: int, act: Callable[[], None], work: Callable[[], Any]) -> tu
         return line
 
     before = sys.gettrace()
+    gc.disable()  # Finalizers of stores of other tests have lines of the Redis store, too.
     sys.settrace(enter)
     try:
         outcome = work()
@@ -47,6 +49,7 @@ def at_line(number: int, act: Callable[[], None], work: Callable[[], Any]) -> tu
         outcome = type(raised)
     finally:
         sys.settrace(before)
+        gc.enable()
     return lines >= number, outcome
 
 
