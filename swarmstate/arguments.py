@@ -14,15 +14,19 @@ from swarmstate.protocols import Pair, SnapshotLike
 
 __all__ = [
     "check_callable",
+    "check_count",
     "check_default",
     "check_item",
     "check_key",
     "check_max_history",
+    "check_method",
     "check_namespace",
+    "check_number",
     "check_pair",
     "check_prefix",
     "check_snapshot",
     "iterate",
+    "milliseconds",
     "shown",
 ]
 
@@ -141,3 +145,39 @@ def check_snapshot(value: object, wire: str) -> SnapshotLike:
             f"format {wire!r}: use a store whose codec has the same wire format"
         )
     return snapshot
+
+
+def check_number(what: str, value: Any, least: float, unit: str = "seconds") -> None:
+    """Raise unless ``value`` is a finite int or float of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        _refuse_type(what, value, f"a number of {unit}")
+    if not least <= value < float("inf"):
+        raise ArgumentValueError(f"{what} must be at least {least} {unit}, not {shown(value)}")
+
+
+def check_count(what: str, value: Any, least: int, *, optional: bool = False) -> None:
+    """Raise unless ``value`` is an int of at least ``least``, or, if optional, None."""
+    if optional and value is None:
+        return
+    accepted = f"None or an int >= {least}" if optional else f"an int >= {least}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        _refuse_type(what, value, accepted)
+    if value < least:
+        raise ArgumentValueError(f"{what} must be {accepted}, not {shown(value)}")
+
+
+def milliseconds(ttl: Any) -> int | None:
+    """Return a time to live, given in seconds, in milliseconds; or raise. None stays None."""
+    if ttl is None:
+        return None
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
+        _refuse_type("ttl", ttl, "None or seconds as an int or float")
+    if not 0.001 <= ttl <= 10**10:
+        raise ArgumentValueError(f"ttl must be between 0.001 and 10**10 seconds, not {shown(ttl)}")
+    return int(ttl * 1000)
+
+
+def check_method(what: str, value: object, method: str) -> None:
+    """Raise unless ``value`` is None or has a method of this name."""
+    if value is not None and not callable(getattr(value, method, None)):
+        _refuse_type(what, value, f"None or have a method {method}()")

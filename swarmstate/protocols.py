@@ -6,40 +6,24 @@ structural, so a third party implements them without importing swarmstate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from types import TracebackType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    NamedTuple,
-    Protocol,
-    TypeAlias,
-    TypedDict,
-    TypeVar,
-    runtime_checkable,
-)
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 if TYPE_CHECKING:
     from pyrsistent import PMap
     from typing_extensions import Self
 
 __all__ = [
-    "Blob",
-    "CheckpointEngine",
-    "CheckpointRecord",
     "Codec",
     "Default",
     "Diff",
     "FastPath",
     "Pair",
     "SnapshotLike",
-    "Steps",
     "StoreLike",
-    "StoredCheckpoint",
-    "TaskWrite",
 ]
-
-T = TypeVar("T")
 
 Pair = tuple[str, str]
 """A (namespace, key) pair."""
@@ -296,164 +280,17 @@ class StoreLike(Protocol):
         ...
 
 
-Blob: TypeAlias = tuple[str, bytes]
-"""A value as a checkpoint serializer wrote it: its type tag and its bytes."""
-
-Steps: TypeAlias = Generator[Any, Any, T]
-"""An operation written once and driven twice: it yields whatever its engine's drivers take (a batch
-of commands, say), is sent what came back, and returns its result."""
-
-
-class CheckpointRecord(NamedTuple):
-    """One checkpoint without the values of its channels."""
-
-    parent: str | None
-    """The id of the checkpoint that this one continues, if any."""
-    versions: dict[str, str | int | float]
-    """Channel -> version."""
-    stored: list[str]
-    """The channels that certainly have a value; one of these that is missing was lost."""
-    deltas: list[str]
-    """The channels whose value is rebuilt from the writes of earlier checkpoints."""
-    body: Blob
-    """Everything else in the checkpoint."""
-    metadata: Blob
+_MOVED = {
+    "Steps": "swarmstate.steps",
+    **dict.fromkeys(
+        ("Blob", "CheckpointEngine", "CheckpointRecord", "StoredCheckpoint", "TaskWrite"),
+        "swarmstate.checkpoints.protocol",
+    ),
+}
 
 
-class TaskWrite(NamedTuple):
-    """One pending write of a task."""
-
-    task_id: str
-    idx: int
-    """Its position among the task's writes, below zero for the special channels."""
-    channel: str
-    value: Blob
-    task_path: str
-
-    @property
-    def order(self) -> tuple[str, str, int]:
-        """Where live execution would apply this write among those of its super-step."""
-        return (self.task_path, self.task_id, self.idx)
-
-
-class StoredCheckpoint(NamedTuple):
-    """A checkpoint as an engine returns it."""
-
-    namespace: str
-    id: str
-    record: CheckpointRecord
-    values: dict[str, Blob]
-    """Channel -> value, for the channels that have one; empty if only the record was asked for."""
-    writes: list[TaskWrite]
-    """In the order that live execution would apply them; empty if only the record was asked for."""
-
-
-class CheckpointEngine(Protocol):
-    """How a store keeps the checkpoints of LangGraph threads, done the store's own way.
-
-    A store offers one through a method ``checkpoint_engine()``; a saver builds the same operations
-    from :class:`StoreLike` calls where there is none. Operations are generators, so that a saver's
-    own logic, written around them with ``yield from``, is written once and driven by :meth:`run`
-    or awaited through :meth:`arun`.
-
-    ``thread`` is a thread id, ``namespace`` a checkpoint namespace; a *field* names a channel's
-    value at one version.
-    """
-
-    def put(
-        self,
-        thread: str,
-        namespace: str,
-        checkpoint_id: str,
-        record: CheckpointRecord,
-        values: Mapping[str, Blob],
-        inherited: Sequence[str],
-        *,
-        count: bool,
-    ) -> Steps[tuple[int, list[str]]]:
-        """Store a checkpoint, its new ``values`` by field and its place in the order, or nothing.
-
-        Returns:
-            How many checkpoints the namespace holds now (0 unless ``count``), and those of the
-            ``inherited`` fields that hold no value. If there are any, nothing was stored: call
-            again with their values.
-        """
-        ...
-
-    def put_writes(
-        self, thread: str, namespace: str, checkpoint_id: str, writes: Mapping[str, Any]
-    ) -> Steps[None]:
-        """Store pending writes of a task by key, as :mod:`swarmstate.checkpoints` lays them out.
-
-        One that is there already is kept, unless its key starts with a minus sign: then it is
-        replaced.
-        """
-        ...
-
-    def get(
-        self, thread: str, namespace: str, checkpoint_id: str | None
-    ) -> Steps[StoredCheckpoint | None]:
-        """Return a whole checkpoint, the one with the greatest id if ``checkpoint_id`` is None."""
-        ...
-
-    def scan(
-        self, thread: str, namespace: str | None, before: str | None, limit: int | None
-    ) -> Steps[list[Pair]]:
-        """Return (namespace, id) pairs, greatest id first, of one namespace or of all.
-
-        Only ids less than ``before`` count, and at most ``limit`` are returned.
-        """
-        ...
-
-    def load(
-        self,
-        thread: str,
-        pairs: Sequence[Pair],
-        *,
-        channels: Collection[str] | None,
-        writes: bool,
-    ) -> Steps[list[StoredCheckpoint | None]]:
-        """Return checkpoints by (namespace, id); None where one is gone.
-
-        With the values of these ``channels`` only (None: of all), and with or without ``writes``.
-        """
-        ...
-
-    def ancestors(
-        self, thread: str, namespace: str, checkpoint_id: str, limit: int
-    ) -> Steps[list[StoredCheckpoint]]:
-        """Return the record of a checkpoint, of its parent, and so on; at most ``limit`` of them.
-
-        A shorter answer ends where no parent is named or where the parent is gone.
-        """
-        ...
-
-    def delete(
-        self, thread: str, namespace: str, ids: Sequence[str], *, strays_before: str | None = None
-    ) -> Steps[None]:
-        """Remove checkpoints with their writes, and values that no other one refers to.
-
-        With ``strays_before`` also the writes of lesser ids that have no checkpoint: these came
-        when theirs had been removed already.
-        """
-        ...
-
-    def delete_thread(self, thread: str) -> Steps[None]:
-        """Remove everything of a thread."""
-        ...
-
-    def copy_thread(self, source: str, target: str) -> Steps[None]:
-        """Add everything of one thread to another; all of it appears at once."""
-        ...
-
-    def threads(self) -> Steps[list[str]]:
-        """Return the ids of all threads; may enumerate the store."""
-        ...
-
-    def run(self, steps: Steps[T]) -> T:
-        """Run an operation to its end and return its result."""
-        ...
-
-    async def arun(self, steps: Steps[T]) -> T:
-        """Run an operation without blocking the event loop for longer than local work takes."""
-        ...
+def __getattr__(name: str) -> Any:
+    """Hand on the names that this module held in version 0.1.0."""
+    if name in _MOVED:
+        return getattr(import_module(_MOVED[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

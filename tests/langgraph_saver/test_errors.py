@@ -9,13 +9,14 @@ import pytest
 
 from swarmstate import errors
 from swarmstate.backends.redis.commands import CommandRefused
+from swarmstate.checkpoints.protocol import CheckpointName
 from swarmstate.errors import SwarmStateError
 from swarmstate.integrations.langgraph import CheckpointDecodeError, CopyMismatchError
 
 PLAIN = [getattr(errors, name)("what it says") for name in errors.__all__]
 DETAILED = [
     CommandRefused("OOM", "SET", "what it says"),
-    CheckpointDecodeError("what it says", "thread", "namespace", "id", "channel", "type"),
+    CheckpointDecodeError("why", CheckpointName("thread", "namespace", "id"), "channel", "type"),
     CopyMismatchError("thread", "namespace", "id", "part"),
 ]
 

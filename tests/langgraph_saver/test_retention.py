@@ -10,10 +10,11 @@ from langgraph.checkpoint.serde.types import INTERRUPT
 from threads import checkpoint, config, grow
 
 from swarmstate.backends.redis import RedisStore
-from swarmstate.backends.redis.commands import Batch, Steps
+from swarmstate.backends.redis.commands import Batch
 from swarmstate.checkpoints import names
 from swarmstate.integrations.langgraph import SwarmStateSaver
 from swarmstate.protocols import StoreLike
+from swarmstate.steps import Steps
 
 
 def test_writes_that_come_after_their_checkpoint_was_removed_do_not_pile_up(
@@ -54,7 +55,7 @@ def test_pruning_removes_values_and_writes_that_no_checkpoint_has(
     # What all checkpoints have in common, and what only the last one has.
     assert len(store.keys(here.values)) == 2
     writes = here.writes + last["configurable"]["checkpoint_id"]
-    assert {*store.namespaces()} - {here.strays} == {
+    assert {*store.namespaces()} - {here.orphans} == {
         *(here.thread, here.checkpoints, here.values, writes)
     }
 
@@ -154,10 +155,10 @@ def test_nothing_remembers_that_writes_came_before_their_checkpoint(
     saver = SwarmStateSaver(make_store())
     last = grow(saver, 1)
     saver.put_writes(config(checkpoint_id="f"), [("x", 1)], "task")
-    strays = names("thread", "").strays
-    assert saver.store.keys(strays) == ["f"]
+    orphans = names("thread", "").orphans
+    assert saver.store.keys(orphans) == ["f"]
     put = saver.put(last, checkpoint({}, {}, "f"), {}, {})
-    assert strays not in saver.store
+    assert orphans not in saver.store
     found = saver.get_tuple(put)
     assert found is not None
     assert found.pending_writes == [("task", "x", 1)]

@@ -13,7 +13,7 @@ from servers import Server
 from threads import config, grow, ready
 
 from swarmstate.backends.redis import RedisStore
-from swarmstate.backends.redis.topology import slot_of
+from swarmstate.backends.redis.transport.topology import slot_of
 from swarmstate.integrations.langgraph import SwarmStateSaver
 
 Trips = Callable[[Callable[[], Any]], int]

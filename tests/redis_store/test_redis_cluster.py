@@ -13,7 +13,7 @@ import redis
 from servers import Cluster, cluster, wait_until
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
-from swarmstate.backends.redis.topology import slot_of
+from swarmstate.backends.redis.transport.topology import slot_of
 from swarmstate.errors import StoreUnavailable
 
 Make = Callable[..., RedisStore]

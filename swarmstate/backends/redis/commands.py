@@ -2,10 +2,10 @@
 
 The logic of the stores (and of the checkpointer over them) is written once, as generators of
 :class:`Batch`: each ``yield`` is one round trip and gives the list of replies. A driver (see
-:mod:`~swarmstate.backends.redis.drivers`) runs such a generator, blocking or awaited::
+:mod:`~swarmstate.backends.redis.transport.driver`) runs such a generator, blocking or awaited::
 
     def steps_of_len(keys) -> Steps[int]:
-        replies = yield Batch([("HLEN", key) for key in keys], repeat=True)
+        replies = yield Batch([("HLEN", key) for key in keys], idempotent=True)
         return sum(replies)
 
     driver.run(steps_of_len(keys))
@@ -15,15 +15,16 @@ The logic of the stores (and of the checkpointer over them) is written once, as 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from swarmstate.errors import StoreUnavailable
 
-__all__ = ["Argument", "Batch", "Command", "CommandRefused", "Script", "Steps", "fields"]
+__all__ = ["AT_ONCE", "Argument", "Batch", "Command", "CommandRefused", "Script", "fields", "fill"]
 
-T = TypeVar("T")
+AT_ONCE = 2000
+"""Fields per command: servers bound the arguments of one."""
 
 Argument = bytes | str | int
 """Text goes as UTF-8, a number in decimal."""
@@ -68,25 +69,21 @@ class Batch:
         commands: what to send.
         atomic: carried out as a whole or not at all, with nothing in between, by MULTI and EXEC;
             on a cluster that holds for the commands of each slot.
-        repeat: may be sent again when the connection broke before the reply was there, because
+        idempotent: may be sent again when the connection broke before the reply was there, because
             carrying it out twice does no harm. Without it the outcome is then unknown to the
             caller, and StoreUnavailable says so. What provably was not carried out is always sent
             again.
         everywhere: send to every primary node of a cluster; each reply is then a list with one
             entry per node, also on a single server.
-        forgive: codes of errors that stand for None, such as WRONGTYPE for a key that is
+        ignore: codes of errors that stand for None, such as WRONGTYPE for a key that is
             somebody else's.
     """
 
     commands: Sequence[Command]
     atomic: bool = False
-    repeat: bool = False
+    idempotent: bool = False
     everywhere: bool = False
-    forgive: tuple[str, ...] = ()
-
-
-Steps = Generator[Batch, list[Any], T]
-"""Logic that talks to a server: yields batches, is given replies, returns its result."""
+    ignore: tuple[str, ...] = ()
 
 
 class CommandRefused(StoreUnavailable):
@@ -117,3 +114,8 @@ def fields(reply: Any) -> dict[bytes, bytes]:
         return reply
     entries = iter(reply)
     return dict(zip(entries, entries, strict=True))
+
+
+def fill(key: bytes, flat: Sequence[bytes | str]) -> list[Command]:
+    """Return the commands that add fields and values, given in turns, to a hash."""
+    return [("HSET", key, *flat[at : at + 2 * AT_ONCE]) for at in range(0, len(flat), 2 * AT_ONCE)]

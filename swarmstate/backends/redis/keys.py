@@ -91,7 +91,7 @@ class Layout:
         scan: Command = ("SCAN", b"0", "MATCH", self.pattern, "COUNT", _ALL)
         return [scan, (*scan, "TYPE", "hash")]
 
-    def sort(self, keys: Iterable[bytes], hashes: Iterable[bytes]) -> Found:
+    def classify(self, keys: Iterable[bytes], hashes: Iterable[bytes]) -> Found:
         """Return what of an enumeration belongs to this prefix.
 
         Args:

@@ -11,7 +11,7 @@ from swarmstate.backends.redis.commands import Script
 
 __all__ = ["CLEAR", "COUNT", "DUMP", "NAMES", "SWAP"]
 
-# Mirrors Layout.sort. Positions instead of patterns: Lua's stop at NUL.
+# Mirrors Layout.classify. Positions instead of patterns: Lua's stop at NUL.
 _OWN = """
 local head = tonumber(ARGV[2])
 local mark, find = ':\\0store', string.find

@@ -7,9 +7,7 @@ those of both.
 from __future__ import annotations
 
 import functools
-import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
@@ -21,14 +19,21 @@ from swarmstate.arguments import (
     check_default,
     check_item,
     check_key,
-    check_max_history,
     check_pair,
     check_prefix,
     check_snapshot,
     iterate,
+    milliseconds,
     shown,
 )
-from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, Script, Steps, fields
+from swarmstate.backends.redis.commands import (
+    Batch,
+    Command,
+    CommandRefused,
+    Script,
+    fields,
+    fill,
+)
 from swarmstate.backends.redis.keys import Found, Layout
 from swarmstate.backends.redis.scripts import CLEAR, COUNT, DROP, DUMP, NAMES, SWAP
 from swarmstate.errors import (
@@ -38,6 +43,8 @@ from swarmstate.errors import (
     StoreUnavailable,
 )
 from swarmstate.protocols import Default, Pair, SnapshotLike
+from swarmstate.snapshots import History, contents
+from swarmstate.steps import Steps
 
 __all__ = ["StoreSteps"]
 
@@ -45,8 +52,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _FOREIGN = ("WRONGTYPE",)
-# Fields per HSET: servers bound the arguments of one command.
-_AT_ONCE = 2000
 _TRIES = 50
 # How long a marker is taken to be there: a server that was flushed, or restarted without its data,
 # has it again soon after.
@@ -99,12 +104,9 @@ class StoreSteps:
         self.layout = layout
         self.codec = codecs.get(codec)
         self.encode: Callable[[Any], bytes] = functools.partial(self.codec.encode, default=default)
-        self.ttl_ms = _milliseconds(ttl)
+        self.ttl_ms = milliseconds(ttl)
         self.ttl_on_read = ttl_on_read and self.ttl_ms is not None
-        self.max_history = check_max_history(max_history)
-        self._kept: deque[SnapshotLike] = deque(maxlen=self.max_history)
-        self._last: int | None = None
-        self._lock = threading.Lock()
+        self.history = History(max_history)
         self._clustered = clustered
         # Scripts see one node: on a cluster the same is done with transactions per slot.
         self._scripting = not clustered
@@ -125,45 +127,52 @@ class StoreSteps:
             ) from error
 
     def written(
-        self, commands: Sequence[Command], *, atomic: bool = True, repeat: bool = False
+        self, commands: Sequence[Command], *, atomic: bool = True, idempotent: bool = False
     ) -> Steps[list[Any]]:
         """Send a write and return its replies; the first one in a while also writes the marker."""
+        replies: list[Any]
         if monotonic() < self._marked_until:
-            return (yield Batch(commands, atomic=atomic, repeat=repeat))
+            replies = yield Batch(commands, atomic=atomic, idempotent=idempotent)
+            return replies
         first: list[Command] = [self.layout.mark()]
         if self._clustered and self._marked_until == 0.0:
             # Atomic ends with the slot: the marker goes ahead, or its node could be the slower one.
-            yield Batch(first, repeat=True)
+            yield Batch(first, idempotent=True)
             first = []
-        replies = yield Batch([*first, *commands], atomic=atomic, repeat=repeat)
+        replies = yield Batch([*first, *commands], atomic=atomic, idempotent=idempotent)
         self._marked_until = monotonic() + _MARK_SECONDS
         return replies[len(first) :]
 
     def _store(
-        self, commands: list[Command], keys: Iterable[bytes], *, repeat: bool
+        self, commands: list[Command], keys: Iterable[bytes], *, idempotent: bool
     ) -> Steps[list[Any]]:
         """Send a write and start the time of its namespaces anew; return the write's replies."""
         if self.ttl_ms is None:
-            return (yield from self.written(commands, repeat=repeat))
+            return (yield from self.written(commands, idempotent=idempotent))
         expiry = [self._expire(key) for key in keys]
         try:
-            replies = yield from self.written([*commands, *expiry], repeat=repeat)
+            replies = yield from self.written([*commands, *expiry], idempotent=idempotent)
         except CommandRefused as refused:
             self._without_expiry(refused)
-            return (yield from self.written(commands, repeat=repeat))
+            return (yield from self.written(commands, idempotent=idempotent))
         return replies[: len(commands)]
 
     def _read(self, commands: list[Command], keys: Iterable[bytes]) -> Steps[list[Any]]:
         """Send reads and return their replies; what another program keeps there reads as None."""
-        plain = Batch(commands, atomic=True, repeat=True, forgive=_FOREIGN)
+        plain = Batch(commands, atomic=True, idempotent=True, ignore=_FOREIGN)
+        replies: list[Any]
         if not self.ttl_on_read:
-            return (yield plain)
+            replies = yield plain
+            return replies
         expiry = [self._expire(key) for key in keys]
         try:
-            replies = yield Batch([*commands, *expiry], atomic=True, repeat=True, forgive=_FOREIGN)
+            replies = yield Batch(
+                [*commands, *expiry], atomic=True, idempotent=True, ignore=_FOREIGN
+            )
         except CommandRefused as refused:
             self._without_expiry(refused)
-            return (yield plain)
+            replies = yield plain
+            return replies
         return replies[: len(commands)]
 
     def _without_expiry(self, refused: CommandRefused) -> None:
@@ -179,11 +188,11 @@ class StoreSteps:
     def _expire(self, key: bytes) -> Command:
         return ("PEXPIRE", key, self.ttl_ms or 0)
 
-    def _scripted(self, command: Command, *, repeat: bool) -> Steps[tuple[Any] | None]:
+    def _scripted(self, command: Command, *, idempotent: bool) -> Steps[tuple[Any] | None]:
         """Return a script's reply, or None where scripts cannot be used."""
         if self._scripting:
             try:
-                reply = yield Batch([command], repeat=repeat)
+                reply = yield Batch([command], idempotent=idempotent)
             except CommandRefused as refused:
                 if not refused.scripting_refused:
                     raise
@@ -199,13 +208,13 @@ class StoreSteps:
     # Enumerations ------------------------------------------------------------------------------
 
     def _found(self) -> Steps[Found]:
-        replies = yield Batch(self.layout.scans(), atomic=True, repeat=True, everywhere=True)
-        return self._sorted(replies)
+        replies = yield Batch(self.layout.scans(), atomic=True, idempotent=True, everywhere=True)
+        return self._classified(replies)
 
-    def _sorted(self, replies: Sequence[Sequence[Any]]) -> Found:
+    def _classified(self, replies: Sequence[Sequence[Any]]) -> Found:
         pages = [[_page(reply) for reply in nodes] for nodes in replies]
         keys, hashes = ([key for page in scan for key in page] for scan in pages)
-        return self.layout.sort(keys, hashes)
+        return self.layout.classify(keys, hashes)
 
     def _over_all(
         self,
@@ -222,11 +231,11 @@ class StoreSteps:
         for _ in range(_TRIES):
             asked = commands(found)
             if self._clustered:
-                replies = yield Batch(asked, atomic=True, repeat=True, forgive=_FOREIGN)
+                replies = yield Batch(asked, atomic=True, idempotent=True, ignore=_FOREIGN)
                 return found, replies
             scans = self.layout.scans()
-            replies = yield Batch([*scans, *asked], atomic=True, repeat=True, forgive=_FOREIGN)
-            inside = self._sorted([[reply] for reply in replies[:2]])
+            replies = yield Batch([*scans, *asked], atomic=True, idempotent=True, ignore=_FOREIGN)
+            inside = self._classified([[reply] for reply in replies[:2]])
             if inside.hashes <= found.hashes and inside.derived <= found.derived:
                 return found, replies[2:]
             found = Found(found.hashes | inside.hashes, found.derived | inside.derived)
@@ -242,7 +251,7 @@ class StoreSteps:
         """Store one value. One round trip; sent again if the connection broke."""
         at = self.layout.key(namespace)
         field = check_key(key)
-        yield from self._store([("HSET", at, field, self.encode(value))], (at,), repeat=True)
+        yield from self._store([("HSET", at, field, self.encode(value))], (at,), idempotent=True)
 
     def get(self, namespace: str, key: str, default: Any = None) -> Steps[Any]:
         """Return one value, or ``default`` where there is none. One round trip."""
@@ -265,7 +274,7 @@ class StoreSteps:
         at = self.layout.key(namespace)
         field = check_key(key)
         command: Command = ("HSETNX", at, field, self.encode(value))
-        replies = yield from self._store([command], (at,), repeat=False)
+        replies = yield from self._store([command], (at,), idempotent=False)
         return bool(replies[0])
 
     def delete(self, namespace: str, key: str) -> Steps[bool]:
@@ -274,7 +283,7 @@ class StoreSteps:
         One round trip; not sent again if the connection broke after it was sent.
         """
         at = self.layout.key(namespace)
-        replies = yield Batch([("HDEL", at, check_key(key))], forgive=_FOREIGN)
+        replies = yield Batch([("HDEL", at, check_key(key))], ignore=_FOREIGN)
         return bool(replies[0])
 
     @_into_hashes
@@ -291,7 +300,7 @@ class StoreSteps:
         at = self.layout.key(namespace)
         field = check_key(key)
         check_callable("fn", fn)
-        replies = yield Batch([("HGET", at, field)], repeat=True)
+        replies = yield Batch([("HGET", at, field)], idempotent=True)
         old: bytes | None = replies[0]
         # Without a bound: whenever one loses, another one has won.
         while True:
@@ -299,7 +308,7 @@ class StoreSteps:
             known = (b"0", b"") if old is None else (b"1", old)
             swap = SWAP([at], [field, *known, new])
             try:
-                replies = yield from self._store([swap], (at,), repeat=False)
+                replies = yield from self._store([swap], (at,), idempotent=False)
             except CommandRefused as refused:
                 if not refused.scripting_refused:
                     raise
@@ -327,7 +336,7 @@ class StoreSteps:
             grouped.setdefault(self.layout.key(namespace), []).extend((key, self.encode(value)))
         if not grouped:
             return
-        yield from self._store(_hsets(grouped), grouped, repeat=True)
+        yield from self._store(_filled(grouped), grouped, idempotent=True)
 
     def get_many(self, pairs: Iterable[Pair]) -> Steps[list[Any]]:
         """Return the values at one moment, in input order; a missing one is None.
@@ -352,7 +361,7 @@ class StoreSteps:
         if not grouped:
             return 0
         commands: list[Command] = [("HDEL", at, *names) for at, names in grouped.items()]
-        replies = yield Batch(commands, atomic=True, forgive=_FOREIGN)
+        replies = yield Batch(commands, atomic=True, ignore=_FOREIGN)
         return sum(reply or 0 for reply in replies)
 
     def _grouped(
@@ -377,9 +386,9 @@ class StoreSteps:
         sent.
         """
         at = self.layout.key(namespace)
-        if (reply := (yield from self._scripted(DROP([at]), repeat=False))) is not None:
+        if (reply := (yield from self._scripted(DROP([at]), idempotent=False))) is not None:
             return int(reply[0])
-        kind = yield Batch([("TYPE", at)], repeat=True)
+        kind = yield Batch([("TYPE", at)], idempotent=True)
         if kind[0] != b"hash":
             return 0
         replies = yield Batch([("HLEN", at), ("UNLINK", at)], atomic=True)
@@ -430,7 +439,7 @@ class StoreSteps:
         One round trip (on a cluster one per node); O(keys on the server), as every enumeration.
         """
         start = check_prefix(prefix)
-        reply = yield from self._scripted(self._whole(NAMES), repeat=True)
+        reply = yield from self._scripted(self._whole(NAMES), idempotent=True)
         if reply is not None:
             found: Iterable[bytes] = reply[0]
         else:
@@ -442,7 +451,7 @@ class StoreSteps:
 
     def count(self) -> Steps[int]:
         """Return the number of keys in all namespaces, at one moment. One round trip."""
-        reply = yield from self._scripted(self._whole(COUNT), repeat=True)
+        reply = yield from self._scripted(self._whole(COUNT), idempotent=True)
         if reply is not None:
             return int(reply[0])
         _, counts = yield from self._over_all(
@@ -455,7 +464,7 @@ class StoreSteps:
 
         One round trip, sent again if the connection broke.
         """
-        if (yield from self._scripted(self._whole(CLEAR), repeat=True)) is None:
+        if (yield from self._scripted(self._whole(CLEAR), idempotent=True)) is None:
             yield from self._over_all(
                 lambda found: [("UNLINK", key) for key in found.hashes | found.derived]
             )
@@ -465,7 +474,7 @@ class StoreSteps:
 
         One round trip; the server is busy in proportion to its keys.
         """
-        reply = yield from self._scripted(self._whole(DUMP), repeat=True)
+        reply = yield from self._scripted(self._whole(DUMP), idempotent=True)
         dumped: Iterable[tuple[bytes, Any]]
         if reply is not None:
             entries = iter(reply[0])
@@ -485,12 +494,7 @@ class StoreSteps:
                 values[self.layout.namespace(key)] = {
                     self._key_name(field): data for field, data in fields(content).items()
                 }
-        with self._lock:
-            taken = Snapshot.from_values(values, codec=self.codec.name, parent=self._last)
-            self._last = taken.id
-            if self.max_history != 0:
-                self._kept.append(taken)
-        return taken
+        return self.history.take(values, self.codec.name)
 
     def restore(self, snapshot: SnapshotLike) -> Steps[None]:
         """Make the store what ``snapshot`` holds, all of it or nothing (per slot on a cluster).
@@ -502,27 +506,27 @@ class StoreSteps:
         """
         checked = check_snapshot(snapshot, self.codec.wire)
         grouped: dict[bytes, list[bytes | str]] = {}
-        for namespace, content in _values(checked).items():
+        for namespace, content in contents(checked).items():
             if content:
                 flat: list[bytes | str] = []
                 for name, data in content.items():
                     flat += (name, data)
                 grouped[self.layout.key(namespace)] = flat
         # A transaction does not stop at a command that fails, so nothing in it must.
-        kinds = yield Batch([("TYPE", key) for key in grouped], repeat=True)
+        kinds = yield Batch([("TYPE", key) for key in grouped], idempotent=True)
         for key, kind in zip(grouped, kinds, strict=True):
             if kind not in (b"hash", b"none"):
                 raise ArgumentValueError(
                     f"the snapshot cannot be restored, because another program keeps a "
                     f"{kind.decode()} at the key {shown(key)}"
                 )
-        fill = _hsets(grouped)
+        fill = _filled(grouped)
         if self.ttl_ms is not None:
             fill += [self._expire(key) for key in grouped]
         fill.append(self.layout.mark())
         if self._scripting:
             try:
-                yield Batch([self._whole(CLEAR), *fill], atomic=True, repeat=True)
+                yield Batch([self._whole(CLEAR), *fill], atomic=True, idempotent=True)
             except CommandRefused as refused:
                 if not refused.scripting_refused:
                     raise
@@ -538,47 +542,6 @@ class StoreSteps:
         )
         self._marked_until = monotonic() + _MARK_SECONDS
 
-    def history(self) -> list[SnapshotLike]:
-        """Return the kept snapshots, oldest first. No round trip."""
-        with self._lock:
-            return list(self._kept)
-
-    def clear_history(self) -> None:
-        """Let go of the kept snapshots. No round trip."""
-        with self._lock:
-            self._kept.clear()
-
-
-def _milliseconds(ttl: Any) -> int | None:
-    if ttl is None:
-        return None
-    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
-        raise ArgumentTypeError(
-            f"ttl must be None or seconds as an int or float, not {type(ttl).__name__} "
-            f"({shown(ttl)})"
-        )
-    if not 0.001 <= ttl <= 10**10:
-        raise ArgumentValueError(f"ttl must be between 0.001 and 10**10 seconds, not {ttl}")
-    return int(ttl * 1000)
-
-
-def _hsets(grouped: dict[bytes, list[bytes | str]]) -> list[Command]:
-    """Return the commands that fill hashes from flat lists of fields and values."""
-    commands: list[Command] = []
-    for key, flat in grouped.items():
-        for start in range(0, len(flat), 2 * _AT_ONCE):
-            commands.append(  # noqa: PERF401 (two loops read better than one expression)
-                ("HSET", key, *flat[start : start + 2 * _AT_ONCE])
-            )
-    return commands
-
-
-def _values(snapshot: SnapshotLike) -> dict[str, dict[str, bytes]]:
-    """Return what a snapshot holds as plain dicts."""
-    if isinstance(snapshot, Snapshot):
-        return snapshot.values()
-    return {namespace: dict(content) for namespace, content in snapshot.state.items()}
-
 
 def _page(reply: Any) -> list[bytes]:
     """Return the keys of a SCAN that must have come to its end."""
@@ -590,3 +553,8 @@ def _page(reply: Any) -> list[bytes]:
         )
     found: list[bytes] = keys
     return found
+
+
+def _filled(grouped: dict[bytes, list[bytes | str]]) -> list[Command]:
+    """Return the commands that fill hashes from flat lists of fields and values."""
+    return [command for key, flat in grouped.items() for command in fill(key, flat)]

@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from swarmstate.arguments import shown
-from swarmstate.backends.redis.commands import Steps
-from swarmstate.backends.redis.connect import connect
-from swarmstate.backends.redis.drivers import Driver
+from swarmstate.arguments import check_count, check_number
 from swarmstate.backends.redis.keys import Layout
 from swarmstate.backends.redis.steps import StoreSteps
-from swarmstate.errors import ArgumentTypeError, ArgumentValueError
-from swarmstate.protocols import CheckpointEngine, Default, SnapshotLike
+from swarmstate.backends.redis.transport.connect import connect
+from swarmstate.backends.redis.transport.driver import Driver
+from swarmstate.checkpoints.protocol import CheckpointEngine
+from swarmstate.protocols import Default, SnapshotLike
+from swarmstate.steps import awaited, blocking, introduced
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["AsyncRedisStore", "RedisStore"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
-Step = Callable[Concatenate[StoreSteps, P], Steps[T]]
-
-
-def _blocking(step: Step[P, T]) -> Callable[Concatenate[RedisStore, P], T]:
-    @functools.wraps(step)
-    def method(self: RedisStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.driver.run(step(self.steps, *args, **kwargs))
-
-    return method
-
-
-def _awaited(step: Step[P, T]) -> Callable[Concatenate[AsyncRedisStore, P], Awaitable[T]]:
-    @functools.wraps(step)
-    async def method(self: AsyncRedisStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.driver.arun(step(self.steps, *args, **kwargs))
-
-    return method
 
 
 class _Opened:
@@ -61,9 +39,9 @@ class _Opened:
         retries: int = 3,
         max_connections: int = 16,
     ) -> None:
-        _check_number("timeout", timeout, 0.001)
-        _check_count("retries", retries, 0)
-        _check_count("max_connections", max_connections, 1)
+        check_number("timeout", timeout, 0.001)
+        check_count("retries", retries, 0)
+        check_count("max_connections", max_connections, 1)
         layout = Layout(prefix)
         topology = connect(url, client, timeout=timeout, max_connections=max_connections)
         self.steps = StoreSteps(
@@ -90,23 +68,34 @@ class _Opened:
     @property
     def max_history(self) -> int | None:
         """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
-        return self.steps.max_history
+        return self.steps.history.bound
 
-    def checkpoint_engine(self) -> CheckpointEngine:
-        """Return how a checkpointer does its operations here."""
-        from swarmstate.backends.redis.checkpoints import RedisCheckpoints
+    def checkpoint_engine(
+        self, *, ttl: float | None = None, ttl_on_read: bool = False
+    ) -> CheckpointEngine:
+        """Return how a checkpointer does its operations here.
 
-        return RedisCheckpoints(self.steps, self.driver)
+        Args:
+            ttl: seconds that a thread lives after it was last renewed, from 0.001 to 10**10; None:
+                as the store's namespaces.
+            ttl_on_read: whether reading a thread renews it too.
+
+        Raises:
+            ArgumentTypeError, ArgumentValueError: a ttl out of bounds, or none to renew.
+        """
+        from swarmstate.backends.redis.checkpoints.engine import RedisCheckpoints
+
+        return RedisCheckpoints(self.steps, self.driver, ttl=ttl, ttl_on_read=ttl_on_read)
 
     def history(self) -> list[SnapshotLike]:
         """Return the kept snapshots, oldest first; never touches the server."""
         self.driver.check_open()
-        return self.steps.history()
+        return self.steps.history.kept()
 
     def clear_history(self) -> None:
         """Let go of the kept snapshots; never touches the server."""
         self.driver.check_open()
-        self.steps.clear_history()
+        self.steps.history.clear()
 
     def __repr__(self) -> str:
         return (
@@ -115,6 +104,7 @@ class _Opened:
         )
 
 
+@introduced
 class RedisStore(_Opened):
     """A store over plain Redis or Valkey, with the interface of :class:`swarmstate.Store`.
 
@@ -150,25 +140,25 @@ class RedisStore(_Opened):
         UnknownCodecError: there is no such codec.
     """
 
-    set = _blocking(StoreSteps.set)
-    get = _blocking(StoreSteps.get)
-    contains = _blocking(StoreSteps.contains)
-    set_default = _blocking(StoreSteps.set_default)
-    delete = _blocking(StoreSteps.delete)
-    update = _blocking(StoreSteps.update)
-    set_many = _blocking(StoreSteps.set_many)
-    get_many = _blocking(StoreSteps.get_many)
-    delete_many = _blocking(StoreSteps.delete_many)
-    delete_namespace = _blocking(StoreSteps.delete_namespace)
-    keys = _blocking(StoreSteps.keys)
-    items = _blocking(StoreSteps.items)
-    max_key = _blocking(StoreSteps.max_key)
-    namespaces = _blocking(StoreSteps.namespaces)
-    clear = _blocking(StoreSteps.clear)
-    snapshot = _blocking(StoreSteps.snapshot)
-    restore = _blocking(StoreSteps.restore)
-    __len__ = _blocking(StoreSteps.count)
-    __contains__ = _blocking(StoreSteps.has_namespace)
+    set = blocking(StoreSteps.set)
+    get = blocking(StoreSteps.get)
+    contains = blocking(StoreSteps.contains)
+    set_default = blocking(StoreSteps.set_default)
+    delete = blocking(StoreSteps.delete)
+    update = blocking(StoreSteps.update)
+    set_many = blocking(StoreSteps.set_many)
+    get_many = blocking(StoreSteps.get_many)
+    delete_many = blocking(StoreSteps.delete_many)
+    delete_namespace = blocking(StoreSteps.delete_namespace)
+    keys = blocking(StoreSteps.keys)
+    items = blocking(StoreSteps.items)
+    max_key = blocking(StoreSteps.max_key)
+    namespaces = blocking(StoreSteps.namespaces)
+    clear = blocking(StoreSteps.clear)
+    snapshot = blocking(StoreSteps.snapshot)
+    restore = blocking(StoreSteps.restore)
+    __len__ = blocking(StoreSteps.count)
+    __contains__ = blocking(StoreSteps.has_namespace)
 
     def close(self) -> None:
         """Close the connections that are the store's own; calling it again does nothing."""
@@ -189,6 +179,7 @@ class RedisStore(_Opened):
         self.close()
 
 
+@introduced
 class AsyncRedisStore(_Opened):
     """The methods of :class:`RedisStore`, awaited; the arguments are the same.
 
@@ -198,25 +189,25 @@ class AsyncRedisStore(_Opened):
     ``namespace in store`` is ``await store.has_namespace(namespace)``.
     """
 
-    set = _awaited(StoreSteps.set)
-    get = _awaited(StoreSteps.get)
-    contains = _awaited(StoreSteps.contains)
-    set_default = _awaited(StoreSteps.set_default)
-    delete = _awaited(StoreSteps.delete)
-    update = _awaited(StoreSteps.update)
-    set_many = _awaited(StoreSteps.set_many)
-    get_many = _awaited(StoreSteps.get_many)
-    delete_many = _awaited(StoreSteps.delete_many)
-    delete_namespace = _awaited(StoreSteps.delete_namespace)
-    keys = _awaited(StoreSteps.keys)
-    items = _awaited(StoreSteps.items)
-    max_key = _awaited(StoreSteps.max_key)
-    namespaces = _awaited(StoreSteps.namespaces)
-    clear = _awaited(StoreSteps.clear)
-    snapshot = _awaited(StoreSteps.snapshot)
-    restore = _awaited(StoreSteps.restore)
-    count = _awaited(StoreSteps.count)
-    has_namespace = _awaited(StoreSteps.has_namespace)
+    set = awaited(StoreSteps.set)
+    get = awaited(StoreSteps.get)
+    contains = awaited(StoreSteps.contains)
+    set_default = awaited(StoreSteps.set_default)
+    delete = awaited(StoreSteps.delete)
+    update = awaited(StoreSteps.update)
+    set_many = awaited(StoreSteps.set_many)
+    get_many = awaited(StoreSteps.get_many)
+    delete_many = awaited(StoreSteps.delete_many)
+    delete_namespace = awaited(StoreSteps.delete_namespace)
+    keys = awaited(StoreSteps.keys)
+    items = awaited(StoreSteps.items)
+    max_key = awaited(StoreSteps.max_key)
+    namespaces = awaited(StoreSteps.namespaces)
+    clear = awaited(StoreSteps.clear)
+    snapshot = awaited(StoreSteps.snapshot)
+    restore = awaited(StoreSteps.restore)
+    count = awaited(StoreSteps.count)
+    has_namespace = awaited(StoreSteps.has_namespace)
 
     async def close(self) -> None:
         """Close the connections that are the store's own; calling it again does nothing.
@@ -238,21 +229,3 @@ class AsyncRedisStore(_Opened):
     ) -> None:
         """Close the store."""
         await self.close()
-
-
-def _check_number(what: str, value: Any, least: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ArgumentTypeError(
-            f"{what} must be a number of seconds, not {type(value).__name__} ({shown(value)})"
-        )
-    if not least <= value < float("inf"):
-        raise ArgumentValueError(f"{what} must be at least {least} seconds, not {value}")
-
-
-def _check_count(what: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ArgumentTypeError(
-            f"{what} must be an int, not {type(value).__name__} ({shown(value)})"
-        )
-    if value < least:
-        raise ArgumentValueError(f"{what} must be at least {least}, not {value}")

@@ -7,9 +7,10 @@ from typing import Any
 
 from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 
+from swarmstate.checkpoints.protocol import CheckpointEngine, CheckpointName
 from swarmstate.integrations.langgraph.listing import PAGE
 from swarmstate.integrations.langgraph.serialization import CheckpointReader
-from swarmstate.protocols import CheckpointEngine, Pair, Steps
+from swarmstate.steps import Steps, finish
 
 __all__ = ["delta_history"]
 
@@ -17,8 +18,7 @@ __all__ = ["delta_history"]
 def delta_history(
     engine: CheckpointEngine,
     reader: CheckpointReader,
-    namespace: str,
-    checkpoint_id: str | None,
+    name: CheckpointName,
     channels: Sequence[str],
 ) -> Steps[Mapping[str, DeltaChannelHistory]]:
     """Return the seed and the writes of each channel at a checkpoint, or at the latest one.
@@ -27,46 +27,43 @@ def delta_history(
     a value of it; that ancestor's own writes came after the value and still count. It also ends
     where an ancestor is gone, or comes a second time.
     """
-    thread = reader.thread
     newest_first: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
     seeds: dict[str, Any] = {}
     open_channels = set(channels)
-    walked: set[str] = set()
+    walked: set[CheckpointName] = set()
     if open_channels:
-        if checkpoint_id is None:
-            latest = yield from engine.scan(thread, namespace, None, 1)
-            checkpoint_id = latest[0][1] if latest else None
-        if checkpoint_id is not None:
-            target = yield from engine.ancestors(thread, namespace, checkpoint_id, PAGE + 1)
+        if not name.id:
+            latest = yield from finish(engine.list_ids(name.thread, name.checkpoint_ns, None, 1))
+            name = latest[0] if latest else name
+        if name.id:
+            target = yield from finish(engine.ancestors(name, PAGE + 1))
             chain = target[1:]
             while chain and open_channels:
-                pairs: list[Pair] = []
+                names: list[CheckpointName] = []
                 for ancestor in chain:
-                    if ancestor.id in walked:
+                    if ancestor.name in walked:
                         break
-                    walked.add(ancestor.id)
-                    pairs.append((namespace, ancestor.id))
-                loaded = yield from engine.load(
-                    thread, pairs, channels=open_channels.copy(), writes=True
+                    walked.add(ancestor.name)
+                    names.append(ancestor.name)
+                loaded = yield from finish(
+                    engine.load(names, channels=open_channels.copy(), writes=True)
                 )
                 for one in loaded:
                     if one is None or not open_channels:
                         break
                     for write in reversed(one.writes):
                         if write.channel in open_channels:
-                            value = reader.load(write.value, namespace, one.id, write.channel)
+                            value = reader.load(write.value, one.name, write.channel)
                             newest_first[write.channel].append(
                                 (write.task_id, write.channel, value)
                             )
                     for channel in open_channels & one.values.keys():
-                        seeds[channel] = reader.load(
-                            one.values[channel], namespace, one.id, channel
-                        )
+                        seeds[channel] = reader.load(one.values[channel], one.name, channel)
                         open_channels.discard(channel)
                 cursor = chain[-1].record.parent
-                if cursor is None or len(pairs) < len(chain) or None in loaded:
+                if cursor is None or len(names) < len(chain) or None in loaded:
                     break
-                chain = yield from engine.ancestors(thread, namespace, cursor, PAGE)
+                chain = yield from finish(engine.ancestors(name._replace(id=cursor), PAGE))
     result: dict[str, DeltaChannelHistory] = {}
     for channel in channels:
         entry: DeltaChannelHistory = {"writes": newest_first[channel][::-1]}

@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
-from swarmstate.observability import Metrics, Tracer
-from swarmstate.protocols import (
+from swarmstate.checkpoints.protocol import (
     Blob,
     CheckpointEngine,
+    CheckpointName,
     CheckpointRecord,
-    Pair,
-    Steps,
     StoredCheckpoint,
 )
+from swarmstate.observability import Metrics, Tracer
+from swarmstate.steps import Outcome, Steps, finish
 
 __all__ = ["CountingEngine", "Observer"]
 
@@ -115,7 +115,7 @@ class CountingEngine:
     def __init__(self, inner: CheckpointEngine) -> None:
         self._inner = inner
         # What moves no values is not wrapped.
-        self.scan = inner.scan
+        self.list_ids = inner.list_ids
         self.delete = inner.delete
         self.delete_thread = inner.delete_thread
         self.copy_thread = inner.copy_thread
@@ -125,54 +125,43 @@ class CountingEngine:
 
     def put(
         self,
-        thread: str,
-        namespace: str,
-        checkpoint_id: str,
+        name: CheckpointName,
         record: CheckpointRecord,
         values: Mapping[str, Blob],
         inherited: Sequence[str],
         *,
         count: bool,
-    ) -> Steps[tuple[int, list[str]]]:
+    ) -> Outcome[tuple[int, list[str]]]:
         """Store a checkpoint."""
         _add(record.body, record.metadata, *values.values())
-        return self._inner.put(
-            thread, namespace, checkpoint_id, record, values, inherited, count=count
-        )
+        return self._inner.put(name, record, values, inherited, count=count)
 
-    def put_writes(
-        self, thread: str, namespace: str, checkpoint_id: str, writes: Mapping[str, Any]
-    ) -> Steps[None]:
+    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Outcome[None]:
         """Store pending writes."""
         _add(*((kind, data) for _, kind, data, _ in writes.values()))
-        return self._inner.put_writes(thread, namespace, checkpoint_id, writes)
+        return self._inner.put_writes(name, writes)
 
-    def get(
-        self, thread: str, namespace: str, checkpoint_id: str | None
-    ) -> Steps[StoredCheckpoint | None]:
+    def get(self, name: CheckpointName) -> Steps[StoredCheckpoint | None]:
         """Return a checkpoint."""
-        found = yield from self._inner.get(thread, namespace, checkpoint_id)
+        found = yield from finish(self._inner.get(name))
         _add_found([found])
         return found
 
     def load(
         self,
-        thread: str,
-        pairs: Sequence[Pair],
+        names: Sequence[CheckpointName],
         *,
         channels: Collection[str] | None,
         writes: bool,
     ) -> Steps[list[StoredCheckpoint | None]]:
         """Return checkpoints."""
-        found = yield from self._inner.load(thread, pairs, channels=channels, writes=writes)
+        found = yield from finish(self._inner.load(names, channels=channels, writes=writes))
         _add_found(found)
         return found
 
-    def ancestors(
-        self, thread: str, namespace: str, checkpoint_id: str, limit: int
-    ) -> Steps[list[StoredCheckpoint]]:
+    def ancestors(self, name: CheckpointName, limit: int) -> Steps[list[StoredCheckpoint]]:
         """Return a checkpoint and its ancestors."""
-        found = yield from self._inner.ancestors(thread, namespace, checkpoint_id, limit)
+        found = yield from finish(self._inner.ancestors(name, limit))
         _add_found(found)
         return found
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from langgraph.checkpoint.serde.types import INTERRUPT
 
+from swarmstate.checkpoints.protocol import (
+    CheckpointEngine,
+    CheckpointName,
+    CheckpointRecord,
+    StoredCheckpoint,
+)
 from swarmstate.integrations.langgraph.listing import PAGE
 from swarmstate.integrations.langgraph.serialization import CheckpointReader
-from swarmstate.protocols import CheckpointEngine, CheckpointRecord, Steps, StoredCheckpoint
+from swarmstate.steps import Steps, finish
 
 __all__ = ["delete_for_runs", "prune"]
 
@@ -17,7 +23,7 @@ def prune(
     engine: CheckpointEngine,
     thread: str,
     keep: int,
-    namespace: str | None = None,
+    checkpoint_ns: str | None = None,
     *,
     interrupts: bool = True,
 ) -> Steps[None]:
@@ -26,27 +32,27 @@ def prune(
     Older ones stay where a kept one rebuilds a ``DeltaChannel`` from their writes, and, unless
     ``interrupts`` is False, where a pending interrupt waits at the end of a branch.
     """
-    pairs = yield from engine.scan(thread, namespace, None, None)
-    ids: dict[str, list[str]] = {}
-    for name, checkpoint_id in pairs:
-        ids.setdefault(name, []).append(checkpoint_id)
-    for name, newest_first in ids.items():
+    listed = yield from finish(engine.list_ids(thread, checkpoint_ns, None, None))
+    spaces: dict[str, list[CheckpointName]] = {}
+    for name in listed:
+        spaces.setdefault(name.checkpoint_ns, []).append(name)
+    for space, newest_first in spaces.items():
         if len(newest_first) <= keep:
             continue
         found: dict[str, StoredCheckpoint] = {}
         for start in range(0, len(newest_first), PAGE):
-            page = [(name, checkpoint_id) for checkpoint_id in newest_first[start : start + PAGE]]
-            loaded = yield from engine.load(thread, page, channels=(), writes=interrupts)
-            found.update((one.id, one) for one in loaded if one is not None)
-        records = {one.id: one.record for one in found.values()}
-        kept = newest_first[:keep]
+            page = newest_first[start : start + PAGE]
+            loaded = yield from finish(engine.load(page, channels=(), writes=interrupts))
+            found.update((one.name.id, one) for one in loaded if one is not None)
+        records = {checkpoint_id: one.record for checkpoint_id, one in found.items()}
+        kept = [name.id for name in newest_first[:keep]]
         if interrupts:
-            kept = [*kept, *_interrupted(found.values())]
+            kept += _interrupted(found.values())
         needed = _with_delta_sources(records, kept)
         doomed = [checkpoint_id for checkpoint_id in found if checkpoint_id not in needed]
         if doomed:
-            oldest = newest_first[keep - 1]
-            yield from engine.delete(thread, name, doomed, strays_before=oldest)
+            oldest = newest_first[keep - 1].id
+            yield from finish(engine.delete(thread, space, doomed, orphans_before=oldest))
 
 
 def _interrupted(found: Iterable[StoredCheckpoint]) -> list[str]:
@@ -54,9 +60,9 @@ def _interrupted(found: Iterable[StoredCheckpoint]) -> list[str]:
     found = list(found)
     continued = {one.record.parent for one in found}
     return [
-        one.id
+        one.name.id
         for one in found
-        if one.id not in continued and any(write.channel == INTERRUPT for write in one.writes)
+        if one.name.id not in continued and any(write.channel == INTERRUPT for write in one.writes)
     ]
 
 
@@ -90,23 +96,22 @@ def _replayed(
 
 def delete_for_runs(
     engine: CheckpointEngine,
-    reader: Callable[[str], CheckpointReader],
+    reader: CheckpointReader,
     run_ids: Sequence[str],
 ) -> Steps[None]:
     """Remove the checkpoints, of whatever thread, whose metadata names one of these runs."""
     runs = set(run_ids)
     if not runs:
         return
-    threads = yield from engine.threads()
+    threads = yield from finish(engine.threads())
     for thread in threads:
-        load = reader(thread).metadata
-        pairs = yield from engine.scan(thread, None, None, None)
+        names = yield from finish(engine.list_ids(thread, None, None, None))
         doomed: dict[str, list[str]] = {}
-        for start in range(0, len(pairs), PAGE):
-            page = pairs[start : start + PAGE]
-            heads = yield from engine.load(thread, page, channels=(), writes=False)
+        for start in range(0, len(names), PAGE):
+            page = names[start : start + PAGE]
+            heads = yield from finish(engine.load(page, channels=(), writes=False))
             for head in heads:
-                if head is not None and load(head).get("run_id") in runs:
-                    doomed.setdefault(head.namespace, []).append(head.id)
-        for namespace, ids in doomed.items():
-            yield from engine.delete(thread, namespace, ids)
+                if head is not None and reader.metadata(head).get("run_id") in runs:
+                    doomed.setdefault(head.name.checkpoint_ns, []).append(head.name.id)
+        for space, ids in doomed.items():
+            yield from finish(engine.delete(thread, space, ids))

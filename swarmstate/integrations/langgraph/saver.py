@@ -1,8 +1,8 @@
 """A LangGraph checkpointer over any store.
 
-Every operation is written once, as a generator around the operations of a
-:class:`~swarmstate.protocols.CheckpointEngine`, and driven twice: a method runs it, the method with
-an ``a`` in front awaits it.
+Every operation is written once, as steps around the operations of a
+:class:`~swarmstate.checkpoints.protocol.CheckpointEngine`, and driven twice: a method runs it, the
+method with an ``a`` in front awaits it.
 """
 
 from __future__ import annotations
@@ -24,25 +24,27 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from swarmstate.arguments import shown
-from swarmstate.checkpoints import encode_writes, field, new_field
+from swarmstate.arguments import check_count, check_method, shown
+from swarmstate.checkpoints.format import encode_writes, field, new_field
+from swarmstate.checkpoints.generic import engine_of
+from swarmstate.checkpoints.protocol import Blob, CheckpointEngine, CheckpointRecord
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.integrations.langgraph import history, retention
-from swarmstate.integrations.langgraph.generic_engine import GenericEngine
+from swarmstate.integrations.langgraph.config import (
+    checkpoint_id_of,
+    config_of,
+    name_of,
+    text,
+    thread_id_of,
+)
 from swarmstate.integrations.langgraph.listing import Listing
 from swarmstate.integrations.langgraph.serialization import (
     CheckpointReader,
     OnBlocked,
-    config_of,
     watch_blocked_types,
 )
-from swarmstate.protocols import (
-    Blob,
-    CheckpointEngine,
-    CheckpointRecord,
-    Steps,
-    StoreLike,
-)
+from swarmstate.protocols import StoreLike
+from swarmstate.steps import Steps, finish
 
 if TYPE_CHECKING:
     from swarmstate.integrations.langgraph.observed import Observer
@@ -107,23 +109,14 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             raise ArgumentTypeError(
                 f"store must be a swarmstate store, not {type(store).__name__} ({shown(store)})"
             )
-        limit = max_checkpoints_per_thread
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
-            raise ArgumentTypeError(
-                "max_checkpoints_per_thread must be None or an int >= 1, "
-                f"not {type(limit).__name__} ({shown(limit)})"
-            )
-        if limit is not None and limit < 1:
-            raise ArgumentValueError(
-                f"max_checkpoints_per_thread must be None or an int >= 1, not {limit}"
-            )
+        check_count("max_checkpoints_per_thread", max_checkpoints_per_thread, 1, optional=True)
         if on_blocked not in ("warn", "error"):
             raise ArgumentValueError(
                 f"on_blocked must be 'warn' or 'error', not {shown(on_blocked)}"
             )
         self.store = store
-        self._engine: CheckpointEngine = _engine_of(store, ttl, ttl_on_read)
-        self._limit = limit
+        self._engine: CheckpointEngine = engine_of(store, ttl, ttl_on_read)
+        self._limit = max_checkpoints_per_thread
         self._strict = on_blocked == "error"
         if self._strict:
             watch_blocked_types()
@@ -131,8 +124,8 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         if metrics is not None or tracer is not None:
             from swarmstate.integrations.langgraph.observed import CountingEngine, Observer
 
-            _check_method("metrics", metrics, "record")
-            _check_method("tracer", tracer, "start_as_current_span")
+            check_method("metrics", metrics, "record")
+            check_method("tracer", tracer, "start_as_current_span")
             self._observer = Observer(metrics, tracer)
             self._engine = CountingEngine(self._engine)
 
@@ -155,9 +148,8 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         return await self._arun("get_tuple", config, self._get_tuple(config))
 
     def _get_tuple(self, config: RunnableConfig) -> Steps[CheckpointTuple | None]:
-        thread, namespace, checkpoint_id = _place(config)
-        found = yield from self._engine.get(thread, namespace, checkpoint_id)
-        return None if found is None else self._reader(thread).tuple(found)
+        found = yield from finish(self._engine.get(name_of(config)))
+        return None if found is None else self._reader().tuple(found)
 
     def list(
         self,
@@ -203,17 +195,23 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None,
         limit: int | None,
     ) -> Listing:
-        thread = namespace = checkpoint_id = None
+        thread = checkpoint_ns = checkpoint_id = None
         if config is not None:
-            thread, _, checkpoint_id = _place(config)
-            namespace = config["configurable"].get("checkpoint_ns")
+            thread, _, checkpoint_id = name_of(config)
+            checkpoint_ns = config["configurable"].get("checkpoint_ns")
         if limit is not None and not isinstance(limit, int):
             raise ArgumentTypeError(
                 f"limit must be None or an int, not {type(limit).__name__} ({shown(limit)})"
             )
-        older_than = _checkpoint_id(before["configurable"]) if before else None
         return Listing(
-            self._engine, self._reader, thread, namespace, checkpoint_id, older_than, filter, limit
+            self._engine,
+            self._reader(),
+            thread=thread,
+            checkpoint_ns=checkpoint_ns,
+            checkpoint_id=checkpoint_id or None,
+            before=(checkpoint_id_of(before["configurable"]) or None) if before else None,
+            filter=filter,
+            limit=limit,
         )
 
     def put(
@@ -253,9 +251,9 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> Steps[RunnableConfig]:
-        thread, namespace, parent = _place(config)
+        parent = name_of(config)
+        name = parent._replace(id=text("the id of a checkpoint", checkpoint["id"]))
         dumps = self.serde.dumps_typed
-        checkpoint_id = _text("the id of a checkpoint", checkpoint["id"])
         channels = checkpoint["channel_values"]
         versions = checkpoint["channel_versions"]
         values: dict[str, Blob] = {
@@ -274,7 +272,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             body.pop(part, None)
         counters = metadata.get("counters_since_delta_snapshot") or ()
         record = CheckpointRecord(
-            parent,
+            parent.id or None,
             versions,
             stored,
             [channel for channel in counters if channel not in channels],
@@ -283,8 +281,8 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         )
         counted = self._limit is not None
         while True:
-            held, missing = yield from self._engine.put(
-                thread, namespace, checkpoint_id, record, values, tuple(inherited), count=counted
+            held, missing = yield from finish(
+                self._engine.put(name, record, values, tuple(inherited), count=counted)
             )
             if not missing:
                 break
@@ -292,8 +290,8 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             for key in missing:
                 values[key] = dumps(channels[inherited.pop(key)])
         if self._limit is not None and held > self._limit:
-            yield from retention.prune(self._engine, thread, self._limit, namespace)
-        return config_of(thread, namespace, checkpoint_id)
+            yield from retention.prune(self._engine, name.thread, self._limit, name.checkpoint_ns)
+        return config_of(name)
 
     def put_writes(
         self,
@@ -326,15 +324,15 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         task_id: str,
         task_path: str,
     ) -> Steps[None]:
-        thread, namespace, checkpoint_id = _place(config)
-        if checkpoint_id is None:
+        name = name_of(config)
+        if not name.id:
             raise ArgumentValueError(
                 f"config must hold configurable.checkpoint_id, and {shown(config)} does not"
             )
-        task_id = _text("task_id", task_id)
-        task_path = _text("task_path", task_path)
+        task_id = text("task_id", task_id)
+        task_path = text("task_path", task_path)
         stored = encode_writes(writes, task_id, task_path, WRITES_IDX_MAP, self.serde.dumps_typed)
-        yield from self._engine.put_writes(thread, namespace, checkpoint_id, stored)
+        yield from finish(self._engine.put_writes(name, stored))
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -358,20 +356,19 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
     def _get_delta_channel_history(
         self, config: RunnableConfig, channels: Sequence[str]
     ) -> Steps[Mapping[str, DeltaChannelHistory]]:
-        thread, namespace, checkpoint_id = _place(config)
-        return (
-            yield from history.delta_history(
-                self._engine, self._reader(thread), namespace, checkpoint_id, channels
-            )
-        )
+        name = name_of(config)
+        return (yield from history.delta_history(self._engine, self._reader(), name, channels))
 
     def delete_thread(self, thread_id: str) -> None:
         """Remove everything of a thread, and of no other."""
-        self._run("delete_thread", None, self._engine.delete_thread(_thread(thread_id)))
+        self._run("delete_thread", None, self._delete_thread(thread_id))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Await :meth:`delete_thread`."""
-        await self._arun("delete_thread", None, self._engine.delete_thread(_thread(thread_id)))
+        await self._arun("delete_thread", None, self._delete_thread(thread_id))
+
+    def _delete_thread(self, thread_id: str) -> Steps[None]:
+        yield from finish(self._engine.delete_thread(thread_id_of(thread_id)))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints that these runs made, with their writes, in all threads.
@@ -386,17 +383,19 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         await self._arun("delete_for_runs", None, self._delete_for_runs(run_ids))
 
     def _delete_for_runs(self, run_ids: Sequence[str]) -> Steps[None]:
-        return (yield from retention.delete_for_runs(self._engine, self._reader, run_ids))
+        return (yield from retention.delete_for_runs(self._engine, self._reader(), run_ids))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Add all checkpoints and writes of one thread to another; they appear at once."""
-        ids = (_thread(source_thread_id), _thread(target_thread_id))
-        self._run("copy_thread", None, self._engine.copy_thread(*ids))
+        self._run("copy_thread", None, self._copy_thread(source_thread_id, target_thread_id))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Await :meth:`copy_thread`."""
-        ids = (_thread(source_thread_id), _thread(target_thread_id))
-        await self._arun("copy_thread", None, self._engine.copy_thread(*ids))
+        await self._arun("copy_thread", None, self._copy_thread(source_thread_id, target_thread_id))
+
+    def _copy_thread(self, source_thread_id: str, target_thread_id: str) -> Steps[None]:
+        source, target = thread_id_of(source_thread_id), thread_id_of(target_thread_id)
+        yield from finish(self._engine.copy_thread(source, target))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Remove old checkpoints of these threads.
@@ -418,15 +417,18 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
                 f"strategy must be 'keep_latest' or 'delete', not {shown(strategy)}"
             )
         for thread_id in thread_ids:
-            thread = _thread(thread_id)
+            thread = thread_id_of(thread_id)
             if strategy == "delete":
-                yield from self._engine.delete_thread(thread)
+                yield from finish(self._engine.delete_thread(thread))
             else:
                 yield from retention.prune(self._engine, thread, 1, interrupts=False)
 
     def threads(self) -> Sequence[str]:
         """Return the ids of all threads, sorted. Enumerates the store."""
-        return sorted(self._run("threads", None, self._engine.threads()))
+        return self._run("threads", None, self._threads())
+
+    def _threads(self) -> Steps[Sequence[str]]:
+        return sorted((yield from finish(self._engine.threads())))
 
     def task_paths(self, config: RunnableConfig) -> dict[str, str]:
         """Return task id -> task path for the pending writes of the checkpoint ``config`` names.
@@ -436,8 +438,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         return self._run("task_paths", config, self._task_paths(config))
 
     def _task_paths(self, config: RunnableConfig) -> Steps[dict[str, str]]:
-        thread, namespace, checkpoint_id = _place(config)
-        found = yield from self._engine.get(thread, namespace, checkpoint_id)
+        found = yield from finish(self._engine.get(name_of(config)))
         return {} if found is None else {write.task_id: write.task_path for write in found.writes}
 
     def get_next_version(self, current: str | int | float | None, channel: None) -> str:
@@ -450,8 +451,8 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             number = int(current)
         return f"{number + 1:032}.{_bits(56):014x}"
 
-    def _reader(self, thread: str) -> CheckpointReader:
-        return CheckpointReader(self.serde, thread, self._strict)
+    def _reader(self) -> CheckpointReader:
+        return CheckpointReader(self.serde, self._strict)
 
     def _run(self, name: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
         if self._observer is None:
@@ -464,85 +465,3 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             return await self._engine.arun(steps)
         with self._observer.observing(name, config) as watched:
             return await self._engine.arun(watched(steps))
-
-
-def _engine_of(store: StoreLike, ttl: float | None, ttl_on_read: bool) -> CheckpointEngine:
-    if ttl is not None:
-        if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
-            raise ArgumentTypeError(
-                f"ttl must be None or seconds > 0, not {type(ttl).__name__} ({shown(ttl)})"
-            )
-        if not 0 < ttl < float("inf"):
-            raise ArgumentValueError(f"ttl must be None or seconds > 0, not {ttl}")
-    offer = getattr(store, "checkpoint_engine", None)
-    engine: CheckpointEngine | None = None if offer is None else offer()
-    if engine is None:
-        if ttl is not None:
-            raise ArgumentValueError(
-                f"ttl={ttl} needs a store that can expire keys, such as RedisStore; "
-                f"a {type(store).__name__} cannot"
-            )
-        return GenericEngine(store)
-    configure = getattr(engine, "expire", None)
-    if configure is not None:
-        configure(ttl, ttl_on_read)
-    return engine
-
-
-def _check_method(what: str, value: object, method: str) -> None:
-    if value is not None and not callable(getattr(value, method, None)):
-        raise ArgumentTypeError(
-            f"{what} must be None or have a method {method}(), "
-            f"not {type(value).__name__} ({shown(value)})"
-        )
-
-
-def _thread(thread_id: object) -> str:
-    if type(thread_id) is str:
-        return thread_id
-    if thread_id is None:
-        raise ArgumentTypeError("thread_id must be a str, or something with one, not None")
-    # A member of an enum that is text too counts as the text, not as what it is printed as.
-    return str.__str__(thread_id) if isinstance(thread_id, str) else str(thread_id)
-
-
-def _place(config: RunnableConfig) -> tuple[str, str, str | None]:
-    """Return the thread, the checkpoint namespace and the checkpoint id, if any, of a config."""
-    try:
-        configurable = config["configurable"]
-        thread = configurable["thread_id"]
-    except (KeyError, TypeError):
-        raise ArgumentValueError(
-            f"config must hold configurable.thread_id, and {shown(config)} does not"
-        ) from None
-    if type(thread) is not str:
-        thread = _thread(thread)
-    namespace = configurable.get("checkpoint_ns")
-    return (
-        thread,
-        _text("checkpoint_ns", namespace) if namespace else "",
-        _checkpoint_id(configurable),
-    )
-
-
-def _checkpoint_id(configurable: Mapping[str, Any]) -> str | None:
-    """Return the checkpoint id that the configurable part of a config names, if any."""
-    found = configurable.get("checkpoint_id")
-    return _text("checkpoint_id", found) if found else None
-
-
-def _text(what: str, value: object) -> str:
-    """Return a str that every store can hold, or raise."""
-    if type(value) is str and value.isascii():
-        return value
-    if not isinstance(value, str):
-        raise ArgumentTypeError(
-            f"{what} must be a str, not {type(value).__name__} ({shown(value)})"
-        )
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ArgumentValueError(
-            f"{what} must be text that UTF-8 can hold, not {shown(value)}"
-        ) from None
-    return str.__str__(value)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import threading
 from typing import Any, Literal
 
-from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 
+from swarmstate.checkpoints.format import place
+from swarmstate.checkpoints.protocol import Blob, CheckpointName, StoredCheckpoint
 from swarmstate.errors import DecodeError
-from swarmstate.protocols import Blob, StoredCheckpoint
+from swarmstate.integrations.langgraph.config import config_of
 
 __all__ = [
     "CheckpointDecodeError",
     "CheckpointReader",
     "OnBlocked",
-    "config_of",
     "watch_blocked_types",
 ]
 
@@ -31,24 +31,22 @@ class CheckpointDecodeError(DecodeError):
 
     Attributes:
         thread: The thread id.
-        namespace: The checkpoint namespace.
+        checkpoint_ns: The checkpoint namespace.
         checkpoint: The checkpoint id.
         channel: The channel, or ``"metadata"``, or ``"checkpoint"`` for its body.
         type: The type tag of the stored bytes, or the name of the blocked type.
     """
 
-    def __init__(
-        self, reason: str, thread: str, namespace: str, checkpoint: str, channel: str, type: str
-    ) -> None:
-        super().__init__(
-            f"cannot read {channel!r} of checkpoint {checkpoint!r} in namespace {namespace!r} of "
-            f"thread {thread!r} (type {type!r}): {reason}"
-        )
-        self.thread = thread
-        self.namespace = namespace
-        self.checkpoint = checkpoint
+    def __init__(self, reason: str, name: CheckpointName, channel: str, type: str) -> None:
+        super().__init__(f"cannot read {channel!r} of {place(name)} (type {type!r}): {reason}")
+        self.thread, self.checkpoint_ns, self.checkpoint = name
         self.channel = channel
         self.type = type
+
+    @property
+    def namespace(self) -> str:
+        """The checkpoint namespace, as this attribute was called in version 0.1.0."""
+        return self.checkpoint_ns
 
 
 class _Blocked(threading.local):
@@ -76,16 +74,14 @@ def watch_blocked_types() -> None:
 
 
 class CheckpointReader:
-    """Gives the values of one thread back.
+    """Gives stored values back.
 
     Args:
         serde: The serializer that wrote them.
-        thread: The thread id.
         strict: Whether a type that the serializer refuses to load is an error.
     """
 
-    def __init__(self, serde: SerializerProtocol, thread: str, strict: bool) -> None:
-        self.thread = thread
+    def __init__(self, serde: SerializerProtocol, strict: bool) -> None:
         self._serde = serde
         self._strict = strict
 
@@ -95,12 +91,11 @@ class CheckpointReader:
         Raises:
             CheckpointDecodeError: a value is missing or cannot be read.
         """
-        namespace, checkpoint_id, record, blobs, writes = found
+        name, record, blobs, writes = found
         for channel in record.stored:
             if channel not in blobs:
                 raise CheckpointDecodeError(
-                    "the store holds no value for it",
-                    *(self.thread, namespace, checkpoint_id, channel, "missing"),
+                    "the store holds no value for it", name, channel, "missing"
                 )
         try:
             if self._strict:
@@ -113,57 +108,43 @@ class CheckpointReader:
             values = {channel: loads(blob) for channel, blob in blobs.items()}
             pending = [(w[0], w[2], loads(w[3])) for w in writes]
         except Exception:  # noqa: BLE001 (any serializer may be plugged in; located below)
-            body = self.load(record.body, namespace, checkpoint_id, "checkpoint")
-            metadata = self.load(record.metadata, namespace, checkpoint_id, "metadata")
-            values = {c: self.load(blob, namespace, checkpoint_id, c) for c, blob in blobs.items()}
-            pending = [
-                (w[0], w[2], self.load(w[3], namespace, checkpoint_id, w[2])) for w in writes
-            ]
+            body = self.load(record.body, name, "checkpoint")
+            metadata = self.load(record.metadata, name, "metadata")
+            values = {channel: self.load(blob, name, channel) for channel, blob in blobs.items()}
+            pending = [(w[0], w[2], self.load(w[3], name, w[2])) for w in writes]
         body["channel_values"] = values
         body["channel_versions"] = record.versions
         return CheckpointTuple(
-            config_of(self.thread, namespace, checkpoint_id),
+            config_of(name),
             body,
             metadata,
-            None if record.parent is None else config_of(self.thread, namespace, record.parent),
+            None if record.parent is None else config_of(name._replace(id=record.parent)),
             pending,
         )
 
     def metadata(self, found: StoredCheckpoint) -> Any:
         """Return only the metadata of a stored checkpoint."""
-        return self.load(found.record.metadata, found.namespace, found.id, "metadata")
+        return self.load(found.record.metadata, found.name, "metadata")
 
-    def load(self, blob: Blob, namespace: str, checkpoint_id: str, channel: str) -> Any:
+    def load(self, blob: Blob, name: CheckpointName, channel: str) -> Any:
         """Return one value.
 
         Raises:
             CheckpointDecodeError: the serializer raised, or, if strict, replaced a blocked type.
         """
-        where = (self.thread, namespace, checkpoint_id, channel)
         refused = _blocked.names = [] if self._strict else None
         try:
             value = self._serde.loads_typed(blob)
         except Exception as error:  # any serializer may be plugged in, and it may raise anything
             reason = f"{type(error).__name__}: {error}"
-            raise CheckpointDecodeError(reason, *where, str(blob[0])) from error
+            raise CheckpointDecodeError(reason, name, channel, str(blob[0])) from error
         finally:
             _blocked.names = None
         if refused:
             reason = f"the serializer is not allowed to load {', '.join(refused)}"
-            raise CheckpointDecodeError(reason, *where, refused[0])
+            raise CheckpointDecodeError(reason, name, channel, refused[0])
         return value
 
 
 class _Locate(Exception):  # noqa: N818 (it reports nothing: it leads to the careful way)
     """Values have to be loaded one by one."""
-
-
-def config_of(thread: str, namespace: str, checkpoint_id: str) -> RunnableConfig:
-    """Return the config that names a checkpoint."""
-    return {
-        "configurable": {
-            "thread_id": thread,
-            "checkpoint_ns": namespace,
-            "checkpoint_id": checkpoint_id,
-        }
-    }

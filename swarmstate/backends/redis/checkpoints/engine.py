@@ -1,11 +1,11 @@
 """LangGraph checkpoints on Redis and Valkey: one script call per operation.
 
-The hashes are those of :mod:`swarmstate.checkpoints`. Two keys per checkpoint namespace are derived
-from them and live in the store's reserved namespaces: the order of the ids, and which values each
-checkpoint refers to, for the scripts to read whatever the store's codec. Both are rebuilt when they
-are missing or do not fit the hashes.
+The hashes are those of :mod:`swarmstate.checkpoints.format`. Two keys per checkpoint namespace are
+derived from them and live in the store's reserved namespaces: the order of the ids, and which
+values each checkpoint refers to, for the scripts to read whatever the store's codec. Both are
+rebuilt when they are missing or do not fit the hashes.
 
-Where the server refuses scripts, :class:`~.checkpoints_plain.PlainCheckpoints` does the same with
+Where the server refuses scripts, :class:`~.without_scripts.PlainCheckpoints` does the same with
 transactions and a few more round trips.
 """
 
@@ -17,22 +17,30 @@ from collections.abc import Callable, Collection, Generator, Iterable, Mapping, 
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from swarmstate import codecs
-from swarmstate.backends.redis import checkpoints_lua as lua
-from swarmstate.backends.redis.checkpoints_base import ThreadKeys, newest_first
-from swarmstate.backends.redis.checkpoints_plain import PlainCheckpoints
+from swarmstate.arguments import milliseconds
+from swarmstate.backends.redis.checkpoints import scripts as lua
+from swarmstate.backends.redis.checkpoints.keys import ThreadKeys
+from swarmstate.backends.redis.checkpoints.without_scripts import PlainCheckpoints
 from swarmstate.backends.redis.commands import (
     Batch,
     Command,
     CommandRefused,
     Script,
-    Steps,
     fields,
+    fill,
 )
-from swarmstate.backends.redis.drivers import Driver
 from swarmstate.backends.redis.steps import StoreSteps
-from swarmstate.checkpoints import THREADS, field, record_fields, thread_of
+from swarmstate.backends.redis.transport.driver import Driver
+from swarmstate.checkpoints.format import THREADS, assemble, field, record_fields, thread_of
+from swarmstate.checkpoints.generic import newest_first
+from swarmstate.checkpoints.protocol import (
+    Blob,
+    CheckpointName,
+    CheckpointRecord,
+    StoredCheckpoint,
+)
 from swarmstate.errors import ArgumentValueError, DecodeError
-from swarmstate.protocols import Blob, CheckpointRecord, Pair, StoredCheckpoint
+from swarmstate.steps import Steps
 
 __all__ = ["RedisCheckpoints"]
 
@@ -64,36 +72,45 @@ def _or_plainly(operation: _Operation[P, T]) -> _Operation[P, T]:
 
 
 class RedisCheckpoints:
-    """A :class:`~swarmstate.protocols.CheckpointEngine` over Redis or Valkey.
+    """A :class:`~swarmstate.checkpoints.protocol.CheckpointEngine` over Redis or Valkey.
 
     Args:
         steps: The logic of the store, for its layout, codec and marker.
         driver: What the store sends its batches with.
+        ttl: Seconds that a thread lives after it was last renewed; None: as the store's namespaces.
+        ttl_on_read: Whether reading a thread renews it too.
     """
 
-    def __init__(self, steps: StoreSteps, driver: Driver) -> None:
+    def __init__(
+        self,
+        steps: StoreSteps,
+        driver: Driver,
+        *,
+        ttl: float | None = None,
+        ttl_on_read: bool = False,
+    ) -> None:
         if driver.clustered and "{" in steps.layout.prefix:
             raise ArgumentValueError(
                 f"prefix {steps.layout.prefix!r} cannot hold checkpoints on a cluster: its brace "
                 "would decide the slot of a key, and the keys of a thread must share one"
             )
+        lifetime = milliseconds(ttl)
+        if lifetime is None:
+            lifetime = steps.ttl_ms
+            ttl_on_read = ttl_on_read or steps.ttl_on_read
+        if ttl_on_read and lifetime is None:
+            raise ArgumentValueError(
+                "ttl_on_read=True needs a ttl, the checkpointer's or the store's: without one "
+                "there is nothing to renew"
+            )
         self._store = steps
         self._driver = driver
         self._keys = ThreadKeys(steps)
-        self.plain = PlainCheckpoints(self._keys)
+        self.plain = PlainCheckpoints(self._keys, lifetime, on_read=ttl_on_read)
         self.scripting = True
         """Whether the server lets us run scripts, as far as known."""
-        self._live(steps.ttl_ms, steps.ttl_on_read)
-
-    def expire(self, ttl: float | None, on_read: bool) -> None:
-        """Let threads expire ``ttl`` seconds after they were last renewed; None: as the store."""
-        milliseconds = self._store.ttl_ms if ttl is None else max(1, int(ttl * 1000))
-        self._live(milliseconds, on_read or (ttl is None and self._store.ttl_on_read))
-
-    def _live(self, ttl: int | None, on_read: bool) -> None:
-        self.plain.ttl = ttl
-        self._ttl: bytes = b"" if ttl is None else b"%d" % ttl
-        self._read_ttl = self._ttl if on_read else b""
+        self._ttl: bytes = b"" if lifetime is None else b"%d" % lifetime
+        self._read_ttl = self._ttl if ttl_on_read else b""
 
     def run(self, steps: Generator[Any, Any, T]) -> T:
         """Run an operation, blocking on one connection of the pool."""
@@ -109,19 +126,22 @@ class RedisCheckpoints:
         self,
         script: Script,
         thread: str,
-        namespace: str,
+        checkpoint_ns: str,
         arguments: Sequence[bytes | str | int],
         *,
         ttl: bytes = b"",
     ) -> Command:
-        writes = self._keys.writes(thread, namespace)
-        return script(self._keys.of(thread, namespace), [namespace, writes, ttl, *arguments])
+        writes = self._keys.writes(thread, checkpoint_ns)
+        keys = self._keys.of(thread, checkpoint_ns)
+        return script(keys, [checkpoint_ns, writes, ttl, *arguments])
 
-    def _send(self, command: Command, *, write: bool = False, repeat: bool = True) -> Steps[Any]:
+    def _send(
+        self, command: Command, *, write: bool = False, idempotent: bool = True
+    ) -> Steps[Any]:
         if write:
-            replies = yield from self._store.written([command], atomic=False, repeat=repeat)
+            replies = yield from self._store.written([command], atomic=False, idempotent=idempotent)
         else:
-            replies = yield Batch([command], repeat=repeat)
+            replies = yield Batch([command], idempotent=idempotent)
         return replies[0]
 
     def _entry(self, encoded: bytes, parent: str | None, values: Iterable[str]) -> bytes:
@@ -134,9 +154,7 @@ class RedisCheckpoints:
     @_or_plainly
     def put(
         self,
-        thread: str,
-        namespace: str,
-        checkpoint_id: str,
+        name: CheckpointName,
         record: CheckpointRecord,
         values: Mapping[str, Blob],
         inherited: Sequence[str],
@@ -150,7 +168,7 @@ class RedisCheckpoints:
         deltas = (field(c, record.versions[c]) for c in record.deltas if c in record.versions)
         entry = self._entry(encoded, record.parent, (*values, *inherited, *deltas))
         arguments: list[bytes | str | int] = [
-            checkpoint_id,
+            name.id,
             encoded,
             entry,
             self._keys.one,
@@ -160,144 +178,150 @@ class RedisCheckpoints:
         ]
         for key, value in values.items():
             arguments += (key, encode(value))
-        command = self._call(lua.PUT, thread, namespace, arguments, ttl=self._ttl)
+        command = self._call(lua.PUT, name.thread, name.checkpoint_ns, arguments, ttl=self._ttl)
         outcome = yield from self._send(command, write=True)
         if isinstance(outcome, int):
             return outcome, []
         return 0, [key.decode() for key in outcome]
 
     @_or_plainly
-    def put_writes(
-        self, thread: str, namespace: str, checkpoint_id: str, writes: Mapping[str, Any]
-    ) -> Steps[None]:
+    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
         """Store pending writes. One round trip for any number."""
-        arguments: list[bytes | str | int] = [checkpoint_id, self._keys.one]
+        arguments: list[bytes | str | int] = [name.id, self._keys.one]
         for key, value in writes.items():
             arguments += (key, self._store.encode(value))
-        command = self._call(lua.PUT_WRITES, thread, namespace, arguments, ttl=self._ttl)
+        command = self._call(
+            lua.PUT_WRITES, name.thread, name.checkpoint_ns, arguments, ttl=self._ttl
+        )
         yield from self._send(command, write=True)
 
     @_or_plainly
-    def get(
-        self, thread: str, namespace: str, checkpoint_id: str | None
-    ) -> Steps[StoredCheckpoint | None]:
+    def get(self, name: CheckpointName) -> Steps[StoredCheckpoint | None]:
         """Return a checkpoint. One round trip; three more after the store was restored."""
-        found = yield from self._read(thread, namespace, [checkpoint_id or ""], None, True)
+        found = yield from self._read(name.thread, name.checkpoint_ns, [name.id], None, True)
         return next(iter(found.values()), None)
 
     @_or_plainly
     def load(
         self,
-        thread: str,
-        pairs: Sequence[Pair],
+        names: Sequence[CheckpointName],
         *,
         channels: Collection[str] | None,
         writes: bool,
     ) -> Steps[list[StoredCheckpoint | None]]:
         """Return checkpoints by name. One round trip for each checkpoint namespace."""
-        by_namespace: dict[str, list[str]] = {}
-        for namespace, checkpoint_id in pairs:
-            by_namespace.setdefault(namespace, []).append(checkpoint_id)
-        found: dict[Pair, StoredCheckpoint] = {}
-        for namespace, ids in by_namespace.items():
-            loaded = yield from self._read(thread, namespace, ids, channels, writes)
-            found.update(((namespace, key), one) for key, one in loaded.items())
-        return [found.get(pair) for pair in pairs]
+        spaces: dict[tuple[str, str], list[str]] = {}
+        for thread, checkpoint_ns, checkpoint_id in names:
+            spaces.setdefault((thread, checkpoint_ns), []).append(checkpoint_id)
+        found: dict[CheckpointName, StoredCheckpoint] = {}
+        for (thread, checkpoint_ns), ids in spaces.items():
+            found |= yield from self._read(thread, checkpoint_ns, ids, channels, writes)
+        return [found.get(name) for name in names]
 
     def _read(
         self,
         thread: str,
-        namespace: str,
+        checkpoint_ns: str,
         ids: Sequence[str],
         channels: Collection[str] | None,
         writes: bool,
-    ) -> Steps[dict[str, StoredCheckpoint]]:
+    ) -> Steps[dict[CheckpointName, StoredCheckpoint]]:
         kind = "all" if channels is None else "some" if channels else "none"
         chosen = list(channels or ())
         arguments: list[bytes | str | int] = [kind, int(writes), len(chosen), *chosen, *ids]
-        command = self._call(lua.READ, thread, namespace, arguments, ttl=self._read_ttl)
+        command = self._call(lua.READ, thread, checkpoint_ns, arguments, ttl=self._read_ttl)
         found, keys, data = yield from self._send(command)
         if not all(known for _, _, known, _ in found):
-            yield from self._repair(thread, namespace)
+            yield from self._repair(thread, checkpoint_ns)
             found, keys, data = yield from self._send(command)
-        blobs = self._keys.blobs(keys, data)
-        result: dict[str, StoredCheckpoint] = {}
+        held = self._keys.blobs(keys, data)
+        result: dict[CheckpointName, StoredCheckpoint] = {}
         for raw_id, raw, _, writes_there in found:
-            key = raw_id.decode()
-            record = self._keys.decode_record(raw, thread, namespace, key)
-            result[key] = self._keys.assemble(
-                thread, namespace, key, record, blobs, channels, writes_there
+            name = CheckpointName(thread, checkpoint_ns, raw_id.decode())
+            record = self._keys.decode_record(raw, name)
+            result[name] = assemble(
+                name,
+                record,
+                record_fields(record, channels) if held else {},
+                held,
+                self._keys.writes_of(name, writes_there),
             )
         return result
 
-    def _repair(self, thread: str, namespace: str) -> Steps[None]:
+    def _repair(self, thread: str, checkpoint_ns: str) -> Steps[None]:
         """Tell the scripts again what the records say; needed once after a restore."""
-        keys = self._keys.of(thread, namespace)
-        replies = yield Batch([("HGETALL", keys[1]), ("PTTL", keys[1])], repeat=True)
+        keys = self._keys.of(thread, checkpoint_ns)
+        replies = yield Batch([("HGETALL", keys[1]), ("PTTL", keys[1])], idempotent=True)
         flat: list[bytes] = []
         for raw_id, raw in fields(replies[0]).items():
-            record = self._keys.decode_record(raw, thread, namespace, raw_id.decode())
+            name = CheckpointName(thread, checkpoint_ns, raw_id.decode())
+            record = self._keys.decode_record(raw, name)
             named = record_fields(record).values()
             flat += (raw_id, self._entry(raw, record.parent, named))
-        commands = self._keys.fill(keys[5], flat)
+        commands = fill(keys[5], flat)
         if replies[1] > 0:
             commands.append(("PEXPIRE", keys[5], replies[1]))
         if commands:
-            yield Batch(commands, atomic=True, repeat=True)
+            yield Batch(commands, atomic=True, idempotent=True)
 
     @_or_plainly
-    def ancestors(
-        self, thread: str, namespace: str, checkpoint_id: str, limit: int
-    ) -> Steps[list[StoredCheckpoint]]:
+    def ancestors(self, name: CheckpointName, limit: int) -> Steps[list[StoredCheckpoint]]:
         """Follow the parents. One round trip; three more after the store was restored."""
+        thread, checkpoint_ns, _ = name
         chain: list[StoredCheckpoint] = []
-        cursor: str | None = checkpoint_id
+        cursor: str | None = name.id
         repaired = False
         while cursor is not None and len(chain) < limit:
-            command = self._call(lua.ANCESTORS, thread, namespace, [cursor, limit - len(chain)])
+            arguments: list[bytes | str | int] = [cursor, limit - len(chain)]
+            command = self._call(lua.ANCESTORS, thread, checkpoint_ns, arguments)
             known, found = yield from self._send(command)
             pairs = iter(found)
             for raw_id, raw in zip(pairs, pairs, strict=True):
-                key = raw_id.decode()
-                record = self._keys.decode_record(raw, thread, namespace, key)
-                chain.append(StoredCheckpoint(namespace, key, record, {}, []))
+                ancestor = CheckpointName(thread, checkpoint_ns, raw_id.decode())
+                record = self._keys.decode_record(raw, ancestor)
+                chain.append(StoredCheckpoint(ancestor, record, {}, []))
             if known:
                 break
             cursor = chain[-1].record.parent
             if cursor is not None and not repaired:
                 repaired = True
-                yield from self._repair(thread, namespace)
+                yield from self._repair(thread, checkpoint_ns)
         return chain
 
     @_or_plainly
-    def scan(
-        self, thread: str, namespace: str | None, before: str | None, limit: int | None
-    ) -> Steps[list[Pair]]:
+    def list_ids(
+        self, thread: str, checkpoint_ns: str | None, before: str | None, limit: int | None
+    ) -> Steps[list[CheckpointName]]:
         """Return the greatest ids. One round trip."""
         arguments = [
-            "all" if namespace is None else "one",
+            "all" if checkpoint_ns is None else "one",
             before or "",
             -1 if limit is None else limit,
         ]
-        reply = yield from self._send(self._call(lua.SCAN, thread, namespace or "", arguments))
-        entries = iter(reply)
+        command = self._call(lua.LIST_IDS, thread, checkpoint_ns or "", arguments)
+        entries = iter((yield from self._send(command)))
         found = [
-            (name.decode(), checkpoint_id.decode())
-            for name, ids in zip(entries, entries, strict=True)
+            CheckpointName(thread, space.decode(), checkpoint_id.decode())
+            for space, ids in zip(entries, entries, strict=True)
             for checkpoint_id in ids
         ]
         return newest_first(found, limit)
 
     @_or_plainly
     def delete(
-        self, thread: str, namespace: str, ids: Sequence[str], *, strays_before: str | None = None
+        self,
+        thread: str,
+        checkpoint_ns: str,
+        ids: Sequence[str],
+        *,
+        orphans_before: str | None = None,
     ) -> Steps[None]:
         """Remove checkpoints. One round trip; three more after the store was restored."""
-        command = self._call(lua.DELETE, thread, namespace, [strays_before or "", *ids])
+        command = self._call(lua.DELETE, thread, checkpoint_ns, [orphans_before or "", *ids])
         for _ in range(_TRIES):
             if (yield from self._send(command)):
                 return
-            yield from self._repair(thread, namespace)
+            yield from self._repair(thread, checkpoint_ns)
         raise DecodeError(f"the records of thread {thread!r} changed faster than they were read")
 
     @_or_plainly
@@ -319,29 +343,30 @@ class RedisCheckpoints:
         commands: list[Command] = []
         touched: dict[bytes, None] = {}
 
-        def fill(key: bytes, content: Any) -> None:
-            flat = [part for entry in fields(content).items() for part in entry]
-            commands.extend(self._keys.fill(key, flat))
+        def add(key: bytes, content: Any) -> None:
+            commands.extend(
+                fill(key, [part for entry in fields(content).items() for part in entry])
+            )
             touched[key] = None
 
-        for raw, checkpoints, values, strays, writes in dump:
-            namespace = raw.decode()
-            first, *parts, order, entries = self._keys.of(target, namespace)
+        for raw, checkpoints, values, orphans, writes in dump:
+            checkpoint_ns = raw.decode()
+            first, *parts, order, entries = self._keys.of(target, checkpoint_ns)
             if self.scripting:
-                commands.append(self._call(lua.REVIVE, target, namespace, ()))
+                commands.append(self._call(lua.REVIVE, target, checkpoint_ns, ()))
             else:
-                commands += yield from self.plain.revive(target, namespace)
-            fill(first, {raw: self._keys.one})
-            for key, content in zip(parts, (checkpoints, values, strays), strict=True):
-                fill(key, content)
+                commands += yield from self.plain.revive(target, checkpoint_ns)
+            add(first, {raw: self._keys.one})
+            for key, content in zip(parts, (checkpoints, values, orphans), strict=True):
+                add(key, content)
             commands.append(("UNLINK", order, entries))
             pairs = iter(writes)
             for raw_id, content in zip(pairs, pairs, strict=True):
-                fill(self._keys.writes(target, namespace) + raw_id, content)
+                add(self._keys.writes(target, checkpoint_ns) + raw_id, content)
         if self._ttl:
             commands += [("PEXPIRE", key, self._ttl) for key in touched]
         if commands:
-            yield from self._store.written(commands, atomic=True, repeat=True)
+            yield from self._store.written(commands, atomic=True, idempotent=True)
 
     def threads(self) -> Steps[list[str]]:
         """Return the ids of all threads. One round trip; enumerates the keys on the server."""

@@ -21,24 +21,31 @@ zero, and a point, as LangGraph's do, loses its leading zeros, and its key has `
 colon; for an int it has ``i`` and for a float ``f``. A record names all versions of its checkpoint,
 and lists the channels that have a value.
 
-A thread exists while its first namespace does. The strays are checkpoint ids that have pending
+A thread exists while its first namespace does. The orphans are checkpoint ids that have pending
 writes but, so far, no checkpoint: LangGraph may store the two in either order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from swarmstate.arguments import shown
+from swarmstate.checkpoints.protocol import (
+    Blob,
+    CheckpointName,
+    CheckpointRecord,
+    StoredCheckpoint,
+    TaskWrite,
+)
 from swarmstate.errors import ArgumentTypeError, DecodeError
-from swarmstate.protocols import Blob, CheckpointRecord, TaskWrite
 
 __all__ = [
     "FORMAT",
     "THREADS",
     "ThreadNames",
+    "assemble",
     "decode_record",
     "decode_write",
     "encode_record",
@@ -68,7 +75,7 @@ class ThreadNames(NamedTuple):
     thread: str
     checkpoints: str
     values: str
-    strays: str
+    orphans: str
     writes: str
     """To be followed by a checkpoint id."""
     tail: str
@@ -95,16 +102,16 @@ def thread_of(namespace: str) -> str | None:
 
 
 @lru_cache(maxsize=4096)
-def names(thread: str, namespace: str) -> ThreadNames:
+def names(thread: str, checkpoint_ns: str) -> ThreadNames:
     """Return where one checkpoint namespace of a thread is kept."""
     start = f"{_length(thread)}:{{t:{thread}}}"
-    tail = f"{start}:{namespace}"
+    tail = f"{start}:{checkpoint_ns}"
     return ThreadNames(
         thread_namespace(thread),
         f"langgraph:checkpoints:{tail}",
         f"langgraph:values:{tail}",
         f"langgraph:strays:{tail}",
-        f"langgraph:writes:{start}:{_length(namespace)}:{namespace}",
+        f"langgraph:writes:{start}:{_length(checkpoint_ns)}:{checkpoint_ns}",
         tail,
     )
 
@@ -144,26 +151,68 @@ field = lru_cache(maxsize=8192, typed=True)(new_field)
 """The same for versions that come again; a new one would only fill the cache."""
 
 
-def record_fields(record: CheckpointRecord) -> dict[str, str]:
-    """Return channel -> key for every value that a checkpoint has or, of deltas, may have."""
+def record_fields(
+    record: CheckpointRecord, channels: Collection[str] | None = None
+) -> dict[str, str]:
+    """Return channel -> key for every value that a checkpoint has or, of deltas, may have.
+
+    Args:
+        record: The checkpoint's record.
+        channels: The only channels that count; None: all of them.
+    """
     versions = record.versions
-    channels = record.stored + record.deltas
-    return {name: field(name, versions[name]) for name in channels if name in versions}
+    named = record.stored + record.deltas
+    if channels is not None:
+        named = [name for name in named if name in channels]
+    return {name: field(name, versions[name]) for name in named if name in versions}
 
 
-def unreadable(
-    thread: str, namespace: str, checkpoint_id: str, channel: str, value: Any
-) -> DecodeError:
-    """Return the error for a channel whose stored value is no pair of a type tag and bytes."""
+def assemble(
+    name: CheckpointName,
+    record: CheckpointRecord,
+    fields: Mapping[str, str],
+    held: Mapping[str, Any],
+    writes: Iterable[tuple[str, Any]],
+) -> StoredCheckpoint:
+    """Return a checkpoint from what was read of it.
+
+    Args:
+        name: Which checkpoint it is.
+        record: Its record.
+        fields: Channel -> key of the values that were asked for.
+        held: Key -> value, for the keys that have one; a DecodeError where it could not be read.
+        writes: Key and value of each pending write.
+
+    Raises:
+        DecodeError: a value or a write is not what it should be.
+    """
+    values: dict[str, Blob] = {}
+    for channel, key in fields.items():
+        value = held.get(key)
+        if value is not None:
+            try:
+                kind, data = value
+            except (TypeError, ValueError):
+                cause = value if isinstance(value, DecodeError) else None
+                raise unreadable(name, channel, value) from cause
+            values[channel] = (kind, data)
+    tasks = [decode_write(key, value, name) for key, value in writes]
+    if len(tasks) > 1:
+        tasks.sort(key=lambda write: write.order)
+    return StoredCheckpoint(name, record, values, tasks)
+
+
+def unreadable(name: CheckpointName, channel: str, value: Any) -> DecodeError:
+    """Return the error for a channel whose stored value is not a pair of a type tag and bytes."""
     return DecodeError(
-        f"channel {channel!r} of {place(thread, namespace, checkpoint_id)} "
+        f"channel {channel!r} of {place(name)} "
         f"does not hold a type tag and bytes, but {type(value).__name__} ({shown(value)})"
     )
 
 
-def place(thread: str, namespace: str, checkpoint_id: str) -> str:
+def place(name: CheckpointName) -> str:
     """Return how errors name a checkpoint."""
-    return f"checkpoint {checkpoint_id!r} in namespace {namespace!r} of thread {thread!r}"
+    return f"checkpoint {name.id!r} in namespace {name.checkpoint_ns!r} of thread {name.thread!r}"
 
 
 def encode_record(record: CheckpointRecord) -> list[Any]:
@@ -172,11 +221,11 @@ def encode_record(record: CheckpointRecord) -> list[Any]:
     return [FORMAT, parent, versions, stored, deltas, *body, *metadata]
 
 
-def decode_record(value: Any, thread: str, namespace: str, checkpoint_id: str) -> CheckpointRecord:
+def decode_record(value: Any, name: CheckpointName) -> CheckpointRecord:
     """Return a record from what the codec gave back.
 
     Raises:
-        DecodeError: this is no record, or one that a newer version wrote.
+        DecodeError: this is not a record, or one that a newer version wrote.
     """
     try:
         form, parent, versions, stored, deltas, kind, body, metadata_kind, metadata = value
@@ -192,7 +241,7 @@ def decode_record(value: Any, thread: str, namespace: str, checkpoint_id: str) -
             )
     except (TypeError, ValueError):
         pass
-    raise _no_record(value, place(thread, namespace, checkpoint_id))
+    raise _no_record(value, place(name))
 
 
 _VERSIONS = frozenset((str, int, float))
@@ -247,13 +296,11 @@ def encode_writes(
     }
 
 
-def decode_write(
-    key: str, value: Any, thread: str, namespace: str, checkpoint_id: str
-) -> TaskWrite:
+def decode_write(key: str, value: Any, name: CheckpointName) -> TaskWrite:
     """Return a pending write from its key and value.
 
     Raises:
-        DecodeError: this is no pending write of this checkpoint.
+        DecodeError: this is not a pending write of this checkpoint.
     """
     index, _, task_id = key.partition(":")
     try:
@@ -263,6 +310,6 @@ def decode_write(
     except (TypeError, ValueError):
         pass
     raise DecodeError(
-        f"{key!r} of {place(thread, namespace, checkpoint_id)} does not hold a pending write, "
+        f"{key!r} of {place(name)} does not hold a pending write, "
         f"but {type(value).__name__} ({shown(value)})"
     )

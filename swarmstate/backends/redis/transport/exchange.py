@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused
-from swarmstate.backends.redis.topology import Node, Topology, key_of, slot_of
-from swarmstate.backends.redis.wire import command_name, pack, split_error
+from swarmstate.backends.redis.transport.topology import Node, Topology, key_of, slot_of
+from swarmstate.backends.redis.transport.wire import command_name, pack, split_error
 from swarmstate.errors import StoreUnavailable
 
 __all__ = ["Exchange", "Job", "Unit"]
@@ -334,10 +334,10 @@ class Exchange:
         elif unit.asking:
             replies = replies[1::2]
         refused: list[tuple[int, Exception]] = []
-        forgive = job.batch.forgive
+        ignore = job.batch.ignore
         for index, reply in zip(unit.indexes, replies, strict=True):
             if isinstance(reply, Exception):
-                if not forgive or split_error(reply)[0] not in forgive:
+                if not ignore or split_error(reply)[0] not in ignore:
                     refused.append((index, reply))
             elif unit.part is None:
                 job.replies[index] = reply
@@ -405,7 +405,7 @@ class Exchange:
         """Send a unit again after its connection broke, or give it up."""
         job = unit.job
         unit.failures += 1
-        if unit.failures <= self._retries and (not sent or job.batch.repeat):
+        if unit.failures <= self._retries and (not sent or job.batch.idempotent):
             unit.not_before = time.monotonic() + _pause(unit.failures)
             if unit.part is None:
                 unit.node = None
@@ -419,7 +419,9 @@ class Exchange:
     def _unreachable(
         self, job: Job, address: str, error: Exception, *, sent: bool, share: str = ""
     ) -> StoreUnavailable:
-        doubt = "" if job.batch.repeat or not sent else " (it may or may not have been carried out)"
+        doubt = (
+            "" if job.batch.idempotent or not sent else " (it may or may not have been carried out)"
+        )
         failure = StoreUnavailable(f"{job.name}() failed on {address}{share}{doubt}: {error}")
         failure.__cause__ = error
         return failure

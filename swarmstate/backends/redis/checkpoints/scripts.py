@@ -6,7 +6,7 @@ first six keys are always the same ones of one checkpoint namespace:
 1. the thread: checkpoint namespace -> 1; what it does not list does not exist, whatever remains
 2. checkpoints: id -> record
 3. values: field -> value
-4. strays: ids that have writes but no checkpoint -> 1
+4. orphans: ids that have writes but no checkpoint -> 1
 5. derived, a sorted set of the ids, every score 0
 6. derived, id -> msgpack of [start of the record's SHA-1, parent or "", field, ...]
 
@@ -23,11 +23,11 @@ __all__ = [
     "DELETE",
     "DELETE_THREAD",
     "DUMP_THREAD",
+    "LIST_IDS",
     "PUT",
     "PUT_WRITES",
     "READ",
     "REVIVE",
-    "SCAN",
 ]
 
 _CALL = "local call = redis.call\n"
@@ -165,13 +165,13 @@ else
     call(set, target, ARGV[i], ARGV[i + 1])
   end
 end
-local stray = nil
+local orphan = nil
 if call('HEXISTS', KEYS[2], id) == 0 then
-  stray = KEYS[4]
-  call('HSET', stray, id, ARGV[5])
+  orphan = KEYS[4]
+  call('HSET', orphan, id, ARGV[5])
 end
 """
-    + _renew("{target, stray}"),
+    + _renew("{target, orphan}"),
 )
 """Store pending writes. ARGV: id, encoded 1, then key, write, and so on.
 
@@ -265,8 +265,8 @@ return {1, found}
 Starts with 0 where it ended early at a checkpoint that key 6 does not know.
 """
 
-SCAN = Script(
-    "scan",
+LIST_IDS = Script(
+    "list_ids",
     _CALL
     + _KEYS
     + _EACH
@@ -338,7 +338,7 @@ return 1
 )
 """Remove checkpoints, their writes and the values that only they refer to.
 
-ARGV: an id or "", then ids. Strays with a lesser id than the first go as well.
+ARGV: an id or "", then ids. Orphans with a lesser id than the first go as well.
 
 Returns 0, with nothing done, if key 6 does not know a checkpoint that stays.
 """
@@ -380,7 +380,7 @@ end
 return out
 """,
 )
-"""Return {{namespace, checkpoints, values, strays, {id, writes, ...}}, ...} at one moment."""
+"""Return {{namespace, checkpoints, values, orphans, {id, writes, ...}}, ...} at one moment."""
 
 REVIVE = Script("revive", _CALL + _BURY)
 """Remove what an expired thread left behind, before a namespace of it is filled again."""

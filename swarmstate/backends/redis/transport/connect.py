@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from swarmstate.arguments import shown
-from swarmstate.backends.redis.pool import Pool
-from swarmstate.backends.redis.topology import Cluster, Single, Topology
+from swarmstate.backends.redis.transport.pool import Pool
+from swarmstate.backends.redis.transport.topology import Cluster, Single, Topology
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 
 __all__ = ["connect"]

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from swarmstate.backends.redis.commands import Command, Script
-from swarmstate.backends.redis.pool import Pool
+from swarmstate.backends.redis.transport.pool import Pool
 
 __all__ = ["Cluster", "Node", "Single", "Topology", "slot_of"]
 

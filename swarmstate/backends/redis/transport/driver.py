@@ -10,10 +10,10 @@ import time
 import weakref
 from typing import Any, TypeVar
 
-from swarmstate.backends.redis.commands import Steps
-from swarmstate.backends.redis.exchange import Exchange, Job, Unit
-from swarmstate.backends.redis.topology import Topology
+from swarmstate.backends.redis.transport.exchange import Exchange, Job, Unit
+from swarmstate.backends.redis.transport.topology import Topology
 from swarmstate.errors import StoreUnavailable
+from swarmstate.steps import Steps
 
 __all__ = ["Driver"]
 
@@ -41,12 +41,12 @@ class Driver:
         self._topology = topology
         # By process: a forked child has the objects, but neither the thread that carries nor the
         # one that may have held the lock at that moment.
-        self._couriers: dict[int, _Courier] = {}
+        self._io_threads: dict[int, _IOThread] = {}
         self._locks: dict[int, threading.Lock] = {}
         self._closed = False
         # A store that is dropped without close() must not leave its thread and sockets behind. The
         # garbage collector does not wait.
-        weakref.finalize(self, _end, self._couriers, topology, wait=False)
+        weakref.finalize(self, _end, self._io_threads, topology, wait=False)
 
     @property
     def clustered(self) -> bool:
@@ -102,9 +102,9 @@ class Driver:
             while True:
                 self.check_open(steps)
                 future: asyncio.Future[Job] = loop.create_future()
-                courier = self._courier()
-                job = self._exchange.job(batch, operation, courier.delivery(loop, future))
-                courier.post(job)
+                io_thread = self._io_thread()
+                job = self._exchange.job(batch, operation, io_thread.delivery(loop, future))
+                io_thread.post(job)
                 await future
                 batch = steps.send(job.replies) if job.error is None else steps.throw(job.error)
         except StopIteration as stop:
@@ -117,15 +117,15 @@ class Driver:
     def _lock(self) -> threading.Lock:
         return self._locks.setdefault(os.getpid(), threading.Lock())
 
-    def _courier(self) -> _Courier:
-        courier = self._couriers.get(os.getpid())
-        if courier is None:
+    def _io_thread(self) -> _IOThread:
+        io_thread = self._io_threads.get(os.getpid())
+        if io_thread is None:
             with self._lock:
                 self.check_open()
-                courier = self._couriers.get(os.getpid())
-                if courier is None:
-                    courier = self._couriers[os.getpid()] = _Courier(self._exchange)
-        return courier
+                io_thread = self._io_threads.get(os.getpid())
+                if io_thread is None:
+                    io_thread = self._io_threads[os.getpid()] = _IOThread(self._exchange)
+        return io_thread
 
     def close(self, *, wait: bool = True) -> None:
         """Refuse further calls, end the thread and close what is ours; again does nothing.
@@ -137,17 +137,17 @@ class Driver:
             if self._closed:
                 return
             self._closed = True
-        _end(self._couriers, self._topology, wait=wait)
+        _end(self._io_threads, self._topology, wait=wait)
 
 
-def _end(couriers: dict[int, _Courier], topology: Topology, *, wait: bool) -> None:
-    courier = couriers.pop(os.getpid(), None)
-    if courier is not None:
-        courier.stop(wait=wait)
+def _end(io_threads: dict[int, _IOThread], topology: Topology, *, wait: bool) -> None:
+    io_thread = io_threads.pop(os.getpid(), None)
+    if io_thread is not None:
+        io_thread.stop(wait=wait)
     topology.close()
 
 
-class _Courier:
+class _IOThread:
     """The thread that carries the batches of all tasks."""
 
     def __init__(self, exchange: Exchange) -> None:

@@ -1,0 +1,317 @@
+"""Checkpoints over any store, built from the calls that every store offers.
+
+Its guarantees are those of these calls: a put is one ``set_many`` and so appears whole or not at
+all; a positional write is a ``set_default`` and so is never replaced; everything that decides what
+to remove holds a lock that all engines over one store object share. The operations never wait for
+anything but the store itself, so both drivers run them inline.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from inspect import signature
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+from swarmstate.arguments import milliseconds
+from swarmstate.checkpoints.format import (
+    THREADS,
+    assemble,
+    decode_record,
+    encode_record,
+    names,
+    record_fields,
+    thread_namespace,
+    thread_of,
+)
+from swarmstate.checkpoints.protocol import (
+    Blob,
+    CheckpointEngine,
+    CheckpointName,
+    CheckpointRecord,
+    StoredCheckpoint,
+)
+from swarmstate.errors import ArgumentValueError
+from swarmstate.protocols import StoreLike
+from swarmstate.steps import InlineDriver
+
+__all__ = ["GenericEngine", "engine_of", "newest_first"]
+
+# Reentrant: the garbage collector may run a finalizer that uses the saver while we hold one.
+_locks: WeakKeyDictionary[StoreLike, threading.RLock] = WeakKeyDictionary()
+_locks_guard = threading.Lock()
+
+
+def _lock_of(store: StoreLike) -> threading.RLock:
+    with _locks_guard:
+        try:
+            return _locks.setdefault(store, threading.RLock())
+        except TypeError:  # a store of somebody's that has no weak references or no hash
+            return threading.RLock()
+
+
+def engine_of(store: StoreLike, ttl: float | None, ttl_on_read: bool) -> CheckpointEngine:
+    """Return the engine that a store offers, or else one built from its calls.
+
+    Args:
+        store: The store.
+        ttl: Seconds after which a thread that is not written to expires, or None.
+        ttl_on_read: Whether reading a thread renews it too.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: these are not accepted, or threads cannot expire in
+            this store.
+    """
+    milliseconds(ttl)
+    offer = getattr(store, "checkpoint_engine", None)
+    if ttl is None and not ttl_on_read:
+        return GenericEngine(store) if offer is None else cast("CheckpointEngine", offer())
+    # An engine that cannot be told of a ttl would silently ignore it.
+    if offer is None or not {"ttl", "ttl_on_read"} <= signature(offer).parameters.keys():
+        asked = f"ttl={ttl}" if ttl is not None else f"ttl_on_read={ttl_on_read}"
+        raise ArgumentValueError(
+            f"{asked} needs a store whose threads can expire, such as RedisStore; those of a "
+            f"{type(store).__name__} cannot"
+        )
+    return cast("CheckpointEngine", offer(ttl=ttl, ttl_on_read=ttl_on_read))
+
+
+def newest_first(found: list[CheckpointName], limit: int | None) -> list[CheckpointName]:
+    """Return names of a thread's checkpoints by descending id, at most ``limit``."""
+    found.sort(key=lambda name: (name.id, name.checkpoint_ns), reverse=True)
+    return found if limit is None else found[:limit]
+
+
+class GenericEngine(InlineDriver):
+    """A :class:`~swarmstate.checkpoints.protocol.CheckpointEngine` over any :class:`StoreLike`."""
+
+    def __init__(self, store: StoreLike) -> None:
+        self._store = store
+        self._lock = _lock_of(store)
+
+    def put(
+        self,
+        name: CheckpointName,
+        record: CheckpointRecord,
+        values: Mapping[str, Blob],
+        inherited: Sequence[str],
+        *,
+        count: bool,
+    ) -> tuple[int, list[str]]:
+        """Store a checkpoint by one ``set_many``."""
+        store = self._store
+        thread, checkpoint_ns, checkpoint_id = name
+        where = names(thread, checkpoint_ns)
+        items: list[tuple[str, str, Any]] = [
+            (where.thread, checkpoint_ns, 1),
+            (where.checkpoints, checkpoint_id, encode_record(record)),
+        ]
+        items += [(where.values, key, value) for key, value in values.items()]
+        with self._lock:
+            missing = [key for key in inherited if not store.contains(where.values, key)]
+            if not missing:
+                store.set_many(items)
+                if store.contains(where.orphans, checkpoint_id):
+                    store.delete(where.orphans, checkpoint_id)
+            held = len(store.keys(where.checkpoints)) if count else 0
+        return held, missing
+
+    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> None:
+        """Store writes, those at a positional index by ``set_default``."""
+        store = self._store
+        thread, checkpoint_ns, checkpoint_id = name
+        where = names(thread, checkpoint_ns)
+        target = where.writes + checkpoint_id
+        with self._lock:
+            if not store.contains(where.checkpoints, checkpoint_id):
+                store.set_many(
+                    [(where.thread, checkpoint_ns, 1), (where.orphans, checkpoint_id, 1)]
+                )
+            special: list[tuple[str, str, Any]] = []
+            for key, value in writes.items():
+                if key[0] == "-":
+                    special.append((target, key, value))
+                else:
+                    store.set_default(target, key, value)
+            if special:
+                store.set_many(special)
+
+    def get(self, name: CheckpointName) -> StoredCheckpoint | None:
+        """Return a checkpoint; the latest is found by ``max_key``."""
+        store = self._store
+        thread, checkpoint_ns, key = name
+        checkpoints = names(thread, checkpoint_ns).checkpoints
+        while True:
+            if not name.id:
+                latest = store.max_key(checkpoints)
+                if latest is None:
+                    return None
+                key = latest
+            raw = store.get(checkpoints, key)
+            if raw is not None:
+                found = self._whole(CheckpointName(thread, checkpoint_ns, key), raw)
+                if found is not None:
+                    return found
+            # It went away after it was found to be the latest: now another one is, or none.
+            elif name.id or store.max_key(checkpoints) == key:
+                return None
+
+    def _whole(
+        self, name: CheckpointName, raw: Any, channels: Collection[str] | None = None
+    ) -> StoredCheckpoint | None:
+        """Return a checkpoint with its values and writes; None if it went away meanwhile."""
+        store = self._store
+        where = names(name.thread, name.checkpoint_ns)
+        record = decode_record(raw, name)
+        fields = record_fields(record, channels)
+        kept = store.get_many([(where.values, key) for key in fields.values()])
+        held = dict(zip(fields.values(), kept, strict=True))
+        found = assemble(name, record, fields, held, store.items(where.writes + name.id))
+        if len(found.values) < len(fields):
+            lost = any(c in fields and c not in found.values for c in record.stored)
+            if lost and not store.contains(where.checkpoints, name.id):
+                return None
+        return found
+
+    def list_ids(
+        self, thread: str, checkpoint_ns: str | None, before: str | None, limit: int | None
+    ) -> list[CheckpointName]:
+        """Return the greatest ids; sorts all of the namespace."""
+        store = self._store
+        spaces = (
+            [checkpoint_ns] if checkpoint_ns is not None else store.keys(thread_namespace(thread))
+        )
+        found = [
+            CheckpointName(thread, space, checkpoint_id)
+            for space in spaces
+            for checkpoint_id in store.keys(names(thread, space).checkpoints)
+            if before is None or checkpoint_id < before
+        ]
+        return newest_first(found, limit)
+
+    def load(
+        self,
+        names: Sequence[CheckpointName],
+        *,
+        channels: Collection[str] | None,
+        writes: bool,
+    ) -> list[StoredCheckpoint | None]:
+        """Return checkpoints by name."""
+        kept = self._store.get_many([(_checkpoints(name), name.id) for name in names])
+        found: list[StoredCheckpoint | None] = []
+        for name, raw in zip(names, kept, strict=True):
+            if raw is None:
+                found.append(None)
+            elif writes or channels is None or channels:
+                found.append(self._whole(name, raw, channels))
+            else:
+                found.append(StoredCheckpoint(name, decode_record(raw, name), {}, []))
+        return found
+
+    def ancestors(self, name: CheckpointName, limit: int) -> list[StoredCheckpoint]:
+        """Follow the parents, one ``get`` each."""
+        checkpoints = _checkpoints(name)
+        found: list[StoredCheckpoint] = []
+        cursor: CheckpointName | None = name
+        while cursor is not None and len(found) < limit:
+            raw = self._store.get(checkpoints, cursor.id)
+            if raw is None:
+                break
+            record = decode_record(raw, cursor)
+            found.append(StoredCheckpoint(cursor, record, {}, []))
+            cursor = None if record.parent is None else cursor._replace(id=record.parent)
+        return found
+
+    def delete(
+        self,
+        thread: str,
+        checkpoint_ns: str,
+        ids: Sequence[str],
+        *,
+        orphans_before: str | None = None,
+    ) -> None:
+        """Remove checkpoints and what only they refer to by one ``delete_many``."""
+        store = self._store
+        where = names(thread, checkpoint_ns)
+        gone = set(ids)
+        with self._lock:
+            if not any(store.contains(where.checkpoints, checkpoint_id) for checkpoint_id in gone):
+                return
+            if orphans_before is not None:
+                gone.update(
+                    orphan
+                    for orphan in store.keys(where.orphans)
+                    if orphan < orphans_before and not store.contains(where.checkpoints, orphan)
+                )
+            used: set[str] = set()
+            for checkpoint_id, raw in store.items(where.checkpoints):
+                if checkpoint_id not in gone:
+                    record = decode_record(
+                        raw, CheckpointName(thread, checkpoint_ns, checkpoint_id)
+                    )
+                    used.update(record_fields(record).values())
+            doomed = [(where.checkpoints, checkpoint_id) for checkpoint_id in gone]
+            doomed += [(where.values, key) for key in store.keys(where.values) if key not in used]
+            for checkpoint_id in gone:
+                doomed.append((where.orphans, checkpoint_id))
+                doomed += [
+                    (where.writes + checkpoint_id, key)
+                    for key in store.keys(where.writes + checkpoint_id)
+                ]
+            store.delete_many(doomed)
+            if where.checkpoints not in store and where.orphans not in store:
+                store.delete(where.thread, checkpoint_ns)
+
+    def _namespaces(self, thread: str) -> list[str]:
+        """Return every namespace of the store that holds a part of a thread, but its first."""
+        store = self._store
+        found: list[str] = []
+        for checkpoint_ns in store.keys(thread_namespace(thread)):
+            where = names(thread, checkpoint_ns)
+            found += (where.checkpoints, where.values, where.orphans)
+            for checkpoint_id in {*store.keys(where.checkpoints), *store.keys(where.orphans)}:
+                found.append(where.writes + checkpoint_id)
+        return found
+
+    def delete_thread(self, thread: str) -> None:
+        """Remove everything of a thread by one ``delete_many``."""
+        store = self._store
+        first = thread_namespace(thread)
+        with self._lock:
+            doomed = [(first, key) for key in store.keys(first)]
+            for name in self._namespaces(thread):
+                doomed += [(name, key) for key in store.keys(name)]
+            store.delete_many(doomed)
+
+    def copy_thread(self, source: str, target: str) -> None:
+        """Copy a thread by one ``set_many``."""
+        store = self._store
+        if source == target:
+            return
+        with self._lock:
+            items: list[tuple[str, str, Any]] = []
+            for checkpoint_ns in store.keys(thread_namespace(source)):
+                here, there = names(source, checkpoint_ns), names(target, checkpoint_ns)
+                items.append((there.thread, checkpoint_ns, 1))
+                pairs = [
+                    (here.checkpoints, there.checkpoints),
+                    (here.values, there.values),
+                    (here.orphans, there.orphans),
+                ]
+                pairs += [
+                    (here.writes + checkpoint_id, there.writes + checkpoint_id)
+                    for checkpoint_id in {*store.keys(here.checkpoints), *store.keys(here.orphans)}
+                ]
+                for old, new in pairs:
+                    items += [(new, key, value) for key, value in store.items(old)]
+            store.set_many(items)
+
+    def threads(self) -> list[str]:
+        """Return the ids of all threads by enumerating the namespaces."""
+        found = (thread_of(name) for name in self._store.namespaces(THREADS))
+        return [thread for thread in found if thread is not None]
+
+
+def _checkpoints(name: CheckpointName) -> str:
+    return names(name.thread, name.checkpoint_ns).checkpoints

@@ -1,0 +1,212 @@
+"""What an engine offers: the checkpoints of LangGraph threads, kept a store's own way.
+
+Unstable until version 1.0: operations may gain arguments, and an engine of yours may have to follow
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from swarmstate.steps import Outcome, Steps
+
+__all__ = [
+    "Blob",
+    "CheckpointEngine",
+    "CheckpointName",
+    "CheckpointRecord",
+    "OffersCheckpoints",
+    "StoredCheckpoint",
+    "TaskWrite",
+]
+
+T = TypeVar("T")
+
+Blob: TypeAlias = tuple[str, bytes]
+"""A value as a checkpoint serializer wrote it: its type tag and its bytes."""
+
+
+class CheckpointName(NamedTuple):
+    """Which checkpoint is meant."""
+
+    thread: str
+    checkpoint_ns: str
+    """The checkpoint namespace: "" for a graph, a path for its subgraphs."""
+    id: str
+    """The checkpoint's id; where an operation says so, "" means the greatest of its namespace."""
+
+
+class CheckpointRecord(NamedTuple):
+    """One checkpoint without the values of its channels."""
+
+    parent: str | None
+    """The id of the checkpoint that this one continues, if any."""
+    versions: dict[str, str | int | float]
+    """Channel -> version."""
+    stored: list[str]
+    """The channels that certainly have a value; one of these that is missing was lost."""
+    deltas: list[str]
+    """The channels whose value is rebuilt from the writes of earlier checkpoints."""
+    body: Blob
+    """Everything else in the checkpoint."""
+    metadata: Blob
+
+
+class TaskWrite(NamedTuple):
+    """One pending write of a task."""
+
+    task_id: str
+    idx: int
+    """Its position among the task's writes, below zero for the special channels."""
+    channel: str
+    value: Blob
+    task_path: str
+
+    @property
+    def order(self) -> tuple[str, str, int]:
+        """Where live execution would apply this write among those of its super-step."""
+        return (self.task_path, self.task_id, self.idx)
+
+
+class StoredCheckpoint(NamedTuple):
+    """A checkpoint as an engine returns it."""
+
+    name: CheckpointName
+    record: CheckpointRecord
+    values: dict[str, Blob]
+    """Channel -> value, for the channels that have one; empty if only the record was asked for."""
+    writes: list[TaskWrite]
+    """In the order that live execution would apply them; empty if only the record was asked for."""
+
+
+class CheckpointEngine(Protocol):
+    """How a store keeps the checkpoints of LangGraph threads.
+
+    A store offers one through a method ``checkpoint_engine()`` (see :class:`OffersCheckpoints`);
+    where there is none, a saver builds the same operations from calls of
+    :class:`~swarmstate.protocols.StoreLike`. An operation returns steps, which :meth:`run` and
+    :meth:`arun` drive, or its result at once where nothing has to be waited for: the saver's own
+    logic is written around both with ``yield from finish(...)``.
+
+    A *field* names a channel's value at one version. Unstable until version 1.0.
+    """
+
+    def put(
+        self,
+        name: CheckpointName,
+        record: CheckpointRecord,
+        values: Mapping[str, Blob],
+        inherited: Sequence[str],
+        *,
+        count: bool,
+    ) -> Outcome[tuple[int, list[str]]]:
+        """Store a checkpoint, its new ``values`` by field and its place in the order, or nothing.
+
+        Returns:
+            How many checkpoints the namespace holds now (0 unless ``count``), and those of the
+            ``inherited`` fields that hold no value. If there are any, nothing was stored: call
+            again with their values.
+        """
+        ...
+
+    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Outcome[None]:
+        """Store pending writes of a task by key, as :mod:`swarmstate.checkpoints` lays them out.
+
+        One that is there already is kept, unless its key starts with a minus sign: then it is
+        replaced.
+        """
+        ...
+
+    def get(self, name: CheckpointName) -> Outcome[StoredCheckpoint | None]:
+        """Return a whole checkpoint; with the id "", the one with the greatest id."""
+        ...
+
+    def list_ids(
+        self, thread: str, checkpoint_ns: str | None, before: str | None, limit: int | None
+    ) -> Outcome[list[CheckpointName]]:
+        """Return the names of a thread's checkpoints, greatest id first.
+
+        Args:
+            thread: The thread.
+            checkpoint_ns: The only checkpoint namespace that counts; None: all of them.
+            before: Only lesser ids count.
+            limit: How many at most.
+        """
+        ...
+
+    def load(
+        self,
+        names: Sequence[CheckpointName],
+        *,
+        channels: Collection[str] | None,
+        writes: bool,
+    ) -> Outcome[list[StoredCheckpoint | None]]:
+        """Return checkpoints, of one thread or of several; None where one is gone.
+
+        With the values of these ``channels`` only (None: of all), and with or without ``writes``.
+        """
+        ...
+
+    def ancestors(self, name: CheckpointName, limit: int) -> Outcome[list[StoredCheckpoint]]:
+        """Return the record of a checkpoint, of its parent, and so on; at most ``limit`` of them.
+
+        A shorter answer ends where no parent is named or where the parent is gone.
+        """
+        ...
+
+    def delete(
+        self,
+        thread: str,
+        checkpoint_ns: str,
+        ids: Sequence[str],
+        *,
+        orphans_before: str | None = None,
+    ) -> Outcome[None]:
+        """Remove checkpoints with their writes, and values that no other one refers to.
+
+        With ``orphans_before`` also the writes of lesser ids that have no checkpoint: these came
+        when theirs had been removed already.
+        """
+        ...
+
+    def delete_thread(self, thread: str) -> Outcome[None]:
+        """Remove everything of a thread."""
+        ...
+
+    def copy_thread(self, source: str, target: str) -> Outcome[None]:
+        """Add everything of one thread to another; all of it appears at once."""
+        ...
+
+    def threads(self) -> Outcome[list[str]]:
+        """Return the ids of all threads; may enumerate the store."""
+        ...
+
+    def run(self, steps: Steps[T]) -> T:
+        """Run an operation to its end and return its result."""
+        ...
+
+    async def arun(self, steps: Steps[T]) -> T:
+        """Run an operation without blocking the event loop for longer than local work takes."""
+        ...
+
+
+@runtime_checkable
+class OffersCheckpoints(Protocol):
+    """A store with a checkpoint engine of its own."""
+
+    def checkpoint_engine(
+        self, *, ttl: float | None = None, ttl_on_read: bool = False
+    ) -> CheckpointEngine:
+        """Return how a checkpointer does its operations here.
+
+        Args:
+            ttl: Seconds after which a thread that is not written to expires as a whole, from 0.001
+                to 10**10; None: as the store's own.
+            ttl_on_read: Whether reading a thread renews it too.
+
+        Raises:
+            ArgumentTypeError, ArgumentValueError: these are not accepted, or threads cannot expire
+                here.
+        """
+        ...

@@ -1,0 +1,81 @@
+"""Reading and writing a LangGraph config: which checkpoint it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+
+from swarmstate.arguments import shown
+from swarmstate.checkpoints.protocol import CheckpointName
+from swarmstate.errors import ArgumentTypeError, ArgumentValueError
+
+__all__ = ["checkpoint_id_of", "config_of", "name_of", "text", "thread_id_of"]
+
+
+def name_of(config: RunnableConfig) -> CheckpointName:
+    """Return which checkpoint a config names; the id "" stands for the latest one.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: it names none that a store can hold.
+    """
+    try:
+        configurable: Mapping[str, Any] = config["configurable"]
+        thread = configurable["thread_id"]
+    except (KeyError, TypeError):
+        raise ArgumentValueError(
+            f"config must hold configurable.thread_id, and {shown(config)} does not"
+        ) from None
+    if type(thread) is not str:
+        thread = thread_id_of(thread)
+    checkpoint_ns = configurable.get("checkpoint_ns")
+    return CheckpointName(
+        thread,
+        text("checkpoint_ns", checkpoint_ns) if checkpoint_ns else "",
+        checkpoint_id_of(configurable),
+    )
+
+
+def config_of(name: CheckpointName) -> RunnableConfig:
+    """Return the config that names a checkpoint."""
+    return {
+        "configurable": {
+            "thread_id": name.thread,
+            "checkpoint_ns": name.checkpoint_ns,
+            "checkpoint_id": name.id,
+        }
+    }
+
+
+def checkpoint_id_of(configurable: Mapping[str, Any]) -> str:
+    """Return the checkpoint id in the configurable part of a config, or "" if there is none."""
+    found = configurable.get("checkpoint_id")
+    return text("checkpoint_id", found) if found else ""
+
+
+def thread_id_of(value: object) -> str:
+    """Return a thread id as LangGraph does: what is not text counts as what it prints as."""
+    if type(value) is str:
+        return value
+    if value is None:
+        raise ArgumentTypeError("thread_id must be a str, or something with one, not None")
+    # A member of an enum that is text too counts as the text, not as what it is printed as.
+    return str.__str__(value) if isinstance(value, str) else str(value)
+
+
+def text(what: str, value: object) -> str:
+    """Return a str that every store can hold, or raise."""
+    if type(value) is str and value.isascii():
+        return value
+    if not isinstance(value, str):
+        raise ArgumentTypeError(
+            f"{what} must be a str, not {type(value).__name__} ({shown(value)})"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ArgumentValueError(
+            f"{what} must be text that UTF-8 can hold, not {shown(value)}"
+        ) from None
+    return str.__str__(value)

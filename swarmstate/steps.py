@@ -1,0 +1,153 @@
+"""Operations written once and driven twice.
+
+An operation that may have to wait is a generator: it yields whatever its driver takes (a batch of
+commands for a server, say), is sent what came back, and returns its result. A driver runs it to its
+end, blocking, or awaits it. :func:`blocking` and :func:`awaited` make the methods of the two
+classes that users see from one step::
+
+    class Things:
+        def count(self) -> Steps[int]:
+            replies = yield Batch([("HLEN", "things")])
+            return replies[0]
+
+    @introduced
+    class Store:
+        count = blocking(Things.count)
+
+    @introduced
+    class AsyncStore:
+        count = awaited(Things.count)
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Generator
+from types import GeneratorType
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+
+__all__ = [
+    "Driven",
+    "Driver",
+    "InlineDriver",
+    "Outcome",
+    "Steps",
+    "awaited",
+    "blocking",
+    "finish",
+    "introduced",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+C = TypeVar("C", bound=type)
+
+Steps: TypeAlias = Generator[Any, Any, T]
+"""An operation in progress: yields what its driver takes, is sent what came back, returns its
+result."""
+
+Outcome: TypeAlias = Steps[T] | T
+"""Steps, or the result at once where nothing has to be waited for."""
+
+
+class Driver(Protocol):
+    """Runs steps."""
+
+    def run(self, steps: Steps[T]) -> T:
+        """Run steps to their end, blocking, and return their result."""
+        ...
+
+    async def arun(self, steps: Steps[T]) -> T:
+        """Run steps to their end without blocking the event loop, and return their result."""
+        ...
+
+
+class Driven(Protocol):
+    """An object whose methods are steps that a driver runs, so that both ways are open to others.
+
+    Attributes:
+        steps: has a method for each operation, which returns its steps.
+        driver: runs them.
+    """
+
+    @property
+    def steps(self) -> Any:
+        """The operations."""
+        ...
+
+    @property
+    def driver(self) -> Driver:
+        """What runs them."""
+        ...
+
+
+def finish(outcome: Outcome[T]) -> Steps[T]:
+    """Go on with an operation from within another, by ``yield from``, whatever it returned."""
+    if isinstance(outcome, GeneratorType):
+        result: T = yield from outcome
+        return result
+    return cast("T", outcome)
+
+
+class InlineDriver:
+    """Runs steps that never wait: both ways are the same, without a thread or a task switch."""
+
+    def run(self, steps: Steps[T]) -> T:
+        """Run steps to their end and return their result."""
+        try:
+            next(steps)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        steps.close()
+        raise RuntimeError("an operation that never waits waited for something")
+
+    async def arun(self, steps: Steps[T]) -> T:
+        """Run steps to their end and return their result."""
+        return self.run(steps)
+
+
+def blocking(step: Callable[Concatenate[Any, P], Steps[T]]) -> Callable[Concatenate[Driven, P], T]:
+    """Return the method that runs a step and returns its result."""
+
+    @functools.wraps(step)
+    def method(self: Driven, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.driver.run(step(self.steps, *args, **kwargs))
+
+    return method
+
+
+def awaited(
+    step: Callable[Concatenate[Any, P], Steps[T]],
+) -> Callable[Concatenate[Driven, P], Coroutine[Any, Any, T]]:
+    """Return the coroutine method that runs a step and returns its result."""
+
+    @functools.wraps(step)
+    async def method(self: Driven, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.driver.arun(step(self.steps, *args, **kwargs))
+
+    return method
+
+
+def introduced(cls: C) -> C:
+    """Make methods from :func:`blocking` and :func:`awaited` introduce themselves as the class's.
+
+    Their names, module and signature are then those of methods written out in the class: what
+    ``help()`` and :func:`inspect.signature` show has no trace of steps.
+    """
+    for name, method in vars(cls).items():
+        step = getattr(method, "__wrapped__", None)
+        if step is None:
+            continue
+        signature = inspect.signature(step)
+        returned = signature.return_annotation
+        if isinstance(returned, str):
+            returned = returned.removeprefix("Steps[").removesuffix("]")
+        method.__signature__ = signature.replace(return_annotation=returned)
+        method.__annotations__ = {**step.__annotations__, "return": returned}
+        method.__name__ = name
+        method.__qualname__ = f"{cls.__qualname__}.{name}"
+        method.__module__ = cls.__module__
+        del method.__wrapped__
+    return cls
