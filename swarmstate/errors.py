@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "AccessDenied",
     "ArgumentTypeError",
     "ArgumentValueError",
     "DecodeError",
@@ -77,4 +78,12 @@ class StoreUnavailable(SwarmStateError, ConnectionError):  # noqa: N818 (the nam
 
     A :class:`ConnectionError`, so retry policies that know the built-in one (LangGraph's default
     ``RetryPolicy`` among them) treat it as transient.
+    """
+
+
+class AccessDenied(SwarmStateError, PermissionError):  # noqa: N818 (the name is public)
+    """The server does not let us in, or not do this: trying again does not help.
+
+    A wrong password, a missing permission, a database that does not exist. Not a
+    :class:`ConnectionError`, so neither a store nor a caller's retry policy tries again.
     """
