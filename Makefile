@@ -50,13 +50,13 @@ bench: build ## Measure: BENCH=a file, BENCH_ARGS="--benchmark-save=before" keep
 	    --benchmark-group-by=group --benchmark-sort=name $(BENCH_ARGS)
 
 bench-peers: build ## Compare with the Rust package of the same name, in memory and on Redis
-	$(python) bench/peers
+	PYTHONPATH=bench:tests/support:examples $(python) bench/peers $(BENCH_ARGS)
 
 bench-savers: build ## Compare the LangGraph saver with the others (BENCH_ARGS="redis get_tuple" narrows it)
-	$(python) bench/savers $(BENCH_ARGS)
+	PYTHONPATH=bench:tests/support:examples $(python) bench/savers $(BENCH_ARGS)
 
 bench-codecs: build ## Compare the codecs with the bare libraries, which check less
-	$(python) bench/test_codecs.py
+	PYTHONPATH=bench $(python) bench/test_codecs.py
 
 clean: ## Remove everything that was built, the virtual environments included
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info swarmstate/*.so
