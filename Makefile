@@ -30,10 +30,11 @@ demo: $(DEMO)/.ready ## Kill an agent between two steps and resume it, on a priv
 test: build ## Run the whole suite (PYTEST_ARGS="-k words" to narrow it)
 	$(python) -m pytest -p no:benchmark -n 2 $(PYTEST_ARGS)
 
-lint: build ## Check style and types: ruff, mypy --strict
+lint: build ## Check style and types: ruff, mypy --strict, pyright
 	$(python) -m ruff check
 	$(python) -m ruff format --check
 	$(python) -m mypy --strict
+	$(python) -m pyright --pythonpath $(python)
 
 format: build ## Rewrite the sources in the one style
 	$(python) -m ruff check --fix
