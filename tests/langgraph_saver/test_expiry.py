@@ -38,7 +38,7 @@ class Keys:
         self.prefix = prefix
 
     def all(self) -> list[Any]:
-        keys = self.raw.keys(f"{self.prefix}:*")
+        keys = self.raw.keys(f"*{self.prefix}:*")
         return sorted(key for key in keys if not key.endswith(b"\0store"))
 
     def first(self) -> Any:
