@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import redis
 from built import Distributions, Environment, execute
 from documents import DOCUMENTS, ROOT, Block, blocks, sections
-from servers import Server, running, wait_until
+from servers import Server, running
 
 DOCUMENTED_URL = "redis://localhost:6379/0"
 LANGUAGES = {"python", "sh", "toml"}
@@ -105,20 +104,16 @@ def server_answers(line: str) -> None:
     server = Server()
     words[-1] = str(server.port)
     command = [str(Path(sys.executable).parent / words[0]), *words[1:]]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process, server.client() as client:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            wait_until(lambda: answers(client))
-            client.shutdown(nosave=True)
+            assert process.stdout is not None
+            assert any("listening" in printed for printed in process.stdout)
+            with server.client() as client:
+                assert client.ping()
+                client.shutdown(nosave=True)
             assert process.wait(timeout=30) == 0
         finally:
             process.kill()
-
-
-def answers(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.ConnectionError:
-        return False
 
 
 def variable_is_read(line: str) -> None:
