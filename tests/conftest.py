@@ -74,7 +74,7 @@ def no_scripts_url(server: Server) -> str:
 
 @pytest.fixture(scope="session")
 def limited_url() -> Iterator[str]:
-    """A server's URL for a user with only the rights that the README asks for."""
+    """A server's URL for a user with only the rights that docs/redis.md asks for."""
     from rights import SCRIPTS, STORE, limited
     from servers import running
 

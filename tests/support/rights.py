@@ -1,4 +1,4 @@
-"""Users that may do only what the README says a store needs."""
+"""Users that may do only what docs/redis.md says a store needs."""
 
 from __future__ import annotations
 
