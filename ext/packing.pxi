@@ -30,8 +30,9 @@ from cpython.datetime cimport (
     timedelta_microseconds,
     timedelta_seconds,
 )
-from cpython.object cimport PyTypeObject
+from cpython.object cimport PyObject_Hash, PyTypeObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcpy, strcmp
 
 import_datetime()
@@ -205,6 +206,7 @@ cdef uint8_t *pack_one(uint8_t *end, PyObject *value, int depth) except? NULL:
     cdef PyObject *key
     cdef PyObject *item
     cdef Py_ssize_t size, position = 0
+    cdef bint tuples = False  # among the keys of a large dict
     end = room(end, 15)
     if kind == &PyUnicode_Type:
         return pack_text(end, value)
@@ -219,6 +221,8 @@ cdef uint8_t *pack_one(uint8_t *end, PyObject *value, int depth) except? NULL:
             if ss_type(key) == &PyUnicode_Type:
                 end = pack_text(room(end, 9), key)
             elif is_plain_key(key, 0):
+                if size > _MAX_SAME_HASH and ss_type(key) == &PyTuple_Type:
+                    tuples = True
                 end = pack_one(end, key, depth + 1)
             else:
                 return NULL
@@ -227,7 +231,7 @@ cdef uint8_t *pack_one(uint8_t *end, PyObject *value, int depth) except? NULL:
             end = pack_one(end, item, depth + 1)
             if end == NULL:
                 return NULL
-        return end
+        return NULL if tuples and too_many_of_one_hash(value) else end
     if kind == &PyList_Type or kind == &PyTuple_Type:
         size = _size(value)
         if depth >= _MAX_DEPTH or size > _MAX_SIZE:
@@ -275,6 +279,37 @@ cdef bint is_plain_key(PyObject *key, int depth) noexcept:
         kind == &PyUnicode_Type or kind == &PyLong_Type or kind == &PyFloat_Type
         or kind == &PyBool_Type or kind == &PyBytes_Type or key == Py_None
     )
+
+
+cdef bint too_many_of_one_hash(PyObject *items) except? True:
+    """Whether more tuple keys of a dict than may be have one hash. All its keys are plain."""
+    cdef PyObject *key
+    cdef PyObject *item
+    cdef Py_ssize_t position = 0, count = 0, same = 1
+    cdef int64_t *hashes = <int64_t *>malloc(len(<dict>items) * sizeof(int64_t))
+    if hashes == NULL:
+        raise MemoryError
+    while _dict_next(items, &position, &key, &item):
+        if ss_type(key) == &PyTuple_Type:
+            hashes[count] = PyObject_Hash(<object>key)
+            count += 1
+    qsort(hashes, count, sizeof(int64_t), by_value)
+    for position in range(1, count):
+        same = same + 1 if hashes[position] == hashes[position - 1] else 1
+        if same > _MAX_SAME_HASH:
+            break
+    free(hashes)
+    return same > _MAX_SAME_HASH
+
+
+cdef int by_value(const void *left, const void *right) noexcept nogil:
+    cdef int64_t a = (<const int64_t *>left)[0], b = (<const int64_t *>right)[0]
+    return (a > b) - (a < b)
+
+
+def same_hash(dict items not None, /):
+    """Return whether more tuple keys of a dict of plain keys than may be have one hash."""
+    return too_many_of_one_hash(<PyObject *>items)
 
 
 cdef uint8_t *pack_int(uint8_t *end, PyObject *value) noexcept:

@@ -5,13 +5,15 @@ not plain ends here: subclasses of built-in types, values for a ``default`` hook
 that is refused. :func:`encode` makes a plain copy of the value, which is then packed as any other,
 so both codecs accept the same and say the same.
 
-The rules, on top of DESIGN's list of types: containers nest at most ``MAX_DEPTH`` levels, tuples
-within a key ``MAX_KEY_DEPTH``; two keys of a dict must not become one; a datetime must be within
-the years 1 to 9999 in UTC; timestamps lose what is finer than a microsecond when read.
+The rules, on top of the list of types in :mod:`swarmstate.codecs`: containers nest at most
+``MAX_DEPTH`` levels, tuples within a key ``MAX_KEY_DEPTH``; two keys of a dict must not become one,
+and no more than ``MAX_SAME_HASH`` of its tuple keys may have the same hash; a datetime must be
+within the years 1 to 9999 in UTC; timestamps lose what is finer than a microsecond when read.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections import OrderedDict
@@ -24,6 +26,7 @@ import msgpack  # type: ignore[import-untyped]
 from swarmstate._codec import (
     MAX_DEPTH,
     MAX_KEY_DEPTH,
+    MAX_SAME_HASH,
     REFUSED,
     TUPLE_KEYS,
     MsgpackUnpacker,
@@ -31,6 +34,7 @@ from swarmstate._codec import (
     know_zone_info,
     pack,
     plain_datetime,
+    same_hash,
 )
 from swarmstate.codecs._ways_out import way_out
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError, EncodeError
@@ -51,6 +55,7 @@ _DATA = re.compile(
 # What subclasses of datetime call the digits below a microsecond.
 _FINER = ("nanosecond", "picosecond", "femtosecond", "attosecond", "yoctosecond")
 _KEY_CONVERSIONS = {".value", ".item()", ".isoformat()", ".total_seconds()", "bytes()"}
+_SAME_HASH = f"more than {MAX_SAME_HASH} of its tuple keys have the same hash"
 _MAX_DEFAULTS = 16  # how often in a row a hook may answer with something unsupported
 _SHOWN_STEPS = 16  # of a path
 
@@ -143,7 +148,22 @@ def as_bytes(data: object) -> bytes:
 
 
 def _dict_with_tuple_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    return {_frozen(key) if type(key) is list else key: item for key, item in pairs}
+    frozen = [(_frozen(key) if type(key) is list else key, item) for key, item in pairs]
+    if len(frozen) > MAX_SAME_HASH:
+        _check_hashes([key for key, _ in frozen if type(key) is tuple])
+    return dict(frozen)
+
+
+def _check_hashes(keys: list[tuple[Any, ...]]) -> None:
+    """Raise if it would take long to make a dict of these keys: see MAX_SAME_HASH."""
+    keys.sort(key=hash)
+    for _, group in itertools.groupby(keys, hash):
+        different: list[tuple[Any, ...]] = []
+        for key in group:
+            if key not in different:  # the same key may come any number of times
+                different.append(key)
+            if len(different) > MAX_SAME_HASH:
+                raise DecodeError(f"cannot decode a map: {_SAME_HASH}")
 
 
 def _frozen(key: list[Any]) -> tuple[Any, ...]:
@@ -202,6 +222,8 @@ def _plain(value: object, default: Default | None) -> Any:
         else:
             open_.pop()
             path.pop()
+            if type(copy) is dict and same_hash(copy):
+                raise EncodeError(f"cannot encode dict at {_shown_path(path[1:])}: {_SAME_HASH}")
     return root[0]
 
 

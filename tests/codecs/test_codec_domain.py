@@ -8,6 +8,7 @@ import ctypes
 import datetime
 import decimal
 import fractions
+import itertools
 import pathlib
 import types
 import uuid
@@ -23,6 +24,7 @@ from codec_values import FRAGMENTS, Colour, Named, Point, Record, Unspeakable
 from exactness import exact, nested
 
 from swarmstate import codecs, dumps, loads
+from swarmstate._codec import MAX_SAME_HASH
 from swarmstate.errors import DecodeError, EncodeError, InvalidArgumentError, SwarmStateError
 
 UTC = datetime.timezone.utc
@@ -299,6 +301,45 @@ def test_keys_that_would_become_one_are_refused(codec: str) -> None:
     assert (
         text == "cannot encode int at value[0]['a']: another key of the same dict becomes 'a' too"
     )
+
+
+def colliding(count: int) -> list[tuple[int, ...]]:
+    """Different tuples of one hash, as hash(-1) == hash(-2)."""
+    keys = list(itertools.islice(itertools.product((-1, -2), repeat=10), count))
+    assert len({hash(key) for key in keys}) == 1
+    return keys
+
+
+def written(keys: list[tuple[int, ...]]) -> bytes:
+    """A map of keys of ten small ints each to None, as another writer would leave it."""
+    items = (b"\x9a" + bytes(n % 256 for n in key) + b"\xc0" for key in keys)
+    return b"\xde" + len(keys).to_bytes(2, "big") + b"".join(items)
+
+
+def test_so_many_tuple_keys_of_one_hash_are_accepted_and_read_back(codec: str) -> None:
+    value = dict.fromkeys(colliding(MAX_SAME_HASH))
+    assert loads(dumps([value], codec), codec) == [value]
+    assert loads(written(list(value)), codec) == value
+    more = {**value, **dict.fromkeys((n, n) for n in range(1000)), **{(n,): n for n in range(9)}}
+    assert loads(dumps(more, codec), codec) == more
+
+
+def test_more_tuple_keys_of_one_hash_are_refused_both_ways(codec: str) -> None:
+    keys = colliding(MAX_SAME_HASH + 1)
+    reason = f"more than {MAX_SAME_HASH} of its tuple keys have the same hash"
+    assert refusal({"a": [dict.fromkeys(keys)]}, codec) == (
+        f"cannot encode dict at value['a'][0]: {reason}"
+    )
+    mixed = {**{str(n): 1 for n in range(99)}, **dict.fromkeys(keys), "last": {1: 2}}
+    assert refusal(mixed, codec) == f"cannot encode dict at value: {reason}"
+    for data in (written(keys), b"\x91" + written([(1,) * 10] * 50 + keys)):
+        with pytest.raises(DecodeError, match=reason):
+            loads(data, codec)
+
+
+def test_the_same_tuple_key_may_come_any_number_of_times(codec: str) -> None:
+    keys = colliding(MAX_SAME_HASH)
+    assert loads(written(keys * 50), codec) == dict.fromkeys(keys)
 
 
 @pytest.mark.parametrize(
