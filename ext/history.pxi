@@ -22,12 +22,12 @@ cdef enum:
     FAR = 128  # versions that a read walks before it leaves a shortcut over them
 
 
-cdef inline PyObject *lookup(dict spaces, str namespace, str key):
+cdef inline PyObject *lookup(dict spaces, str namespace, str key) noexcept:
     """A borrowed reference to bytes, or NULL."""
-    cdef PyObject *space = PyDict_GetItemWithError(spaces, namespace)
+    cdef PyObject *space = get_item(<PyObject *>spaces, <PyObject *>namespace)
     if space == NULL:
         return NULL
-    return PyDict_GetItemWithError((<Space>space).entries, key)
+    return get_item(<PyObject *>(<Space>space).entries, <PyObject *>key)
 
 
 cdef inline PyObject *recorded(dict log, str namespace, str key):
@@ -327,14 +327,13 @@ cdef class Live:
                     space = <Space>PyDict_GetItemWithError(self.spaces, namespace)
         return 0
 
-    cdef Snapshot freeze(self, Binding binding, long long parent):
+    cdef int freeze(self, Snapshot snapshot, long long parent) except -1:
+        """Make an empty snapshot the newest of the chain."""
         global last_id
-        cdef Snapshot snapshot = Snapshot.__new__(Snapshot)
         last_id += 1
         snapshot.number = last_id
         snapshot.time = now()
         snapshot.elder = parent
-        snapshot.binding = binding
         snapshot.count = self.count
         snapshot.size = self.size
         snapshot.trusted = self.trusted
@@ -343,7 +342,7 @@ cdef class Live:
         if self.head != NULL:
             (<Snapshot>self.head).next = <PyObject *>snapshot
         self.head = <PyObject *>snapshot
-        return snapshot
+        return 0
 
 
 cdef long long last_id = 0  # of all snapshots in this process

@@ -2,7 +2,7 @@
 
 Built in are ``"msgpack"`` (the default) and ``"ormsgpack"``: they accept the same values, write the
 same bytes, return the same values and raise the same errors with the same text, so a store written
-with one is read with the other. ``"zstd"`` compresses them and needs ``swarmstate[zstd]``.
+with one is read with the other. ``"zstd"`` compresses them and needs the library ``zstandard``.
 
 What they accept: None, bool, int (-2**63 to 2**64-1), float (every bit is kept), str, bytes,
 bytearray and memoryview (return as bytes), list, tuple (returns as list), dict with keys None,

@@ -6,7 +6,7 @@ from typing import Any
 
 import ormsgpack
 
-from swarmstate._codec import DEEP, REFUSED, TIMES, pack, scan
+from swarmstate._codec import DEEP, MANY_KEYS, REFUSED, TIMES, pack, scan
 from swarmstate.codecs import _reference
 from swarmstate.codecs._msgpack import MsgpackCodec
 from swarmstate.protocols import FastPath
@@ -36,7 +36,7 @@ class OrmsgpackCodec(MsgpackCodec):
             try:
                 if not found:
                     return _unpackb(data)
-                if not found & (REFUSED | TIMES | DEEP):
+                if not found & (REFUSED | TIMES | DEEP | MANY_KEYS):
                     return _unpackb(data, option=_ANY_KEYS)
             except ValueError:  # a text that is not UTF-8
                 pass

@@ -14,6 +14,8 @@ from swarmstate.codecs import registry
 from swarmstate.errors import StoreUnavailable
 from swarmstate.protocols import Default, FastPath, SnapshotLike
 
+pytestmark = pytest.mark.usefixtures("registered")
+
 
 @pytest.fixture(autouse=True)
 def frequent_collections() -> Iterator[None]:
@@ -284,7 +286,7 @@ def test_an_interrupt_in_the_fast_path_passes_and_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     codec = Interrupted()
-    monkeypatch.setitem(registry._codecs, "interrupted", codec)
+    monkeypatch.setitem(registry._entries, "interrupted", registry._Entry(codec))
     store = Store(codec="interrupted")
     store.set("n", "k", 1)
     codec.armed = True

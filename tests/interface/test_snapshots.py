@@ -259,7 +259,7 @@ def test_restore_refuses_what_is_no_snapshot(store: StoreLike, thing: Any) -> No
     store.set("a", "1", 1)
     with pytest.raises(ArgumentTypeError, match="snapshot must be a snapshot"):
         store.restore(thing)
-    with pytest.raises(ArgumentTypeError, match="snapshot must be a snapshot"):
+    with pytest.raises(ArgumentTypeError, match="base must be a snapshot"):
         store.snapshot().diff(thing)
     assert content(store) == {"a": {"1": 1}}
 
