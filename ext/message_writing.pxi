@@ -1,19 +1,22 @@
 # Values into bytes, as LangGraph's serializer writes them.
 #
 # Plain values (exact built-in types) and the four messages are written here. Every other value is
-# given to LangGraph by itself, within as many lists as it stands in, so that its depth counts as it
-# would have; the heads of these lists are then cut off. A function that returns NULL without an
+# given to LangGraph by itself (in a list with its neighbours, if these are such values too), within as
+# many lists as it stands in, so that its depth counts as it would have; the heads of these lists are
+# then cut off. A function that returns NULL without an
 # exception says "not known exactly"; what it has written is then overwritten.
 #
 # A writer owns its buffer while it writes, because whatever LangGraph calls may come back here. One
-# buffer is kept for the next writer, if there is none yet.
+# buffer is kept for the next writer: fresh memory costs more than to copy what was written.
 
 cdef enum:
-    KEPT_SIZE = 1 << 16  # bytes; a buffer that had to grow becomes the result itself
+    FIRST_SIZE = 1 << 14  # bytes
+    MAX_KEPT_SIZE = 1 << 20  # a larger buffer becomes the result itself
 
 cdef struct Writer:
     PyObject *data  # bytes that nobody else knows
     uint8_t *limit
+    int passes  # whether messages may be passed over LangGraph: -1 if not looked at yet
 
 cdef PyObject *kept_buffer = NULL
 
@@ -27,23 +30,24 @@ cdef object pack(object value):
     if kept_buffer != NULL:
         w.data, kept_buffer = kept_buffer, NULL
     else:
-        w.data = new_bytes(NULL, KEPT_SIZE)
+        w.data = new_bytes(NULL, FIRST_SIZE)
         lm_raised()
-    w.limit = start_of(&w) + KEPT_SIZE
+    w.limit = start_of(&w) + size_of(w.data)
+    w.passes = -1
     try:
         end = write_any(&w, start_of(&w), <PyObject *>value, 0)
         if end == NULL:
             return None
         size = end - start_of(&w)
-        if size_of(w.data) == KEPT_SIZE:
+        if size_of(w.data) <= MAX_KEPT_SIZE:
             return PyBytes_FromStringAndSize(PyBytes_AS_STRING(w.data), size)
         _PyBytes_Resize(&w.data, size)  # which leaves NULL when it fails
         packed = <object>w.data
-        xdecref(w.data)
+        decref(w.data)
         w.data = NULL
         return packed
     finally:
-        if w.data != NULL and size_of(w.data) == KEPT_SIZE and kept_buffer == NULL:
+        if kept_buffer == NULL and w.data != NULL and size_of(w.data) <= MAX_KEPT_SIZE:
             kept_buffer = w.data
         else:
             xdecref(w.data)
@@ -228,12 +232,15 @@ cdef uint8_t *write_object(Writer *w, uint8_t *end, object value, int depth) exc
     cdef PyTypeObject *kind = lm_type(<PyObject *>value)
     cdef Py_ssize_t at = end - start_of(w)
     cdef Model *model = model_of(kind)
-    if model != NULL:
-        end = write_message(w, end, <PyObject *>value, model)
-        if end != NULL:
-            return end
-    elif kind == snapshot_class:
-        return write_snapshot(w, end, value, depth)
+    if model != NULL or kind == snapshot_class:
+        if w.passes < 0:
+            w.passes = are_current(&to_pass_messages)
+        if w.passes and model != NULL:
+            end = write_message(w, end, <PyObject *>value, model)
+            if end != NULL:
+                return end
+        elif w.passes and size_of(<PyObject *>value) == 1:
+            return write_snapshot(w, end, value, depth)
     return write_by_langgraph(w, start_of(w) + at, value, depth)
 
 
@@ -263,34 +270,61 @@ cdef uint8_t *write_dict(Writer *w, uint8_t *end, object items, int depth) excep
 cdef uint8_t *write_items(
     Writer *w, uint8_t *end, object items, bint is_list, int depth
 ) except? NULL:
-    cdef Py_ssize_t i, size = size_of(<PyObject *>items)
+    cdef PyObject *item
+    cdef Py_ssize_t i = 0, size = size_of(<PyObject *>items)
+    cdef list run
     if size > MAX_SIZE:
         return NULL
     end = put_size(room(w, end, 9), size, 0x90, 16, 0, 0xDC)
-    for i in range(size):
-        if size_of(<PyObject *>items) != size:
-            return NULL
-        end = write_any(
-            w,
-            end,
-            PyList_GET_ITEM(<PyObject *>items, i) if is_list
-            else PyTuple_GET_ITEM(<PyObject *>items, i),
-            depth + 1)
+    while i < size:
+        item = item_of(items, i, is_list)
+        if item != NULL and is_known(lm_type(item)):
+            end = write_any(w, end, item, depth + 1)
+            i += 1
+        else:
+            run = []
+            item = item_of(items, i, is_list)  # to make a list may have run foreign code
+            while item != NULL and not is_known(lm_type(item)):
+                run.append(<object>item)
+                item = item_of(items, i + len(run), is_list)
+            end = write_run(w, end, run, depth) if run else NULL
+            i += len(run)
         if end == NULL:
             return NULL
     return end if size_of(<PyObject *>items) == size else NULL
 
 
+cdef inline PyObject *item_of(object items, Py_ssize_t i, bint is_list) noexcept:
+    """An item of a list, which may have become shorter, or of a tuple; NULL behind the end."""
+    if i >= size_of(<PyObject *>items):
+        return NULL
+    if is_list:
+        return PyList_GET_ITEM(<PyObject *>items, i)
+    return PyTuple_GET_ITEM(<PyObject *>items, i)
+
+
 cdef uint8_t *write_by_langgraph(Writer *w, uint8_t *end, object value, int depth) except NULL:
     """A value packed by LangGraph, as if it were called for everything that the value stands in."""
-    cdef Py_ssize_t at = end - start_of(w), size
-    wrapped = value
+    cdef Py_ssize_t at = end - start_of(w)
     for _ in range(depth):
-        wrapped = [wrapped]
-    packed = <bytes?>langgraph_pack(wrapped)
-    size = size_of(<PyObject *>packed) - depth
-    end = room(w, start_of(w) + at, size)
-    memcpy(end, PyBytes_AS_STRING(<PyObject *>packed) + depth, size)
+        value = [value]
+    return add_packed(w, at, langgraph_pack(value), depth)
+
+
+cdef uint8_t *write_run(Writer *w, uint8_t *end, list run, int depth) except NULL:
+    """Neighbours in a list or tuple that stands in `depth` containers, in one call of LangGraph."""
+    cdef Py_ssize_t at = end - start_of(w), size = len(run)
+    value = run
+    for _ in range(depth):
+        value = [value]
+    return add_packed(
+        w, at, langgraph_pack(value), depth + (1 if size < 16 else 3 if size <= 0xFFFF else 5))
+
+
+cdef uint8_t *add_packed(Writer *w, Py_ssize_t at, bytes packed, Py_ssize_t skipped) except NULL:
+    cdef Py_ssize_t size = size_of(<PyObject *>packed) - skipped
+    cdef uint8_t *end = room(w, start_of(w) + at, size)
+    memcpy(end, PyBytes_AS_STRING(<PyObject *>packed) + skipped, size)
     return end + size
 
 
@@ -380,14 +414,14 @@ cdef uint8_t *write_fields(
     cdef PyObject *key
     cdef PyObject *value
     cdef Field *field = model.fields
-    end = room(w, end, 4 + model.head_size) + 4
-    memcpy(end, model.head, model.head_size)
+    end = room(w, end, 4 + MAX_HEAD) + 4
+    memcpy(end, model.head, MAX_HEAD)
     end += model.head_size
     while PyDict_Next(fields, &position, &key, &value):
         if not is_text(key, field.name) or not is_field(value, field.what, model):
             return NULL
         end = room(w, end, MAX_NAME)
-        memcpy(end, field.packed, field.size)
+        memcpy(end, field.packed, MAX_NAME)  # a size known to the compiler is copied in place
         # The array of four, the map, and the field's value are two levels below LangGraph's own.
         end = write_plain(w, end + field.size, value, 2)
         if end == NULL:
