@@ -188,7 +188,7 @@ cdef class Accelerated:
         except encode_error:
             if not self.serde.pickle_fallback:
                 raise
-            packed = None
+            return ("pickle", hook_globals["pickle"].dumps(obj))
         return self.serde.dumps_typed(obj) if packed is None else ("msgpack", packed)
 
     def loads_typed(self, data, /):

@@ -240,31 +240,47 @@ cdef uint8_t *write_object(Writer *w, uint8_t *end, object value, int depth) exc
             if end != NULL:
                 return end
         elif w.passes and size_of(<PyObject *>value) == 1:
-            return write_snapshot(w, end, value, depth)
+            return write_snapshot(w, end, value)
     return write_by_langgraph(w, start_of(w) + at, value, depth)
 
 
 cdef uint8_t *write_dict(Writer *w, uint8_t *end, object items, int depth) except? NULL:
     cdef PyObject *key
     cdef PyObject *item
-    cdef Py_ssize_t at = end - start_of(w), position = 0, size = PyDict_Size(<PyObject *>items), i = 0
+    cdef Py_ssize_t at, position = 0, size = PyDict_Size(<PyObject *>items), i = 0
     if size > MAX_SIZE:
         return NULL
     end = put_size(room(w, end, 9), size, 0x80, 16, 0, 0xDE)
     while PyDict_Next(<PyObject *>items, &position, &key, &item):
         end = room(w, end, 9)
+        at = end - start_of(w)
         end = (
             write_text(w, end, key) if lm_type(key) == &PyUnicode_Type
             else put_int(end, key) if lm_type(key) == &PyLong_Type
             else NULL)
         if end == NULL:
-            return write_by_langgraph(w, start_of(w) + at, items, depth)
+            owner = <object>item  # which a key's code could remove
+            end = write_key(w, start_of(w) + at, <object>key, depth)
+            if end == NULL:
+                return NULL
         end = write_any(w, end, item, depth + 1)
         if end == NULL:
             return NULL
         i += 1
     # A dict that foreign code changed meanwhile is no longer what its head says.
     return end if i == size and PyDict_Size(<PyObject *>items) == size else NULL
+
+
+cdef uint8_t *write_key(Writer *w, uint8_t *end, object key, int depth) except? NULL:
+    """A key of a dict in `depth` containers, packed by LangGraph as the only key of a dict."""
+    cdef Py_ssize_t at = end - start_of(w)
+    try:
+        value = {key: None}
+    except Exception:  # it is hashed once more than LangGraph would, and may not like that
+        return NULL
+    for _ in range(depth):
+        value = [value]
+    return add_packed(w, at, langgraph_pack(value), depth + 1, 1)
 
 
 cdef uint8_t *write_items(
@@ -308,7 +324,7 @@ cdef uint8_t *write_by_langgraph(Writer *w, uint8_t *end, object value, int dept
     cdef Py_ssize_t at = end - start_of(w)
     for _ in range(depth):
         value = [value]
-    return add_packed(w, at, langgraph_pack(value), depth)
+    return add_packed(w, at, langgraph_pack(value), depth, 0)
 
 
 cdef uint8_t *write_run(Writer *w, uint8_t *end, list run, int depth) except NULL:
@@ -318,25 +334,31 @@ cdef uint8_t *write_run(Writer *w, uint8_t *end, list run, int depth) except NUL
     for _ in range(depth):
         value = [value]
     return add_packed(
-        w, at, langgraph_pack(value), depth + (1 if size < 16 else 3 if size <= 0xFFFF else 5))
+        w, at, langgraph_pack(value), depth + (1 if size < 16 else 3 if size <= 0xFFFF else 5), 0)
 
 
-cdef uint8_t *add_packed(Writer *w, Py_ssize_t at, bytes packed, Py_ssize_t skipped) except NULL:
-    cdef Py_ssize_t size = size_of(<PyObject *>packed) - skipped
+cdef uint8_t *add_packed(
+    Writer *w, Py_ssize_t at, bytes packed, Py_ssize_t skipped, Py_ssize_t cut
+) except NULL:
+    """Add some bytes but for the first and the last of them."""
+    cdef Py_ssize_t size = size_of(<PyObject *>packed) - skipped - cut
     cdef uint8_t *end = room(w, start_of(w) + at, size)
     memcpy(end, PyBytes_AS_STRING(<PyObject *>packed) + skipped, size)
     return end + size
 
 
-cdef uint8_t *write_snapshot(Writer *w, uint8_t *end, object snapshot, int depth) except? NULL:
+cdef uint8_t *write_snapshot(Writer *w, uint8_t *end, object snapshot) except? NULL:
     """A _DeltaSnapshot: an extension that holds the bytes of its value."""
     cdef Py_ssize_t at = end - start_of(w)
+    cdef bint is_packed = False
     try:
         end = write_any(
             w, room(w, end, 6) + 6, PyTuple_GET_ITEM(<PyObject *>snapshot, 0), 0)
+        is_packed = True
     except encode_error:
-        # LangGraph's error for it names the snapshot, not what it holds.
-        return write_by_langgraph(w, start_of(w) + at, snapshot, depth)
+        pass
+    if not is_packed:  # LangGraph's error names the snapshot, not what it holds
+        raise encode_error(f"Type is not msgpack serializable: {type(snapshot).__name__}")
     if end == NULL:
         return NULL
     return close_extension(w, at, end, 6, EXT_SNAPSHOT)
