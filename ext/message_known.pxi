@@ -63,7 +63,7 @@ cdef int model_count = 0
 cdef PyTypeObject *snapshot_class = NULL  # _DeltaSnapshot
 cdef Watch to_write, to_read, to_pass_messages
 cdef list kept_alive = []  # what the structures above point to
-cdef dict attributes_of = {}  # class -> name -> what its attribute was
+cdef dict attributes_of = {}  # class -> the names that matter, and what stood under them
 
 cdef object encode_error = None
 cdef object langgraph_pack = None
@@ -105,19 +105,25 @@ cdef PyObject *output_names[2]
 # --- Classes and modules, at every call ---------------------------------------------------------------
 
 
-cdef object attribute_of(kind, str name):
-    """What a class has under a name, as it stands in a class of its line."""
-    for one in kind.__mro__:
-        if name in one.__dict__:
-            return one.__dict__[name]
-    return None
+cdef list own_attributes(kind, tuple names):
+    """The line of a class, and what each of it has under some names itself."""
+    return [(one, [one.__dict__.get(name) for name in names]) for one in kind.__mro__]
+
+
+cdef bint are_same(list found, list expected):
+    """Whether all attributes are the very same objects; compares nothing by equality."""
+    if len(found) != len(expected):
+        return False
+    for (one, values), (other, others) in zip(found, expected):
+        if one is not other or any([a is not b for a, b in zip(values, others)]):
+            return False
+    return True
 
 
 cdef int remember(Known *known, kind, tuple names) except -1:
-    own(kind)
-    known.kind = <PyTypeObject *>kind
+    known.kind = <PyTypeObject *>own(kind)
     known.good = known.bad = 0
-    attributes_of[kind] = {name: attribute_of(kind, name) for name in names}
+    attributes_of[kind] = (names, own_attributes(kind, names))
     return 0
 
 
@@ -133,8 +139,8 @@ cdef bint look_again(Known *known, unsigned int version) noexcept:
     cdef bint same = False
     try:
         kind = <object>known.kind
-        same = all(
-            attribute_of(kind, name) is value for name, value in attributes_of[kind].items())
+        names, expected = attributes_of[kind]
+        same = are_same(own_attributes(kind, names), expected)
         hasattr(kind, "__module__")  # looks it up as every lookup does, which gives a version out
     except Exception:  # out of memory, say: then LangGraph is asked
         return False
