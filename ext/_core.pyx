@@ -14,7 +14,7 @@ One extension module in several files, which are included below, each with one i
 
 **How a call is atomic.** Nothing here releases the GIL, but that alone is not enough: running any
 Python code (a codec, a hook, a finalizer) may switch threads, and up to Python 3.11 the allocation
-of any container may start the garbage collector and with it the finalizers of strangers. So every
+of any container may start the garbage collector and with it the finalizers of any object. So every
 method has three parts: first all that may run foreign code (checks, encoding); then the work on the
 state itself, which handles only exact ``str`` and ``bytes`` and allocates no container unless the
 collector is paused; then all that may run foreign code again (decoding), on references taken before.

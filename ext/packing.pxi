@@ -420,10 +420,10 @@ cdef uint8_t *pack_zoned(uint8_t *end, PyObject *value) except? NULL:
 
 
 def plain_datetime(value, /):
-    """Return a copy of exactly the built-in type, in the same zone; None where `value` is no datetime.
+    """Return a copy of exactly the built-in type, in the same zone, or None for other values.
 
-    Here, because whoever freezes the clock of a test replaces `datetime.datetime` in every module
-    that has it by a class of his own. This one is CPython's, whatever was replaced.
+    Written in C because a test that freezes the clock replaces `datetime.datetime` in every module
+    that has it. The class used here is CPython's, whatever was replaced.
     """
     if not isinstance(value, datetime):
         return None

@@ -20,8 +20,8 @@ cdef enum:
 
     # What the walk found. Zero is what both libraries handle alike and fastest.
     _TIMES = 1        # timestamps
-    _OTHER_KEYS = 2   # keys that are no text
-    _TUPLE_KEYS = 4   # keys that are arrays; _OTHER_KEYS is set too
+    _OTHER_KEYS = 2   # keys that are not text
+    _TUPLE_KEYS = 4   # keys that are arrays; _OTHER_KEYS is set as well
     _DEEP = 8         # more than _SHALLOW levels
     _REFUSED = 16     # nothing that the libraries may be shown
     _MANY_KEYS = 32   # a map with so many keys, arrays among them, that they could exceed _MAX_SAME_HASH

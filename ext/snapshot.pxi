@@ -40,8 +40,8 @@ cdef class Snapshot:
     cdef bint trusted
     # No __weakref__: callbacks of weak references would run while a dying snapshot is still linked.
 
-    def __init__(self):
-        raise ArgumentTypeError("a Snapshot is not made by hand: call snapshot() of a store")
+    def __init__(self, *args, **options):
+        raise ArgumentTypeError("a Snapshot is made by snapshot() of a store, or by Snapshot.from_values()")
 
     def __bool__(self):
         """True, also where it is empty."""

@@ -388,7 +388,8 @@ A key/value store in memory, with free snapshots.
                 live.rewind(source)
             else:
                 live.replace(spaces_of(contents(source)), source.count, source.size)
-                live.trusted = live.trusted and source.trusted
+                if not (source.trusted and writes_alike(decoder_of(source), self.decoder)):
+                    live.trusted = False
         finally:
             if was_enabled:
                 PyGC_Enable()
@@ -463,6 +464,11 @@ cdef inline PyObject *seek(Live live, object namespace, object key) except? NULL
         as_key(key)
         return NULL
     return lookup(live.spaces, as_namespace(namespace), as_key(key))
+
+
+cdef inline bint writes_alike(Decoder theirs, Decoder ours):
+    """Whether bytes that one codec wrote need no check when the other reads them."""
+    return theirs.codec is ours.codec or (theirs.lasting and ours.lasting)
 
 
 cdef int check_store_arguments(tuple args, dict options) except -1:

@@ -19,7 +19,7 @@ class OrmsgpackCodec(MsgpackCodec):
     """The encoder of the default codec; ormsgpack decodes what it handles exactly."""
 
     name = "ormsgpack"
-    # Without the option, unpackb refuses keys that are no str, and the store asks `decode`.
+    # Without the option, unpackb refuses keys that are not str, and the store asks `decode`.
     fast = FastPath(pack, (), _unpackb, ())
 
     def decode(self, data: bytes) -> Any:

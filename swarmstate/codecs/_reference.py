@@ -136,7 +136,7 @@ def decode(data: object) -> Any:
 
 
 def as_bytes(data: object) -> bytes:
-    """Return what a codec is given to decode as bytes that nobody else can change."""
+    """Return what a codec is given to decode as bytes that cannot change meanwhile."""
     if isinstance(data, (bytes, bytearray, memoryview)):
         try:
             return bytes(data)
@@ -343,7 +343,7 @@ def _int64(number: int) -> int:
 def _items(mapping: dict[Any, Any]) -> _Dict:
     items = _Dict(dict.items(mapping))
     if isinstance(mapping, OrderedDict):
-        # Its order is kept beside the dict. Matched by identity, for a key may compare as it likes.
+        # Its order is not the dict's. Matched by identity, as keys may compare in any way.
         places = {id(key): place for place, key in enumerate(OrderedDict.__iter__(mapping))}
         items.sort(key=lambda pair: places.get(id(pair[0]), -1))
     return items
@@ -382,7 +382,7 @@ def _utc(moment: datetime, plain: datetime) -> datetime:
 
 
 def _same(moment: datetime, plain: datetime) -> bool:
-    """Return whether an instance of a subclass says that it is no more than what is kept of it."""
+    """Return whether an instance of a subclass holds nothing that its plain copy does not."""
     try:
         for name in _FINER:
             finer = getattr(moment, name, 0)

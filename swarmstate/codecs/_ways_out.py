@@ -69,6 +69,6 @@ def way_out(kind: type) -> str:
         for mark, conversion in _MARKS.items():
             if getattr_static(kind, mark, None) is not None:
                 return conversion
-    except Exception:  # noqa: BLE001, S110 - a metaclass may do as it likes; the error needs no advice
+    except Exception:  # noqa: BLE001, S110 - a metaclass may raise anything; the error goes without advice
         pass
     return ""

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from swarmstate.arguments import shown
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, UnknownCodecError
-from swarmstate.protocols import Codec
+from swarmstate.protocols import Codec, FastPath
 
 __all__ = ["GROUP", "Availability", "available", "get", "lasts", "register"]
 
@@ -152,12 +152,24 @@ def _check_codec(codec: object, what: str) -> None:
         wrong = "is a class, not an instance"
     elif lacks:
         wrong = f"lacks {', '.join(lacks)}"
+    elif not _is_fast_path(getattr(codec, "fast", None)):
+        wrong = "has an attribute fast that is not a FastPath"
     else:
         return
     raise ArgumentTypeError(
         f"{what} must be a codec (with str attributes name and wire, and methods encode and "
         f"decode): {shown(codec)} {wrong}"
     )
+
+
+def _is_fast_path(path: object) -> bool:
+    if path is None:
+        return True
+    if not isinstance(path, tuple) or len(path) != len(FastPath._fields):
+        return False
+    pack, pack_args, unpack, unpack_args = path
+    tuples = type(pack_args) is tuple and type(unpack_args) is tuple
+    return callable(pack) and callable(unpack) and tuples
 
 
 def _look_up(name: str) -> _Entry:

@@ -117,11 +117,23 @@ def test_a_taken_name_is_not_overwritten_silently() -> None:
         ("a b:codec", "'module:attribute'"),
     ],
 )
-def test_what_is_no_codec_is_refused(codec: Any, text: str) -> None:
+def test_what_is_not_a_codec_is_refused(codec: Any, text: str) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         codecs.register("mine", codec)
     assert text in str(caught.value)
     assert "mine" not in codecs.available()
+
+
+@pytest.mark.parametrize(
+    "fast",
+    [5, (), (len, (), len), (5, (), len, ()), (len, [], len, ()), (len, (), len, None)],
+    ids=repr,
+)
+def test_a_fast_path_that_is_not_one_is_refused(fast: Any) -> None:
+    codec = Upper()
+    codec.fast = fast  # type: ignore[attr-defined]
+    with pytest.raises(InvalidArgumentError, match="has an attribute fast that is not a FastPath"):
+        codecs.register("fast", codec)
 
 
 def test_a_path_that_leads_to_no_codec_is_refused_when_it_is_used(lazy: Any) -> None:
@@ -343,7 +355,7 @@ LATER = """
     except errors.UnknownCodecError:
         pass
     shutil.copytree(third_party, empty, dirs_exist_ok=True)
-    # As if it had been installed right after somebody had looked.
+    # As if it had been installed right after someone had looked.
     os.utime(empty, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert codecs.get("reversed").wire == "reversed-json"
     print("ok")

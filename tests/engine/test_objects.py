@@ -19,6 +19,7 @@ from swarmstate.errors import (
     StoreUnavailable,
     WireFormatError,
 )
+from swarmstate.protocols import FastPath
 
 COPIES: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy, pickle.dumps]
 
@@ -40,6 +41,34 @@ def test_no_class_derives_from_a_snapshot(registered: None) -> None:
     codecs.register("foreign", Foreign())
     with pytest.raises(TypeError, match="not an acceptable base type"):
         type("Derived", (type(Store(codec="foreign").snapshot()),), {})
+
+
+class Extended:
+    """A codec of the same wire format as ours that writes more than ours read."""
+
+    name, wire = "extended", "msgpack"
+    fast = FastPath(lambda value: b"\xd4\x05x", (), lambda data: "more", ())
+
+    def encode(self, value: object, *, default: Any = None) -> bytes:
+        return b"\xd4\x05x"
+
+    def decode(self, data: bytes) -> Any:
+        return "more"
+
+
+def test_what_a_codec_of_the_users_wrote_is_checked_by_a_store_with_another(
+    registered: None, codec: str
+) -> None:
+    codecs.register("extended", Extended())
+    theirs = Store(codec="extended")
+    theirs.set("n", "k", 1)
+    assert theirs.get("n", "k") == "more"
+    ours = Store(codec=codec)
+    ours.restore(theirs.snapshot())
+    with pytest.raises(DecodeError, match="unsupported extension type"):
+        ours.get("n", "k")
+    with pytest.raises(DecodeError, match="unsupported extension type"):
+        ours.snapshot().get("n", "k")
 
 
 class Foreign:
@@ -155,7 +184,7 @@ def test_a_store_that_was_never_initialised_counts_as_closed(make: Callable[[], 
     assert repr(store) == "<swarmstate.Store, closed>"
 
 
-def test_a_store_initialised_again_starts_afresh_and_leaves_its_snapshots_alone() -> None:
+def test_a_store_initialised_again_is_empty_and_leaves_its_snapshots_alone() -> None:
     store = Store()
     store.set("n", "k", 1)
     snapshot = store.snapshot()
@@ -166,7 +195,7 @@ def test_a_store_initialised_again_starts_afresh_and_leaves_its_snapshots_alone(
     assert store.get("n", "k") == 1
 
 
-def test_a_snapshot_that_no_store_made_is_empty_and_of_no_wire_format() -> None:
+def test_a_snapshot_that_no_store_made_is_empty_and_has_no_wire_format() -> None:
     blank = Snapshot.__new__(Snapshot)
     assert (len(blank), blank.values(), blank.get("n", "k")) == (0, {}, None)
     with pytest.raises(WireFormatError):
