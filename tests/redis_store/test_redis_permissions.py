@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from rights import CLUSTER, SAVER, SCRIPTS, STORE, limited
+from rights import CLUSTER, LARGE, SAVER, SCRIPTS, STORE, limited
 from servers import Server, cluster
 
 from swarmstate.backends.redis import RedisStore
@@ -19,6 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
 ROWS = {
     "every store": STORE,
     "`update`; fewer round trips elsewhere": SCRIPTS,
+    "calls over [the limits of a server](#limits-of-servers)": LARGE,
     "the LangGraph checkpointer": SAVER,
     "a cluster": CLUSTER,
 }

@@ -2,8 +2,7 @@
 
 Those of the whole store enumerate the prefix themselves: ARGV[1] is the pattern of its keys,
 ARGV[2] the length of ``{prefix}:``, ARGV[3] the pattern of what lies apart and ARGV[4] the marker's
-key. What they touch belongs to one prefix on one server; they declare no keys, and are not used on
-clusters.
+key. They declare no keys but those that they fill, and are not used on clusters.
 
 The others touch only the keys that they declare: hashes of one slot.
 """
@@ -156,9 +155,11 @@ unlink(hashes)
 # A command that is refused ends a script where it stands, so that all that can be refused comes
 # before the first change.
 _PUT_IN = """
-local function foreign(key)
-  local kind = redis.call('TYPE', key).ok
-  if kind ~= 'hash' and kind ~= 'none' then return {key, kind} end
+local function foreign()
+  for _, key in ipairs(KEYS) do
+    local kind = redis.call('TYPE', key).ok
+    if kind ~= 'hash' and kind ~= 'none' then return {key, kind} end
+  end
 end
 local lasting = ''
 local function renew(key, ttl)
@@ -171,13 +172,14 @@ local function add(key, from, first, last)
     redis.call('HSET', key, unpack(from, i, math.min(i + 999, last)))
   end
 end
-local function each(from, first, run)
-  local key = first
-  while key <= #from do
-    local last = key + 1 + from[key + 1]
-    run(from[key], key + 2, last)
-    key = last + 1
+local function fill(at, ttl)
+  for _, key in ipairs(KEYS) do
+    local last = at + ARGV[at]
+    add(key, ARGV, at + 1, last)
+    renew(key, ttl)
+    at = last + 1
   end
+  return {lasting}
 end
 """
 
@@ -185,21 +187,12 @@ FILL = Script(
     "fill",
     _PUT_IN
     + """
-for _, key in ipairs(KEYS) do
-  local other = foreign(key)
-  if other then return other end
-end
+local other = foreign()
+if other then return other end
 if ARGV[2] == '1' then
   for _, key in ipairs(KEYS) do redis.call('UNLINK', key) end
 end
-local at = 3
-for _, key in ipairs(KEYS) do
-  local last = at + ARGV[at]
-  add(key, ARGV, at + 1, last)
-  renew(key, ARGV[1])
-  at = last + 1
-end
-return {lasting}
+return fill(3, ARGV[1])
 """,
 )
 """Add fields and values to hashes, or nothing if one of the keys is no hash.
@@ -217,24 +210,19 @@ RESTORE = Script(
     + _PUT_IN
     + """
 local hashes, derived = enumerate()
-local other
-each(ARGV, 6, function(key) other = other or foreign(key) end)
+local other = foreign()
 if other then return other end
 -- The first change decides whether a full server lets the others follow.
-if #ARGV > 5 then redis.call('SET', ARGV[4], '1', 'NX') end
+redis.call('SET', ARGV[4], '1', 'NX')
 unlink(derived)
 unlink(hashes)
-each(ARGV, 6, function(key, first, last)
-  add(key, ARGV, first, last)
-  renew(key, ARGV[5])
-end)
-return {lasting}
+return fill(6, ARGV[5])
 """,
 )
 """Make the whole store what is given, and write the marker; as FILL.
 
-ARGV from 5: time to live, then for each namespace its key, the length of what follows, field,
-value, field, and so on.
+ARGV from 5: time to live, then for each key the length of what follows, field, value, field, and
+so on.
 """
 
 ADOPT = Script(
@@ -254,10 +242,8 @@ for _, key in ipairs(derived) do
     others[#others + 1] = key
   end
 end
-local function target(key) return under .. key:sub(#where + 1) end
-local other
-if #staged ~= tonumber(ARGV[9]) or fields ~= tonumber(ARGV[10]) then other = {'', 'incomplete'} end
-for _, key in ipairs(staged) do other = other or foreign(target(key)) end
+local other = foreign()
+if #staged ~= #KEYS or fields ~= tonumber(ARGV[9]) then other = {'', 'incomplete'} end
 if other then
   unlink(staged)
   return other
@@ -272,8 +258,8 @@ if all then
   unlink(hashes)
 end
 for _, key in ipairs(staged) do
-  local name = target(key)
-  if redis.call('EXISTS', name) == 0 then
+  local name = under .. key:sub(#where + 1)
+  if redis.call('TYPE', name).ok == 'none' then
     redis.call('RENAME', key, name)
   else
     local content = redis.call('HGETALL', key)
@@ -288,7 +274,7 @@ return {lasting}
 """Put hashes that were filled elsewhere, in parts, where they belong, all at once; as FILL.
 
 ARGV from 5: time to live, 1 to remove everything else, what the keys of the filled hashes start
-with, what a namespace's key starts with, how many hashes there must be, and fields in all of them.
+with, what a namespace's key starts with, and how many fields there must be in all of them.
 
 Returns {"", "incomplete"}, with nothing done, where a part is missing.
 """

@@ -46,6 +46,7 @@ SUSPECT_BYTES = 256 * 1024
 the client-query-buffer-limit, which is 1 GB if nothing else is set."""
 
 _NO_SCRIPTS = re.compile("unknown command|run the 'eval", re.IGNORECASE)
+_IN_SCRIPT = re.compile("ACL failure in script|user executing the script can't")
 _NO_KEY = re.compile("access .*key", re.IGNORECASE)
 # How long after PEXPIRE was refused it is asked for again.
 _PATIENCE_SECONDS = 60.0
@@ -337,9 +338,9 @@ class Sending:
             else:
                 replies = yield Batch(commands, idempotent=idempotent, ignore=ignore)
         except CommandRefused as refused:
-            if not refused.scripting_refused:
-                self._tell(refused)
             # What a script does, or one of its keys, may be refused where scripts are not.
+            if not refused.scripting_refused and not _IN_SCRIPT.search(str(refused)):
+                self._tell(refused)
             if _NO_SCRIPTS.search(str(refused)):
                 self._scripting = False
             return None
@@ -347,10 +348,11 @@ class Sending:
             self._tell_size(error, commands)
         return replies
 
-    def _whole(self, script: Script, *arguments: Any) -> Command:
+    def _whole(self, script: Script, *arguments: Any, keys: Sequence[bytes] = ()) -> Command:
         layout = self.layout
         return script(
-            (), [layout.pattern, len(layout.head), layout.apart_pattern, layout.marker, *arguments]
+            keys,
+            [layout.pattern, len(layout.head), layout.apart_pattern, layout.marker, *arguments],
         )
 
     def _slots(self, keys: Sequence[bytes]) -> list[list[int]]:
@@ -376,7 +378,12 @@ class Sending:
                 f"a namespace cannot be written, because another program keeps something else than "
                 f"a hash at its key: {refused}"
             ) from refused
-        if refused.code == "NOPERM":
+        if "invalid bulk length" in str(refused):
+            raise ArgumentValueError(
+                f"a value is larger than the server takes (its proto-max-bulk-len, 512 MB if not "
+                f"set): {refused}"
+            ) from refused
+        if refused.code == "NOPERM" or _IN_SCRIPT.search(str(refused)):
             keys = ""
             if _NO_KEY.search(str(refused)):
                 needed = " and ".join(self.layout.patterns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from swarmstate._core import Snapshot
@@ -219,8 +220,11 @@ class WholeStore(Sending):
                 for name, data in entries.items():
                     flat += (name, data)
                 content[self.layout.key(namespace)] = flat
-        # Not for a snapshot of nothing, which makes room on a full server.
-        if content and not self._marker.written:
+        if not content:
+            # So that it makes room on a full server.
+            yield from self.clear()
+            return
+        if not self._marker.written:
             yield from self._marker.write()
         if self._clustered or not (yield from self._put_in(content, everything=True)):
             yield from self._restore_plainly(content)
@@ -237,14 +241,13 @@ class WholeStore(Sending):
         """
         if not self._scripting:
             return False
-        arguments: list[Any] = [self._script_ttl]
-        for key, flat in content.items():
-            arguments += (key, len(flat), *flat)
-        if len(arguments) <= MOST_ARGUMENTS and size_of([tuple(arguments)]) <= _SCRIPT_BYTES:
+        arguments = measured(content)
+        if len(arguments) <= MOST_ARGUMENTS and size_of([arguments]) <= _SCRIPT_BYTES:
+            keys = list(content)
             if everything:
-                command = self._whole(RESTORE, *arguments)
+                command = self._whole(RESTORE, self._script_ttl, *arguments, keys=keys)
             else:
-                command = FILL(list(content), [self._script_ttl, 0, *measured(content)])
+                command = FILL(keys, [self._script_ttl, 0, *arguments])
             replies = yield from self._scripted([command], write=not everything, idempotent=True)
             if replies is not None:
                 self._take_filled(replies[0])
@@ -273,21 +276,29 @@ class WholeStore(Sending):
                 if self._may_expire:
                     batches[-1].append(("PEXPIRE", staged, _STAGED_MS))
             count += len(flat) // 2
-        batches.append(
-            [
-                self._whole(
-                    *(ADOPT, self._script_ttl, int(everything)),
-                    *(where, layout.head, len(content), count),
-                )
-            ]
+        adopt = self._whole(
+            *(ADOPT, self._script_ttl, int(everything), where, layout.head, count),
+            keys=list(content),
         )
-        for batch in batches:
-            replies = yield from self._part(batch)
-            if replies is None:
-                return False
-            last = replies[-1]
-        self._take_filled(last)
+        try:
+            for batch in [*batches, [adopt]]:
+                replies = yield from self._part(batch)
+                if replies is None:
+                    break
+        except StoreUnavailable:
+            yield from self._drop(where, content)
+            raise
+        if replies is None:
+            yield from self._drop(where, content)
+            return False
+        self._take_filled(replies[-1])
         return True
+
+    def _drop(self, where: bytes, content: Content) -> Steps[None]:
+        """Remove what was sent in parts, as far as the server lets us; else it expires."""
+        head = len(self.layout.head)
+        with suppress(CommandRefused, StoreUnavailable):
+            yield Batch([("UNLINK", where + key[head:]) for key in content], idempotent=True)
 
     def _part(self, commands: list[Command]) -> Steps[list[Any] | None]:
         try:
