@@ -30,7 +30,15 @@ from swarmstate.protocols import Default
 from swarmstate.snapshots import History
 from swarmstate.steps import Steps
 
-__all__ = ["FOREIGN", "MOST_ARGUMENTS", "SUSPECT_BYTES", "TRIES", "Sending", "size_of"]
+__all__ = [
+    "FOREIGN",
+    "MOST_ARGUMENTS",
+    "SUSPECT_BYTES",
+    "TRIES",
+    "Sending",
+    "no_transaction",
+    "size_of",
+]
 
 FOREIGN = ("WRONGTYPE",)
 """What a command answers about a key that is somebody else's."""
@@ -47,6 +55,7 @@ the client-query-buffer-limit, which is 1 GB if nothing else is set."""
 
 _NO_SCRIPTS = re.compile("unknown command|run the 'eval", re.IGNORECASE)
 _IN_SCRIPT = re.compile("ACL failure in script|user executing the script can't")
+_NO_TRANSACTION = re.compile("run the '(multi|exec)'")
 _NO_KEY = re.compile("access .*key", re.IGNORECASE)
 # How long after PEXPIRE was refused it is asked for again.
 _PATIENCE_SECONDS = 60.0
@@ -93,6 +102,7 @@ class Sending:
         self._marker = Marker(
             layout, None if near is None else functools.partial(near, layout.marker)
         )
+        self._may_watch = True
         self._renews_from = 0.0
         self._warned = False
 
@@ -260,7 +270,7 @@ class Sending:
                     self._lasting(str(refused))
                 elif refused.command == "TOUCH" and along:
                     marker.untouchable()
-                elif refused.code == "OOM" and atomic:
+                elif atomic and no_transaction(refused):
                     return (yield from self._moment(commands, refused))
                 else:
                     self._tell(refused)
@@ -306,16 +316,26 @@ class Sending:
         )
 
     def _watched(self, commands: Sequence[Command]) -> Steps[tuple[bool, list[Any]]]:
-        """Send reads between WATCH and an empty transaction, which a full server does not refuse.
+        """Send reads, the enumerations last, where a transaction was refused.
 
-        Returns whether nothing that has a key here changed meanwhile, and the replies.
+        They go between WATCH and an empty transaction, which a full server does not refuse. A user
+        who may not do that either has them sent twice.
+
+        Returns whether nothing that was read changed meanwhile, and the replies.
         """
         watched = dict.fromkeys(command[1] for command in commands if command[0] != "SCAN")
         watch: list[Command] = [("WATCH", *watched)] if watched else []
-        replies = yield from self._sent(
-            [*watch, *commands, ("MULTI",), ("EXEC",)], idempotent=True, ignore=FOREIGN
-        )
-        return replies[-1] is not None, replies[len(watch) : -2]
+        if self._may_watch:
+            together = [*watch, *commands, ("MULTI",), ("EXEC",)]
+            try:
+                replies = yield from self._sent(together, idempotent=True, ignore=FOREIGN)
+            except AccessDenied:
+                self._may_watch = False
+            else:
+                return replies[-1] is not None, replies[len(watch) : -2]
+        replies = yield from self._sent([*commands, *commands], idempotent=True, ignore=FOREIGN)
+        first, second = replies[: len(commands)], replies[len(commands) :]
+        return list(map(_sorted, first)) == list(map(_sorted, second)), second
 
     # Scripts -----------------------------------------------------------------------------------
 
@@ -409,6 +429,21 @@ class Sending:
             "client-query-buffer-limit (1 GB if not set) or has a value over its "
             "proto-max-bulk-len (512 MB)"
         ) from error
+
+
+def no_transaction(refused: CommandRefused) -> bool:
+    """Return whether a transaction was refused where its commands may not be.
+
+    A full server before Redis 7.2 refuses whatever is in one, and a user may lack the right.
+    """
+    return refused.code == "OOM" or _NO_TRANSACTION.search(str(refused)) is not None
+
+
+def _sorted(reply: Any) -> Any:
+    """Return a reply such that two of the same content are equal."""
+    if isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], list):
+        return reply[0], sorted(reply[1])
+    return reply
 
 
 def size_of(commands: Iterable[Sequence[Any]]) -> int:

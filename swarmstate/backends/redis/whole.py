@@ -12,7 +12,14 @@ from swarmstate.arguments import check_prefix, check_snapshot
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, fields, fill
 from swarmstate.backends.redis.keys import Found
 from swarmstate.backends.redis.scripts import ADOPT, CLEAR, COUNT, DUMP, FILL, NAMES, RESTORE
-from swarmstate.backends.redis.sending import FOREIGN, MOST_ARGUMENTS, TRIES, Sending, size_of
+from swarmstate.backends.redis.sending import (
+    FOREIGN,
+    MOST_ARGUMENTS,
+    TRIES,
+    Sending,
+    no_transaction,
+    size_of,
+)
 from swarmstate.errors import StoreUnavailable
 from swarmstate.protocols import SnapshotLike
 from swarmstate.snapshots import contents
@@ -87,15 +94,16 @@ class WholeStore(Sending):
             scans = self.layout.scans()
             if transaction:
                 try:
-                    replies = yield from self._sent(
+                    replies = yield Batch(
                         [*scans, *asked], atomic=True, idempotent=True, ignore=FOREIGN
                     )
                 except CommandRefused as refused:
-                    # A full server before Redis 7.2 refuses everything in one.
-                    if refused.code != "OOM" or not reads:
-                        raise
+                    if not reads or not no_transaction(refused):
+                        self._tell(refused)
                     transaction = False
                     continue
+                except StoreUnavailable as error:
+                    self._tell_size(error, asked)
                 unchanged = True
             else:
                 unchanged, replies = yield from self._watched([*asked, *scans])
