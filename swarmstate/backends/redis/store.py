@@ -160,8 +160,8 @@ class _Opened:
     def __reduce__(self) -> NoReturn:
         name = type(self).__name__
         raise ArgumentTypeError(
-            f"a {name} can be neither copied nor pickled, because it holds connections: make "
-            f"another {name} of the same url and prefix, which has the same content"
+            f"{name} can be neither copied nor pickled, because it holds connections: make another "
+            "of the same url and prefix, which has the same content"
         )
 
     def __repr__(self) -> str:
