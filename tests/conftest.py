@@ -80,7 +80,7 @@ def limited_url() -> Iterator[str]:
     from servers import running
 
     with running() as server, server.client() as client:
-        yield limited(server, client, "test", [*STORE, *SCRIPTS])
+        yield limited(server, client, "test*", [*STORE, *SCRIPTS])
 
 
 @pytest.fixture(scope="session")
