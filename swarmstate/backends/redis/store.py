@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from swarmstate.arguments import check_count, check_number
 from swarmstate.backends.redis.keys import Layout
 from swarmstate.backends.redis.steps import StoreSteps
-from swarmstate.backends.redis.transport.connect import connect
+from swarmstate.backends.redis.transport.connect import connect, explained
 from swarmstate.backends.redis.transport.driver import Driver
 from swarmstate.checkpoints.protocol import CheckpointEngine
 from swarmstate.protocols import Default, SnapshotLike
@@ -24,6 +24,7 @@ __all__ = ["AsyncRedisStore", "RedisStore"]
 class _Opened:
     """A store's connection and its logic: what both stores are made of."""
 
+    @explained
     def __init__(
         self,
         url: str = "redis://localhost:6379/0",
@@ -96,6 +97,13 @@ class _Opened:
         """Let go of the kept snapshots; never touches the server."""
         self.driver.check_open()
         self.steps.history.clear()
+
+    def __reduce__(self) -> NoReturn:
+        kind = type(self).__name__
+        raise TypeError(
+            f"a {kind} can be neither copied nor pickled: make another {kind} with the same "
+            "arguments where it is used"
+        )
 
     def __repr__(self) -> str:
         return (
