@@ -25,6 +25,8 @@ __all__ = ["BorrowedPool", "ConnectionPool", "Identity", "Pool", "apart", "ident
 
 # How many connections of a user's pool are in the making at the same time, at most.
 _MOST_CONNECTING = 16
+# How long a connection that was given back is taken to be well without a look, in seconds.
+_WARM_SECONDS = 1.0
 # How soon to look again whether a stranger gave a connection back to a shared pool, in seconds.
 _SHARED_LOOKS_SECONDS = 0.005
 _LIBRARY_NAME = "redis-py(swarmstate)"
@@ -200,8 +202,8 @@ class BorrowedPool:
         self._connecting = Stock(_Permit, _MOST_CONNECTING)
         # Who looks for what strangers give back.
         self._turns = Stock(_Permit, 1)
-        # Connections that were given back in good order, the last one last.
-        self._warm: deque[Any] = deque(maxlen=_MOST_CONNECTING)
+        # Connections that were given back in good order, and when; the last one last.
+        self._warm: deque[tuple[Any, float]] = deque(maxlen=_MOST_CONNECTING)
         self._own: dict[int, Pool] = {}
         # Older clients (and valkey's) want the name of the command, newer ones warn about it.
         wanted = signature(unwrap(pool.get_connection)).parameters.get("command_name")
@@ -264,9 +266,7 @@ class BorrowedPool:
 
     def _try(self, deadline: float) -> Any:
         """Return a connection, or None if strangers use all of them now."""
-        waiting = getattr(self._pool, "pool", None)
-        if isinstance(waiting, Queue) and waiting.empty():
-            # Such a pool would wait, for as long as it was told to.
+        if _is_used_up(self._pool):
             return None
         try:
             if self._is_warm():
@@ -281,17 +281,17 @@ class BorrowedPool:
                 "connecting to the server",
             )
         except Exception as error:  # told apart by name: either library's is meant
-            if _says_exhausted(error):
+            if _says_used_up(error):
                 return None
             raise
 
     def _is_warm(self) -> bool:
         """Return whether the pool will probably give what is connected, and at once."""
         try:
-            connection = self._warm.pop()
+            connection, since = self._warm.pop()
         except IndexError:
             return False
-        return _silent(_socket(connection))
+        return now() - since < _WARM_SECONDS or _silent(_socket(connection))
 
     def _get_known(self) -> Any:
         connection = self._get()
@@ -323,7 +323,7 @@ class BorrowedPool:
         warm = _socket(connection) is not None
         self._pool.release(connection)
         if warm:
-            self._warm.append(connection)
+            self._warm.append((connection, now()))
         if permit is not None:
             self._permits.release(permit)
 
@@ -438,8 +438,19 @@ def _silent(sock: Any) -> bool:
         return False
 
 
-def _says_exhausted(error: Exception) -> bool:
-    """Return whether a library's pool has no connection to give."""
+def _is_used_up(pool: Any) -> bool:
+    """Return whether a library's pool has no connection to give, as far as can be seen."""
+    waiting = getattr(pool, "pool", None)
+    if isinstance(waiting, Queue):
+        # Such a pool would wait, for as long as it was told to.
+        return waiting.empty()
+    if getattr(pool, "_available_connections", True):
+        return False
+    return bool(getattr(pool, "_created_connections", 0) >= pool.max_connections)
+
+
+def _says_used_up(error: Exception) -> bool:
+    """Return whether a library's pool had no connection to give."""
     return type(error).__name__ == "MaxConnectionsError" or (
         type(error).__name__ == "ConnectionError"
         and str(error) in ("Too many connections", "No connection available.")

@@ -370,12 +370,10 @@ class Cluster:
         begin = now()
         outcome = self._discovery.join(begin + self._timeout if deadline is None else deadline)
         if outcome is None:
-            raise TimeoutError(
-                f"no node of {self.address} told who serves what for {now() - begin:.3g} s"
-            )
+            raise TimeoutError(f"no node told which one serves what for {now() - begin:.3g} s")
         if outcome.error is not None:
             raise ConnectionError(
-                f"no node of {self.address} tells who serves what: {outcome.error}"
+                f"no node tells which one serves what: {outcome.error}"
             ) from outcome.error
         discovered: SlotMap = outcome.value
         return discovered
