@@ -28,15 +28,15 @@ def test_arguments_of_a_client_are_refused_with_where_they_go(
 ) -> None:
     with pytest.raises(ArgumentTypeError) as refused:
         kind(**arguments)
-    assert str(refused.value).startswith(f"{kind.__name__}() ")
-    assert repr(next(iter(arguments))) in str(refused.value)
-    assert "url='redis://" in str(refused.value)
+    assert str(refused.value).startswith(f"{kind.__name__} does not take ")
+    assert all(f"{name}=" in str(refused.value) for name in arguments)
+    assert f"{kind.__name__}('redis://" in str(refused.value)
     assert "__init__" not in str(refused.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_more_positional_arguments_than_one_are_refused_with_where_they_go(kind: type) -> None:
-    with pytest.raises(ArgumentTypeError, match=rf"^{kind.__name__}\(\) .*url='redis://"):
+    with pytest.raises(ArgumentTypeError, match=rf"^{kind.__name__} does not .*'redis://"):
         kind("localhost", 6379)
 
 

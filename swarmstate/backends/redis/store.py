@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 from swarmstate.arguments import check_count, check_number
 from swarmstate.backends.redis.keys import Layout
 from swarmstate.backends.redis.steps import StoreSteps
-from swarmstate.backends.redis.transport.connect import connect
+from swarmstate.backends.redis.transport.connect import connect, explained
 from swarmstate.backends.redis.transport.driver import Driver
 from swarmstate.backends.redis.transport.topology import Topology, slot_of
 from swarmstate.checkpoints.protocol import CheckpointEngine
@@ -27,27 +26,6 @@ __all__ = ["AsyncRedisStore", "RedisStore"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_WAY_OUT = (
-    "the server goes into url, as in url='redis://user:password@localhost:6379/0', or a client of "
-    "one's own into client="
-)
-
-
-def _checked(init: Callable[P, None]) -> Callable[P, None]:
-    """Make arguments that do not fit an error of ours, which names the class and the way out."""
-    accepted = inspect.signature(init)
-
-    @functools.wraps(init)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            accepted.bind(*args, **kwargs)
-        except TypeError as error:
-            name = type(args[0]).__name__
-            raise ArgumentTypeError(f"{name}() {error}: {_WAY_OUT}") from None
-        init(*args, **kwargs)
-
-    return checked
 
 
 def _called(name: str, step: Callable[P, Steps[T]]) -> Callable[P, Steps[T]]:
@@ -79,7 +57,7 @@ def _neighbours(topology: Topology) -> Callable[[bytes, bytes], bool] | None:
 class _Opened:
     """A store's connection and its logic: what both stores are made of."""
 
-    @_checked
+    @explained
     def __init__(
         self,
         url: str = "redis://localhost:6379/0",
