@@ -473,10 +473,10 @@ cdef inline bint writes_alike(Decoder theirs, Decoder ours):
 
 cdef int check_store_arguments(tuple args, dict options) except -1:
     """Raise for arguments that Store() does not have."""
-    unknown = options.keys() - {"backend", "codec", "max_history", "default"}
+    unknown = [name for name in options if name not in ("backend", "codec", "max_history", "default")]
     if unknown:
         raise ArgumentTypeError(
-            f"Store() has no argument {shown(min(unknown))}, only backend, codec, max_history and "
+            f"Store() has no argument {shown(unknown[0])}, only backend, codec, max_history and "
             f"default: {OTHER_STORES}")
     if len(args) > 3:
         raise ArgumentTypeError(

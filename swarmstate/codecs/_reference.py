@@ -31,6 +31,7 @@ from swarmstate._codec import (
     TUPLE_KEYS,
     MsgpackUnpacker,
     examine,
+    frozen,
     know_zone_info,
     pack,
     plain_datetime,
@@ -148,10 +149,12 @@ def as_bytes(data: object) -> bytes:
 
 
 def _dict_with_tuple_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    frozen = [(_frozen(key) if type(key) is list else key, item) for key, item in pairs]
-    if len(frozen) > MAX_SAME_HASH:
-        _check_hashes([key for key, _ in frozen if type(key) is tuple])
-    return dict(frozen)
+    items = [(frozen(key) if type(key) is list else key, item) for key, item in pairs]
+    if len(items) > MAX_SAME_HASH:
+        keys = [key for key, _ in items if type(key) is tuple]
+        if same_hash(keys):
+            _check_hashes(keys)
+    return dict(items)
 
 
 def _check_hashes(keys: list[tuple[Any, ...]]) -> None:
@@ -164,10 +167,6 @@ def _check_hashes(keys: list[tuple[Any, ...]]) -> None:
                 different.append(key)
             if len(different) > MAX_SAME_HASH:
                 raise DecodeError(f"cannot decode a map: {_SAME_HASH}")
-
-
-def _frozen(key: list[Any]) -> tuple[Any, ...]:
-    return tuple(_frozen(item) if type(item) is list else item for item in key)
 
 
 # ---- the plain copy ----------------------------------------------------------------------------
@@ -222,7 +221,7 @@ def _plain(value: object, default: Default | None) -> Any:
         else:
             open_.pop()
             path.pop()
-            if type(copy) is dict and same_hash(copy):
+            if type(copy) is dict and same_hash([key for key in copy if type(key) is tuple]):
                 raise EncodeError(f"cannot encode dict at {_shown_path(path[1:])}: {_SAME_HASH}")
     return root[0]
 

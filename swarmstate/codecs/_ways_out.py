@@ -8,8 +8,10 @@ __all__ = ["way_out"]
 
 # By top-level module and name, so that naming a library's type imports no library.
 _CONVERSIONS = {
+    "_asyncio.Future": "await",
     "builtins.BaseException": "str()",
     "builtins.complex": "str()",
+    "builtins.coroutine": "await",
     "builtins.dict_items": "list()",
     "builtins.dict_keys": "list()",
     "builtins.dict_values": "list()",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import collections
 import ctypes
 import datetime
@@ -152,6 +153,14 @@ def test_a_refusal_says_what_to_do_with_what_people_use(value: Any, way: str, co
     text = refusal({"a": value}, codec)
     assert text.startswith(f"cannot encode {type(value).__name__} at value['a']: ")
     assert text.endswith(f"; convert it with {way} or pass a default= function that converts it")
+
+
+def test_a_value_that_was_not_awaited_is_told_so(codec: str) -> None:
+    forgotten = asyncio.sleep(0)
+    assert "cannot encode coroutine at value: unsupported type; convert it with await" in refusal(
+        forgotten, codec
+    )
+    forgotten.close()
 
 
 def test_a_refusal_of_what_nothing_is_known_about_names_the_hook(codec: str) -> None:
