@@ -13,7 +13,7 @@ from servers import Server, present, running, wait_until
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
 from swarmstate.backends.redis.commands import CommandRefused
-from swarmstate.backends.redis.transport.deadlines import now
+from swarmstate.backends.redis.transport.clock import monotonic
 from swarmstate.errors import AccessDenied, StoreUnavailable
 
 Make = Callable[..., RedisStore]
@@ -253,7 +253,7 @@ def test_connections_of_a_pool_that_is_used_up_are_waited_for_and_then_an_error(
 ) -> None:
     store = make(proxy.url, max_connections=1, timeout=0.1, retries=0)
     node = store.driver._topology.primaries()[0]
-    held = node.acquire(now() + 5)
+    held = node.acquire(monotonic() + 5)
     refused("get", f"127.0.0.1:{proxy.port}", lambda: store.get("n", "k"))
     node.release(held)
     assert store.get("n", "k") is None

@@ -6,7 +6,6 @@ Deadlines are points of the monotonic clock, in seconds.
 from __future__ import annotations
 
 import _thread
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,18 +13,11 @@ from os import getpid
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeVar
 
-__all__ = ["Outcome", "Shared", "Workers", "now", "within"]
+from swarmstate.backends.redis.transport.clock import monotonic
+
+__all__ = ["Outcome", "Shared", "Workers", "within"]
 
 T = TypeVar("T")
-
-
-def now(_read: Callable[[], float] = time.monotonic) -> float:
-    """Return the time of the monotonic clock, in seconds.
-
-    The clock is bound here, out of reach of libraries that freeze time for tests: they replace
-    ``time.monotonic`` in every module, and under a frozen clock no deadline would ever come.
-    """
-    return _read()
 
 
 class Outcome(NamedTuple):
@@ -72,7 +64,7 @@ class Workers(Generic[T]):
     def wait(self, until: float) -> Outcome | None:
         """Return the next outcome, in the order in which they come, or None at a deadline."""
         try:
-            return self._outcomes.get(timeout=max(0.0, until - now()))
+            return self._outcomes.get(timeout=max(0.0, until - monotonic()))
         except Empty:
             return None
 
@@ -104,7 +96,7 @@ def within(deadline: float, work: Callable[[], T], late: Callable[[T], object], 
         TimeoutError: the deadline came first.
         BaseException: what ``work`` raised.
     """
-    begin = now()
+    begin = monotonic()
     workers: Workers[T] = Workers(late)
     outcome = None
     try:
@@ -114,7 +106,7 @@ def within(deadline: float, work: Callable[[], T], late: Callable[[T], object], 
         if outcome is None:
             workers.leave()
     if outcome is None:
-        raise TimeoutError(f"{doing} took longer than {now() - begin:.3g} s")
+        raise TimeoutError(f"{doing} took longer than {monotonic() - begin:.3g} s")
     if outcome.error is not None:
         try:
             raise outcome.error
@@ -162,7 +154,7 @@ class Shared(Generic[T]):
             Workers[None](lambda _: None).begin(lambda: self._fly(pid, flight))
         if flight.outcome is None:
             with suppress(Empty):
-                bell.get(timeout=max(0.0, deadline - now()))
+                bell.get(timeout=max(0.0, deadline - monotonic()))
         return flight.outcome
 
     def _fly(self, pid: int, flight: _Flight) -> None:

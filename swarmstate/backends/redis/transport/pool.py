@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import select
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,7 +17,8 @@ from os import getpid
 from queue import Queue
 from typing import Any, NamedTuple, Protocol
 
-from swarmstate.backends.redis.transport.deadlines import now, within
+from swarmstate.backends.redis.transport.clock import monotonic, sleep
+from swarmstate.backends.redis.transport.deadlines import within
 from swarmstate.backends.redis.transport.stock import Stock
 
 __all__ = ["BorrowedPool", "ConnectionPool", "Identity", "Pool", "apart", "identity"]
@@ -117,11 +117,11 @@ class Pool:
             self._move_in()
         connection = self._stock.take()
         if connection is None:
-            begin = now()
+            begin = monotonic()
             connection = self._stock.wait(deadline)
             if connection is None:
                 raise TimeoutError(
-                    f"all {self._size} connections were in use for {now() - begin:.3g} s "
+                    f"all {self._size} connections were in use for {monotonic() - begin:.3g} s "
                     "(max_connections)"
                 )
         if (
@@ -229,7 +229,7 @@ class BorrowedPool:
         """
         if self._pid != getpid():
             return self._here().acquire(deadline)
-        begin = now()
+        begin = monotonic()
         connection = None
         permit = self._permits.take() or self._permits.wait(deadline)
         try:
@@ -238,7 +238,7 @@ class BorrowedPool:
             if connection is None:
                 raise TimeoutError(
                     f"all {self._size} connections of the client's pool were in use for "
-                    f"{now() - begin:.3g} s"
+                    f"{monotonic() - begin:.3g} s"
                 )
             connection.swarmstate_permit = permit
         except BaseException:  # whatever it was, the next one may try
@@ -257,9 +257,9 @@ class BorrowedPool:
         if turn is None:
             return None
         try:
-            while (connection := self._try(deadline)) is None and now() < deadline:
+            while (connection := self._try(deadline)) is None and monotonic() < deadline:
                 # Nobody tells when a stranger gives one back.
-                time.sleep(_SHARED_LOOKS_SECONDS)
+                sleep(_SHARED_LOOKS_SECONDS)
             return connection
         finally:
             self._turns.release(turn)
@@ -291,7 +291,7 @@ class BorrowedPool:
             connection, since = self._warm.pop()
         except IndexError:
             return False
-        return now() - since < _WARM_SECONDS or _silent(_socket(connection))
+        return monotonic() - since < _WARM_SECONDS or _silent(_socket(connection))
 
     def _get_known(self) -> Any:
         connection = self._get()
@@ -323,7 +323,7 @@ class BorrowedPool:
         warm = _socket(connection) is not None
         self._pool.release(connection)
         if warm:
-            self._warm.append((connection, now()))
+            self._warm.append((connection, monotonic()))
         if permit is not None:
             self._permits.release(permit)
 
@@ -402,8 +402,10 @@ def _introduce(connection: Any, *, greet: bool) -> None:
         try:
             reply = connection.read_response(disable_decoding=True)
         except Exception as error:  # told apart by name: either library's is meant
-            # Older servers do not know a command, and some users may not use it.
-            if not any(base.__name__ == "ResponseError" for base in type(error).__mro__):
+            # Older servers do not know a command, and some users may not use it. A server that
+            # has no time at the moment is asked again with another connection.
+            kinds = {base.__name__ for base in type(error).__mro__}
+            if "ResponseError" not in kinds or str(error).startswith("BUSY"):
                 raise
             continue
         if isinstance(reply, bytes) and (found := _INFO.search(reply)) is not None:

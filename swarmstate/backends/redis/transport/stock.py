@@ -25,7 +25,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from swarmstate.backends.redis.transport.deadlines import now
+from swarmstate.backends.redis.transport.clock import monotonic
 
 __all__ = ["Stock"]
 
@@ -85,7 +85,7 @@ class Stock(Generic[T]):
                 self._line.append(place)
                 # Something may have been given back just before.
                 self._serve()
-                while thing is None and (left := deadline - now()) > 0:
+                while thing is None and (left := deadline - monotonic()) > 0:
                     thing = self._handed(waiter, place, left)
         finally:
             with suppress(ValueError):

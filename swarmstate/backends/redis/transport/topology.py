@@ -12,7 +12,8 @@ from os import getpid
 from typing import Any, NamedTuple, Protocol
 
 from swarmstate.backends.redis.commands import Command, Script
-from swarmstate.backends.redis.transport.deadlines import Shared, Workers, now, within
+from swarmstate.backends.redis.transport.clock import monotonic
+from swarmstate.backends.redis.transport.deadlines import Shared, Workers, within
 from swarmstate.backends.redis.transport.pool import ConnectionPool
 from swarmstate.backends.redis.transport.redaction import Redaction
 
@@ -367,10 +368,12 @@ class Cluster:
         return self._map or self._discovered(deadline)
 
     def _discovered(self, deadline: float | None) -> SlotMap:
-        begin = now()
+        begin = monotonic()
         outcome = self._discovery.join(begin + self._timeout if deadline is None else deadline)
         if outcome is None:
-            raise TimeoutError(f"no node told which one serves what for {now() - begin:.3g} s")
+            raise TimeoutError(
+                f"no node told which one serves what for {monotonic() - begin:.3g} s"
+            )
         if outcome.error is not None:
             raise ConnectionError(
                 f"no node tells which one serves what: {outcome.error}"
@@ -384,7 +387,7 @@ class Cluster:
 
     def _discover(self) -> SlotMap:
         """Ask node after node, without waiting long for any of them."""
-        deadline = now() + self._timeout
+        deadline = monotonic() + self._timeout
         before = self._map
         known = [] if before is None else list(before.known)
         random.shuffle(known)
@@ -393,11 +396,11 @@ class Cluster:
         under_way = 0
         best: SlotMap | None = None
         error: BaseException | None = None
-        while (waiting or under_way) and now() < deadline:
+        while (waiting or under_way) and monotonic() < deadline:
             if waiting:
                 workers.begin(partial(self._ask, waiting.popleft()))
                 under_way += 1
-            outcome = workers.wait(min(deadline, now() + _STAGGER) if waiting else deadline)
+            outcome = workers.wait(min(deadline, monotonic() + _STAGGER) if waiting else deadline)
             if outcome is None:
                 continue
             under_way -= 1
@@ -408,7 +411,7 @@ class Cluster:
                 if best.complete:
                     break
                 # Another node may know more, but is not waited for.
-                deadline = min(deadline, now() + _STAGGER * (1 + len(waiting)))
+                deadline = min(deadline, monotonic() + _STAGGER * (1 + len(waiting)))
         workers.leave()
         if best is None:
             raise error or TimeoutError("there was no answer")
