@@ -208,8 +208,8 @@ cdef class Accelerated:
                 tag = PyList_GET_ITEM(<PyObject *>data, 0)
                 blob = PyList_GET_ITEM(<PyObject *>data, 1)
             if is_text(tag, text_msgpack) and lm_type(blob) == &PyBytes_Type:
-                owner = <object>blob
-                value = unpack(blob, self.hook)
+                held_blob, held_hook = <object>blob, self.hook
+                value = unpack(blob, held_hook)
                 if value != NULL:
                     found = <object>value
                     decref(value)
