@@ -268,7 +268,7 @@ chat = [HumanMessage("é" * 10, id="1", name="n"), AIMessage("x", tool_calls=[ca
         ToolMessage([{"type": "text"}], tool_call_id="c", artifact={"k": (1, 2.5, 2**60)})]
 blobs = [dumps(one) for one in (
     chat, {"m": chat, "p": [Point(1), {1: Point(2)}]}, _DeltaSnapshot([chat, Point(3)]),
-    [ToolMessage("", tool_call_id="", artifact=Point(1))], [HumanMessage("x", more=1)], {1}, {"1": 2}
+    [ToolMessage("", tool_call_id="", artifact=Point(1))], [HumanMessage("x", more=1)], {1}
 )]
 def attempt(call, *arguments):
     try:
