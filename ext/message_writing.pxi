@@ -248,7 +248,7 @@ cdef uint8_t *write_object(Writer *w, uint8_t *end, object value, int depth) exc
     model = model_of(kind)
     if model != NULL or kind == snapshot_class:
         if w.passes < 0:
-            w.passes = are_current(&to_pass_messages)
+            w.passes = are_current(&to_write_messages)
         if w.passes and model != NULL:
             end = write_message(w, end, <PyObject *>value, model)
             if end != NULL:
