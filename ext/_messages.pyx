@@ -46,6 +46,13 @@ cdef extern from *:
     /* Changes whenever an attribute of the class or of a base does; 0: none was given out yet. */
     #define lm_version(t) ((t)->tp_version_tag)
 
+    /* The same of a dict, which newer versions do not give out. */
+    #if PY_VERSION_HEX < 0x030C0000
+    #define lm_dict_version(items) (((PyDictObject *)(items))->ma_version_tag)
+    #else
+    #define lm_dict_version(items) 0
+    #endif
+
     static inline void lm_store(unsigned char *p, unsigned long long n) {
         p[0] = n >> 56; p[1] = n >> 48; p[2] = n >> 40; p[3] = n >> 32;
         p[4] = n >> 24; p[5] = n >> 16; p[6] = n >> 8; p[7] = n;
@@ -77,6 +84,7 @@ cdef extern from *:
     """
     PyTypeObject *lm_type(PyObject *o) noexcept
     unsigned int lm_version(PyTypeObject *kind) noexcept
+    uint64_t lm_dict_version(PyObject *items) noexcept
     void lm_store(uint8_t *p, uint64_t n) noexcept
     uint64_t lm_load(const uint8_t *p, int size) noexcept
     bint lm_all_ascii(const uint8_t *p, Py_ssize_t size) noexcept
@@ -208,8 +216,8 @@ cdef class Accelerated:
                 tag = PyList_GET_ITEM(<PyObject *>data, 0)
                 blob = PyList_GET_ITEM(<PyObject *>data, 1)
             if is_text(tag, text_msgpack) and lm_type(blob) == &PyBytes_Type:
-                owner = <object>blob
-                value = unpack(blob, self.hook)
+                held_blob, held_hook = <object>blob, self.hook
+                value = unpack(blob, held_hook)
                 if value != NULL:
                     found = <object>value
                     decref(value)

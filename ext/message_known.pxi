@@ -52,6 +52,7 @@ cdef struct Watched:
     PyObject *items  # the names of a module
     PyObject *name
     PyObject *value
+    uint64_t version  # the one of `items` under which the value was found, if there are versions
 
 cdef struct Watch:
     int count
@@ -61,7 +62,7 @@ cdef Known serializer_class
 cdef Model[4] models
 cdef int model_count = 0
 cdef PyTypeObject *snapshot_class = NULL  # _DeltaSnapshot
-cdef Watch to_write, to_read, to_pass_messages
+cdef Watch to_write, to_read, to_write_messages, to_read_messages
 cdef list kept_alive = []  # what the structures above point to
 cdef dict attributes_of = {}  # class -> the names that matter, and what stood under them
 
@@ -163,12 +164,16 @@ cdef int watch(Watch *watched, module, tuple names) except -1:
 
 cdef inline bint are_current(Watch *watched) noexcept:
     """Whether what is passed over of some modules is still there."""
+    cdef Watched *one
+    cdef uint64_t version
     cdef int i
     for i in range(watched.count):
-        if PyDict_GetItemWithError(
-            watched.names[i].items, watched.names[i].name
-        ) != watched.names[i].value:
-            return False
+        one = &watched.names[i]
+        version = lm_dict_version(one.items)
+        if version == 0 or version != one.version:
+            if PyDict_GetItemWithError(one.items, one.name) != one.value:
+                return False
+            one.version = version
     return True
 
 

@@ -107,12 +107,11 @@ cdef int learn_langgraph() except -1:
     watch(&to_write, ormsgpack, ("packb",))
     watch(&to_read, jsonplus, ("ormsgpack",))
     watch(&to_read, ormsgpack, ("unpackb",))
-    watch(
-        &to_pass_messages, jsonplus,
-        ("_msgpack_default", "_DeltaSnapshot", "_lg_msgpack", "importlib"))
-    watch(&to_pass_messages, ormsgpack, ("Ext",))
-    watch(&to_pass_messages, _msgpack, ("SAFE_MSGPACK_TYPES",))
-    watch(&to_pass_messages, importlib, ("import_module",))
+    watch(&to_write_messages, jsonplus, ("_msgpack_default", "_DeltaSnapshot"))
+    watch(&to_write_messages, ormsgpack, ("Ext",))
+    watch(&to_read_messages, jsonplus, ("_DeltaSnapshot", "_lg_msgpack", "importlib"))
+    watch(&to_read_messages, _msgpack, ("SAFE_MSGPACK_TYPES",))
+    watch(&to_read_messages, importlib, ("import_module",))
     return 0
 
 
@@ -158,7 +157,7 @@ cdef int learn_messages() except -1:
         output_names[i] = own(sys.intern(name))
     require(is_defined_in(tool.tool_call, tool), tool.tool_call)
     require(ai.create_tool_call is tool.tool_call, "create_tool_call")
-    watch(&to_pass_messages, ai, ("create_tool_call",))
+    watch(&to_read_messages, ai, ("create_tool_call",))
 
     learn_model(human, human.HumanMessage, "human", {}, set())
     learn_model(system, system.SystemMessage, "system", {}, set())

@@ -317,7 +317,7 @@ cdef PyObject *read_extension(
     stop = r.p + size
     r.end, r.owed = stop, 0
     if r.passes < 0:
-        r.passes = are_current(&to_pass_messages)
+        r.passes = are_current(&to_read_messages)
     if not r.passes:
         pass
     elif code == EXT_MODEL:

@@ -7,7 +7,8 @@
 # exception says "not known exactly"; what it has written is then overwritten.
 #
 # A writer owns its buffer while it writes, because whatever LangGraph calls may come back here. One
-# buffer is kept for the next writer: fresh memory costs more than to copy what was written.
+# buffer is kept for the next writer: fresh memory costs more than to copy what was written. For the
+# same reason, every container on the way down to a value is held: it may be dropped by its owner.
 
 cdef enum:
     FIRST_SIZE = 1 << 14  # bytes
@@ -17,6 +18,10 @@ cdef struct Writer:
     PyObject *data  # bytes that nobody else knows
     uint8_t *limit
     int passes  # whether messages may be passed over LangGraph: -1 if not looked at yet
+    bint changed  # whether foreign code changed a container that was being written
+
+cdef enum:
+    ATTEMPTS = 3  # to write a value that foreign code changes
 
 cdef PyObject *kept_buffer = NULL
 
@@ -35,7 +40,14 @@ cdef object pack(object value):
     w.limit = start_of(&w) + size_of(w.data)
     w.passes = -1
     try:
-        end = write_any(&w, start_of(&w), <PyObject *>value, 0)
+        for _ in range(ATTEMPTS):
+            w.changed = False
+            end = write_any(&w, start_of(&w), <PyObject *>value, 0)
+            if not w.changed:
+                break
+        else:
+            # LangGraph would go on behind the end of a list that has become shorter.
+            raise RuntimeError("a list or dict changes whenever it is serialized")
         if end == NULL:
             return None
         size = end - start_of(&w)
@@ -231,10 +243,12 @@ cdef uint8_t *write_object(Writer *w, uint8_t *end, object value, int depth) exc
     """A value that is not plain, or that ormsgpack has to judge."""
     cdef PyTypeObject *kind = lm_type(<PyObject *>value)
     cdef Py_ssize_t at = end - start_of(w)
-    cdef Model *model = model_of(kind)
+    cdef Model *model
+    held = value
+    model = model_of(kind)
     if model != NULL or kind == snapshot_class:
         if w.passes < 0:
-            w.passes = are_current(&to_pass_messages)
+            w.passes = are_current(&to_write_messages)
         if w.passes and model != NULL:
             end = write_message(w, end, <PyObject *>value, model)
             if end != NULL:
@@ -248,10 +262,11 @@ cdef uint8_t *write_dict(Writer *w, uint8_t *end, object items, int depth) excep
     cdef PyObject *key
     cdef PyObject *item
     cdef Py_ssize_t at, position = 0, size = PyDict_Size(<PyObject *>items), i = 0
+    held = items
     if size > MAX_SIZE:
         return NULL
     end = put_size(room(w, end, 9), size, 0x80, 16, 0, 0xDE)
-    while PyDict_Next(<PyObject *>items, &position, &key, &item):
+    while i < size and PyDict_Next(<PyObject *>items, &position, &key, &item):
         end = room(w, end, 9)
         at = end - start_of(w)
         end = (
@@ -259,7 +274,7 @@ cdef uint8_t *write_dict(Writer *w, uint8_t *end, object items, int depth) excep
             else put_int(end, key) if lm_type(key) == &PyLong_Type
             else NULL)
         if end == NULL:
-            owner = <object>item  # which a key's code could remove
+            held_item = <object>item
             end = write_key(w, start_of(w) + at, <object>key, depth)
             if end == NULL:
                 return NULL
@@ -267,13 +282,16 @@ cdef uint8_t *write_dict(Writer *w, uint8_t *end, object items, int depth) excep
         if end == NULL:
             return NULL
         i += 1
-    # A dict that foreign code changed meanwhile is no longer what its head says.
-    return end if i == size and PyDict_Size(<PyObject *>items) == size else NULL
+    if i != size or PyDict_Size(<PyObject *>items) != size:  # not what its head says any more
+        w.changed = True
+        return NULL
+    return end
 
 
 cdef uint8_t *write_key(Writer *w, uint8_t *end, object key, int depth) except? NULL:
     """A key of a dict in `depth` containers, packed by LangGraph as the only key of a dict."""
     cdef Py_ssize_t at = end - start_of(w)
+    held = key
     try:
         value = {key: None}
     except Exception:  # it is hashed once more than LangGraph would, and may not like that
@@ -288,26 +306,34 @@ cdef uint8_t *write_items(
 ) except? NULL:
     cdef PyObject *item
     cdef Py_ssize_t i = 0, size = size_of(<PyObject *>items)
-    cdef list run
+    held = items
     if size > MAX_SIZE:
         return NULL
     end = put_size(room(w, end, 9), size, 0x90, 16, 0, 0xDC)
     while i < size:
         item = item_of(items, i, is_list)
-        if item != NULL and is_known(lm_type(item)):
+        if item == NULL:  # the list has become shorter
+            w.changed = True
+            return NULL
+        if is_known(lm_type(item)):
             end = write_any(w, end, item, depth + 1)
             i += 1
         else:
-            run = []
-            item = item_of(items, i, is_list)  # to make a list may have run foreign code
-            while item != NULL and not is_known(lm_type(item)):
-                run.append(<object>item)
-                item = item_of(items, i + len(run), is_list)
-            end = write_run(w, end, run, depth) if run else NULL
-            i += len(run)
+            end = write_run(w, end, neighbours(items, i, size, is_list), depth, &i)
         if end == NULL:
             return NULL
-    return end if size_of(<PyObject *>items) == size else NULL
+    return end
+
+
+cdef list neighbours(object items, Py_ssize_t i, Py_ssize_t size, bint is_list):
+    """The items from one on that only LangGraph can write."""
+    cdef list run = []  # which may run foreign code, so nothing is looked at before
+    cdef PyObject *item = item_of(items, i, is_list)
+    while item != NULL and i < size and not is_known(lm_type(item)):
+        run.append(<object>item)
+        i += 1
+        item = item_of(items, i, is_list)
+    return run
 
 
 cdef inline PyObject *item_of(object items, Py_ssize_t i, bint is_list) noexcept:
@@ -327,12 +353,15 @@ cdef uint8_t *write_by_langgraph(Writer *w, uint8_t *end, object value, int dept
     return add_packed(w, at, langgraph_pack(value), depth, 0)
 
 
-cdef uint8_t *write_run(Writer *w, uint8_t *end, list run, int depth) except NULL:
+cdef uint8_t *write_run(
+    Writer *w, uint8_t *end, list run, int depth, Py_ssize_t *written
+) except NULL:
     """Neighbours in a list or tuple that stands in `depth` containers, in one call of LangGraph."""
     cdef Py_ssize_t at = end - start_of(w), size = len(run)
     value = run
     for _ in range(depth):
         value = [value]
+    written[0] += size
     return add_packed(
         w, at, langgraph_pack(value), depth + (1 if size < 16 else 3 if size <= 0xFFFF else 5), 0)
 

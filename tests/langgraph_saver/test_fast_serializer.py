@@ -143,15 +143,10 @@ def test_damaged_bytes_are_read_alike(part: int) -> None:
 
 def test_every_head_is_read_alike_with_too_few_and_with_enough_bytes() -> None:
     serde = JsonPlusSerializer()
+    rests = [b"", b"\x00", b"\x01\xa1a", b"\x00\x02" + b"\xc0" * 40, b"\xff" * 5, b"a" * 300]
     for head in range(256):
-        for rest in (
-            b"",
-            b"\x00",
-            b"\x01\xa1a",
-            b"\x00\x02" + b"\xc0" * 40,
-            b"\xff" * 5,
-            b"a" * 300,
-        ):
+        # ormsgpack before 1.13, the last for Python 3.10, crashes where a list claims to be huge.
+        for rest in rests[:4] if head == 0xDD and sys.version_info < (3, 11) else rests:
             for outer in (b"", b"\x91", b"\x81\xa1k", b"\x81", b"\xc7\x03\x07", b"\x92\xc0"):
                 read_alike(serde, ("msgpack", outer + bytes([head]) + rest))
 
