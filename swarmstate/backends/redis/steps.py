@@ -300,7 +300,7 @@ class StoreSteps:
         at = self.layout.key(namespace)
         field = check_key(key)
         check_callable("fn", fn)
-        replies = yield Batch([("HGET", at, field)], idempotent=True)
+        replies = yield Batch([("HGET", at, field)], idempotent=True, inline=True)
         old: bytes | None = replies[0]
         # Without a bound: whenever one loses, another one has won.
         while True:

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from swarmstate.backends.redis.commands import Command, Script
+from swarmstate.backends.redis.transport.clock import monotonic
 from swarmstate.backends.redis.transport.pool import Pool
 
 __all__ = ["Cluster", "Node", "Single", "Topology", "slot_of"]
@@ -64,9 +65,22 @@ class Node:
             (lambda: pool.get_connection("EVAL")) if needed else pool.get_connection
         )
 
-    def acquire(self) -> Any:
+    def acquire(self, deadline: float | None = None) -> Any:
         """Return a connection that is connected and idle."""
         return self._acquire()
+
+    def fresh(self, deadline: float) -> Any:
+        """Return a new connection that is counted nowhere, connected by the deadline.
+
+        Whoever asked for it disconnects it.
+        """
+        pool = self._pool
+        kind = getattr(pool, "connection_class", None) or pool._class
+        left = max(deadline - monotonic(), 0.001)
+        options = {**pool.connection_kwargs, "socket_timeout": left, "socket_connect_timeout": left}
+        connection = kind(**options)
+        connection.connect()
+        return connection
 
     def release(self, connection: Any) -> None:
         """Give a connection back to the pool."""
