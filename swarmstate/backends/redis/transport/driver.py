@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import os
 import threading
 import weakref
 from typing import Any, TypeVar
 
+from swarmstate.backends.redis.transport.clock import monotonic
 from swarmstate.backends.redis.transport.exchange import Exchange
+from swarmstate.backends.redis.transport.forks import here
 from swarmstate.backends.redis.transport.jobs import Job
 from swarmstate.backends.redis.transport.lanes import Carrier, start
 from swarmstate.backends.redis.transport.topology import Topology
@@ -85,11 +86,14 @@ class Driver:
         try:
             batch = next(steps)
             while True:
-                self.check_open(steps)
-                job = exchange.job(batch, operation, seconds)
+                if self._closed:
+                    self.check_open(steps)
+                job = Job(batch, operation, monotonic() + seconds)
                 exchange.perform(job)
-                seconds = self._left(job)
+                # What a function of the caller's takes is the caller's own time.
+                ended = monotonic() if batch.inline else None
                 batch = steps.send(job.replies) if job.error is None else steps.throw(job.error)
+                seconds = self._left(job, ended)
         except StopIteration as stop:
             result: T = stop.value
             return result
@@ -119,17 +123,20 @@ class Driver:
         try:
             batch = next(steps)
             while True:
-                self.check_open(steps)
-                job = exchange.job(batch, operation, seconds)
+                if self._closed:
+                    self.check_open(steps)
+                job = Job(batch, operation, monotonic() + seconds)
                 job.future = loop.create_future()
-                carrier = self._carrier()
+                carrier = self._carriers.get(here.process) or self._carrier()
                 try:
                     carrier.post(job)
                     await job.future
                 except BaseException:
                     carrier.give_up(job)
                     raise
-                seconds = self._left(job)
+                finally:
+                    job.units = ()
+                ended = monotonic() if batch.inline else None
                 inline = inline or batch.inline
                 if job.error is not None:
                     batch = steps.throw(job.error)
@@ -142,6 +149,7 @@ class Driver:
                     if not more:
                         return outcome  # type: ignore[no-any-return]
                     batch = outcome
+                seconds = self._left(job, ended)
         except StopIteration as stop:
             result: T = stop.value
             return result
@@ -150,9 +158,9 @@ class Driver:
             if aside is None or aside.leave():
                 steps.close()
 
-    def _left(self, job: Job) -> float:
+    def _left(self, job: Job, ended: float | None) -> float:
         """Return how many seconds a call still has after a job of it."""
-        left = job.deadline - job.ended
+        left = job.deadline - (monotonic() if ended is None else ended)
         if job.error is None and (left <= 0 or job.batch.part):
             # What came too late and came all the same never ceased to arrive.
             return self._exchange.seconds
@@ -160,16 +168,16 @@ class Driver:
 
     @property
     def _lock(self) -> threading.Lock:
-        return self._locks.setdefault(os.getpid(), threading.Lock())
+        return self._locks.setdefault(here.process, threading.Lock())
 
     def _carrier(self) -> Carrier:
-        carrier = self._carriers.get(os.getpid())
+        carrier = self._carriers.get(here.process)
         if carrier is None:
             with self._lock:
                 self.check_open()
-                carrier = self._carriers.get(os.getpid())
+                carrier = self._carriers.get(here.process)
                 if carrier is None:
-                    carrier = self._carriers[os.getpid()] = Carrier(self._exchange)
+                    carrier = self._carriers[here.process] = Carrier(self._exchange)
         return carrier
 
     def close(self, *, wait: bool = True) -> None:
@@ -187,7 +195,7 @@ class Driver:
 
 
 def _end(carriers: dict[int, Carrier], topology: Topology, *, wait: bool) -> None:
-    carrier = carriers.pop(os.getpid(), None)
+    carrier = carriers.pop(here.process, None)
     if carrier is not None:
         carrier.stop(wait=wait)
     topology.close()
@@ -195,6 +203,8 @@ def _end(carriers: dict[int, Carrier], topology: Topology, *, wait: bool) -> Non
 
 def _heavy(replies: list[Any]) -> bool:
     """Return whether it takes long to make something of replies; looks no further than needed."""
+    if len(replies) == 1 and not isinstance(replies[0], list | dict):
+        return type(replies[0]) is bytes and len(replies[0]) > _HEAVY_BYTES
     size = entries = 0
     lists = [replies]
     while lists:

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from swarmstate.backends.redis.commands import Batch
 from swarmstate.backends.redis.transport import faults
 from swarmstate.backends.redis.transport.clock import jitter, monotonic, sleep
 from swarmstate.backends.redis.transport.fence import Guard, NotNow, ask, limits, line
@@ -27,7 +26,6 @@ from swarmstate.backends.redis.transport.wire import (
     command_name,
     read,
     readable,
-    socket_of,
     split_error,
     write,
 )
@@ -67,20 +65,18 @@ class Exchange:
         self._retries = retries
         self._guards: dict[str, Guard] = {}
 
-    def job(self, batch: Batch, operation: str, seconds: float) -> Job:
-        """Return a job for a batch that has so many seconds."""
-        return Job(batch, operation, monotonic() + seconds)
-
     def perform(self, job: Job) -> None:
         """Carry one job out, blocking until it is settled."""
-        self.complete(self.split(job))
-
-    def complete(self, units: list[Unit]) -> None:
-        """Carry units out, blocking until all of them are settled."""
+        units = self.split(job)
         if len(units) == 1 and not self.topology.clustered:
-            waiting = self._travel([self.trip(self.topology.node(None), units)], [])
+            again = self.carry(self.trip(self.topology.node(None), units))
         else:
-            waiting = self._round(units)
+            again = self._round(units)
+        if again:
+            self.complete(again)
+
+    def complete(self, waiting: list[Unit]) -> None:
+        """Carry units out, blocking until all of them are settled."""
         while waiting:
             pause = min(unit.not_before for unit in waiting) - monotonic()
             if pause > 0:
@@ -112,7 +108,7 @@ class Exchange:
         if batch.everywhere:
             units = self._split_everywhere(job)
         elif not self.topology.clustered:
-            units = [Unit(job, range(len(batch.commands)))]
+            return [Unit(job, range(len(batch.commands)))]
         else:
             by_slot: dict[int | None, list[int]] = {}
             for index, command in enumerate(batch.commands):
@@ -120,7 +116,8 @@ class Exchange:
                 slot = None if key is None else slot_of(key)
                 by_slot.setdefault(slot, []).append(index)
             units = [Unit(job, indexes, slot) for slot, indexes in by_slot.items()]
-        job.divide(units)
+        if len(units) > 1:
+            job.divide(len(units))
         return units
 
     def _split_everywhere(self, job: Job) -> list[Unit]:
@@ -197,7 +194,14 @@ class Exchange:
 
     def carry(self, trip: Trip) -> list[Unit]:
         """Carry out what one trip has, and return the units that must try again."""
-        return self._travel([trip], [])
+        again: list[Unit] = []
+        try:
+            self._send(trip, again)
+            if trip.unread:
+                self._receive(trip, again)
+        finally:
+            trip.end()
+        return again
 
     def _travel(self, trips: Sequence[Trip], again: list[Unit]) -> list[Unit]:
         """Send what the trips carry, then read the replies; add to ``again`` and return it."""
@@ -217,22 +221,30 @@ class Exchange:
             unit.trip = trip
             if unit.chunks or unit.pack():
                 units.append(unit)
-        trip.units = units
         if not units:
             return
+        trip.units = units
+        deadline = trip.deadline
         try:
-            sock = self._board(trip)
-            trip.unread.extend(units)
-            if any(unit.job.given_up for unit in units):
-                _drop(trip)
-            chunks = units[0].chunks
-            if len(units) > 1:
-                chunks = [chunk for unit in trip.unread for chunk in unit.chunks]
-                if sum(map(len, chunks)) < 1 << 16:
-                    chunks = [b"".join(chunks)]
+            sock = self._board(trip, deadline)
+            trip.unread = units[::-1]
+            chunks: list[bytes] = []
             for unit in units:
-                unit.chunks = []
-            write(sock, chunks, trip.deadline)
+                if unit.job.given_up:
+                    # Nobody waits for it. What is given up from now on has been sent.
+                    trip.unread.remove(unit)
+                    unit.trip = None
+                    unit.settle()
+                else:
+                    chunks += unit.chunks
+                unit.chunks = ()
+            if len(chunks) > 1:
+                if sum(map(len, chunks)) < 1 << 16:
+                    sock.sendall(b"".join(chunks))
+                else:
+                    write(sock, chunks, deadline)
+            elif chunks:
+                sock.sendall(chunks[0])
         except NotNow as answer:
             trip.end()
             for unit in units:
@@ -246,18 +258,17 @@ class Exchange:
             for unit in units:
                 self._broken(unit, trip, error, again, sent=sent)
 
-    def _board(self, trip: Trip) -> Any:
+    def _board(self, trip: Trip, deadline: float) -> Any:
         """Get the trip a connection on which it may write, and return its socket."""
-        guard, node, deadline = trip.guard, trip.node, trip.deadline
+        guard = trip.guard
         if guard.loose or guard.adrift:
-            guard.clear(node, min(deadline, monotonic() + self._timeout))
+            guard.clear(trip.node, min(deadline, monotonic() + self._timeout))
         while True:
-            connection = trip.connection = node.acquire(deadline)
-            sock = socket_of(connection)
-            peer = getattr(connection, "swarmstate_peer", None)
-            if peer is None or peer.socket is not sock:
-                peer = guard.meet(connection, min(deadline, monotonic() + self._timeout))
-            trip.peer = peer
+            connection = trip.connection = trip.node.acquire(deadline)
+            trip.peer = peer = guard.peer_of(connection)
+            if peer is None:
+                soon = min(deadline, monotonic() + self._timeout)
+                trip.peer = peer = guard.meet(connection, soon)
             if peer.era == guard.era:
                 break
             # It leads to where the server was before.
@@ -265,14 +276,14 @@ class Exchange:
         seconds = min(deadline - monotonic(), self._timeout)
         if peer.timeout is None or peer.timeout > 1.01 * seconds:
             trip.hurry(seconds)
-        return sock
+        return peer.socket
 
     def _receive(self, trip: Trip, again: list[Unit]) -> None:
         unread = trip.unread
         connection = trip.connection
         try:
             while unread:
-                unit = unread[0]
+                unit = unread[-1]
                 replies = unit.replies
                 try:
                     while len(replies) < unit.expected:
@@ -281,18 +292,16 @@ class Exchange:
                     _pass_on(error)
                     if not faults.timed_out(error) or not self._overdue(trip):
                         raise
-                else:
-                    unread.popleft()
-                    unit.trip = None
-                    if not unit.settled:
-                        self._take(unit, trip, again)
+                    continue
+                unread.pop()
+                unit.trip = None
+                if not unit.settled:
+                    self._take(unit, trip, again)
         except self.topology.failures as error:
-            lost = tuple(unread)
+            lost = unread[::-1]
             trip.end()
             for unit in lost:
                 self._broken(unit, trip, error, again, sent=True)
-        else:
-            trip.end()
 
     # Waiting -----------------------------------------------------------------------------------
 
@@ -356,6 +365,11 @@ class Exchange:
         """Settle a unit whose replies are all there, or send it again."""
         job = unit.job
         replies = unit.replies
+        if len(replies) == 1 and unit.part is None and not isinstance(replies[0], Exception):
+            job.replies[unit.indexes[0]] = replies[0]
+            unit.settled = True
+            job.settle()
+            return
         if job.batch.atomic and len(unit.indexes) > 1:
             outcome = replies[-1]
             if isinstance(outcome, Exception):
@@ -532,15 +546,6 @@ def _pass_on(error: BaseException) -> None:
     own = faults.foreign(error)
     if own is not None:
         raise own
-
-
-def _drop(trip: Trip) -> None:
-    """Leave out what nobody waits for any more. Whatever is given up later has been sent."""
-    for unit in trip.units:
-        if unit.job.given_up:
-            trip.unread.remove(unit)
-            unit.trip = None
-            unit.settle()
 
 
 def _last_word(trip: Trip) -> Exception | None:

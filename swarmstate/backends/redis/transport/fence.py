@@ -12,7 +12,6 @@ connection is hit.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import warnings
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from swarmstate.backends.redis.commands import Command
 from swarmstate.backends.redis.transport.clock import monotonic, sleep
 from swarmstate.backends.redis.transport.faults import NOT_NOW
+from swarmstate.backends.redis.transport.forks import here
 from swarmstate.backends.redis.transport.topology import Node
 from swarmstate.backends.redis.transport.wire import pack, read, socket_of, split_error, write
 
@@ -87,7 +87,12 @@ class Guard:
         self.adrift: list[Unit] = []
         self._mute = False
         self._warned = False
-        self._pid = os.getpid()
+        self._process = here.process
+
+    def peer_of(self, connection: Any) -> Peer | None:
+        """Return who a connection is, if that is known of the socket that it has now."""
+        peer: Peer | None = getattr(connection, "swarmstate_peer", None)
+        return peer if peer is not None and peer.socket is socket_of(connection) else None
 
     def meet(self, connection: Any, deadline: float) -> Peer:
         """Learn who a connection is at the server. One round trip, once per connection.
@@ -127,9 +132,9 @@ class Guard:
 
     def _wait(self, deadline: float) -> None:
         """Wait until what is adrift has landed, or its connection is lost."""
-        if self._pid != os.getpid():
+        if self._process != here.process:
             # The parent's threads carry it, and see to it.
-            self._pid = os.getpid()
+            self._process = here.process
             self.adrift = []
         while self.adrift:
             self.adrift = [unit for unit in self.adrift if unit.trip is not None]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 
+from swarmstate.arguments import shown
 from swarmstate.backends.redis.commands import Batch, Command
-from swarmstate.backends.redis.transport.clock import monotonic
 from swarmstate.backends.redis.transport.faults import call_name
 from swarmstate.backends.redis.transport.fence import Guard, Peer
 from swarmstate.backends.redis.transport.topology import Node
 from swarmstate.backends.redis.transport.wire import pack
+from swarmstate.errors import ArgumentValueError
 
 __all__ = ["Job", "Trip", "Unit"]
 
@@ -24,62 +24,43 @@ class Job:
         replies: one per command, once it is settled.
         error: why the batch failed, if it did.
         deadline: when it is given up, by the monotonic clock.
-        units: its parts, each of which goes to one place.
+        units: its parts, as long as a task waits for them; each goes to one place.
         given_up: whether nobody waits for it any more.
         done: called with the job when it has come out.
         future: what the task awaits that it belongs to.
-        ended: when it came out, by the monotonic clock.
     """
 
-    __slots__ = (
-        "_left",
-        "_paused",
-        "batch",
-        "deadline",
-        "done",
-        "ended",
-        "error",
-        "future",
-        "given_up",
-        "operation",
-        "replies",
-        "units",
-    )
+    # Most jobs need only what __init__ sets: the rest costs nothing until it is set.
+    error: BaseException | None = None
+    units: Sequence[Unit] = ()
+    given_up = False
+    done: Callable[[Job], None] | None = None
+    future: Any = None
+    _left: list[bool] | None = None
+    _paused = 0.0
 
     def __init__(self, batch: Batch, operation: str, deadline: float) -> None:
         self.batch = batch
         self.operation = operation
         self.deadline = deadline
-        self.done: Callable[[Job], None] | None = None
-        self.future: Any = None
-        self.ended = 0.0
         self.replies: list[Any] = [None] * len(batch.commands)
-        self.error: BaseException | None = None
-        self.units: Sequence[Unit] = ()
-        self.given_up = False
-        self._left = [True]
-        self._paused = 0.0
 
     @property
     def name(self) -> str:
         """What the method is called that a user called, for errors."""
         return call_name(self.operation)
 
-    def divide(self, units: Sequence[Unit]) -> None:
-        """Take the parts of the job, before any of them is under way."""
-        self.units = units
-        if len(units) > 1:
-            self._left = [True, *[False] * (len(units) - 1)]
+    def divide(self, parts: int) -> None:
+        """Learn of how many parts the job is, before any of them is under way."""
+        self._left = [True, *[False] * (parts - 1)]
 
     def settle(self, error: BaseException | None = None) -> None:
         """Count a unit that is through, and tell whoever waits, once, when all are."""
         if error is not None and self.error is None:
             self.error = error
         # Units settle in several threads: whoever takes the last entry knows that all are.
-        if self._left.pop():
-            self.ended = monotonic()
-            if self.done is not None:
-                self.done(self)
+        if (self._left is None or self._left.pop()) and self.done is not None:
+            self.done(self)
 
     def pause(self, now: float, until: float) -> None:
         """Put a pause on top of the time that the job has; one of all its units is one pause."""
@@ -109,43 +90,26 @@ class Unit:
         trip: what it travels with, from before it is sent until its replies are there.
     """
 
-    __slots__ = (
-        "asking",
-        "chunks",
-        "delays",
-        "expected",
-        "failures",
-        "indexes",
-        "job",
-        "node",
-        "not_before",
-        "part",
-        "replies",
-        "settled",
-        "size",
-        "slot",
-        "source",
-        "trip",
-    )
+    # As with jobs.
+    chunks: Sequence[bytes] = ()
+    size = 0
+    expected = 0
+    part: int | None = None
+    node: Node | None = None
+    asking = False
+    failures = 0
+    delays = 0
+    not_before = 0.0
+    settled = False
+    trip: Trip | None = None
 
     def __init__(self, job: Job, indexes: Sequence[int], slot: int | None = None) -> None:
         self.job = job
         self.indexes = indexes
         self.slot = slot
-        self.chunks: list[bytes] = []
-        self.size = 0
-        self.expected = 0
         self.replies: list[Any] = []
-        self.part: int | None = None
-        self.node: Node | None = None
-        self.asking = False
         # EVALSHA in a transaction could fail after its neighbours were carried out.
         self.source = job.batch.atomic
-        self.failures = 0
-        self.delays = 0
-        self.not_before = 0.0
-        self.settled = False
-        self.trip: Trip | None = None
 
     @property
     def share(self) -> str:
@@ -160,7 +124,7 @@ class Unit:
             self.job.settle(error)
 
     def pack(self) -> bool:
-        """Make what is sent; return whether that was possible. If it was not, the job has failed."""
+        """Make what is sent; return whether that was possible. If not, the job has failed."""
         batch = self.job.batch
         commands: Sequence[Command] = batch.commands
         if len(self.indexes) != len(commands):
@@ -175,10 +139,16 @@ class Unit:
                 commands = [part for command in commands for part in (("ASKING",), command)]
         try:
             self.chunks = pack(commands, source=self.source)
-        except Exception as error:  # noqa: BLE001 (whatever is wrong with it is this call's own fault)
+        except Exception as error:  # noqa: BLE001 (what is wrong with it is its caller's to hear)
+            if isinstance(error, UnicodeEncodeError):
+                text = f"{shown(error.object)} cannot be sent to a server: {error.reason}"
+                error = ArgumentValueError(text)
             self.settle(error)
             return False
-        self.size = sum(map(len, self.chunks))
+        size = len(self.chunks[0])
+        if len(self.chunks) > 1:
+            size = sum(map(len, self.chunks))
+        self.size = size
         self.expected = len(commands)
         self.replies = []
         return True
@@ -191,12 +161,14 @@ class Trip:
         node: where it goes.
         guard: what is known of the server there.
         units: what it carries.
-        unread: those whose replies have not come, once they are under way.
+        unread: those whose replies have not come, once they are under way; the next one is last.
         connection: while it is under way.
         peer: who the connection is at the server.
     """
 
-    __slots__ = ("_hurried", "_lock", "connection", "guard", "node", "peer", "units", "unread")
+    connection: Any = None
+    peer: Peer | None = None
+    _hurried = False
 
     def __init__(
         self, node: Node, guard: Guard, units: list[Unit], lock: Lock | None = None
@@ -204,12 +176,9 @@ class Trip:
         self.node = node
         self.guard = guard
         self.units = units
-        self.unread: deque[Unit] = deque()
-        self.connection: Any = None
-        self.peer: Peer | None = None
+        self.unread: list[Unit] = []
         # Where another thread may end a trip early, it must not end what comes after it.
         self._lock = lock
-        self._hurried = False
 
     @property
     def deadline(self) -> float:
@@ -260,4 +229,5 @@ class Trip:
             peer.socket.settimeout(peer.timeout)
         for unit in self.units:
             unit.trip = None
+        self.unread.clear()
         self.node.release(connection)

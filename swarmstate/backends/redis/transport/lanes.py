@@ -34,8 +34,8 @@ _MOST_BYTES_AT_ONCE = 1 << 20
 # Threads, and so connections, of one lane.
 _MOST_WORKERS = 4
 # How often the keeper looks at lanes that are busy, and how often in vain before it sleeps.
-_LOOK_SECONDS = 0.02
-_LOOKS = 10
+_LOOK_SECONDS = 0.05
+_LOOKS = 4
 _LONGEST_NAP = 60.0
 
 
@@ -69,16 +69,18 @@ class _Lane:
 
     def collect(self) -> tuple[list[Unit], bool]:
         """Return what is there, once there is something, and whether there may be more."""
+        inbox = self.inbox
         units: list[Unit] = []
-        unit = self.inbox.get()
+        unit = inbox.get()
         try:
             while unit is not None:
                 units.append(unit)
                 # Whether there is room for it is asked before it is taken.
-                if self.large or len(units) >= _MOST_AT_ONCE:
+                if self.large or len(units) >= _MOST_AT_ONCE or inbox.empty():
                     return units, True
-                unit = self.inbox.get_nowait()
+                unit = inbox.get_nowait()
         except queue.Empty:
+            # Another worker was faster.
             return units, True
         # The others of this lane look for the end, too.
         self.inbox.put(None)
@@ -127,10 +129,12 @@ class Carrier:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._lanes: dict[tuple[Node, bool], _Lane] = {}
+        self._only: _Lane | None = None
         # Held while something is put where it might be too late for it.
         self._lock = threading.Lock()
         self._stopped = False
         self._outbox: deque[Job] = deque()
+        self._settled = self._outbox.append
         self._cancelled: deque[tuple[float, Unit]] = deque()
         self._desk: queue.SimpleQueue[Job | Unit | str | None] = queue.SimpleQueue()
         # Finding the nodes of a cluster for the first time takes its time.
@@ -147,14 +151,25 @@ class Carrier:
         Raises:
             StoreUnavailable: the store was closed.
         """
-        job.done = self._outbox.append
-        if self._mapped:
-            for unit in self._exchange.split(job):
-                self._route(unit)
-            if self._outbox:
-                self._deliver()
-        else:
+        job.done = self._settled
+        only = self._only
+        if only is not None and job.batch.commands and not job.batch.everywhere:
+            # The short way where there is one server: it saves a twentieth of an awaited call.
+            unit = Unit(job, range(len(job.batch.commands)))
+            job.units = (unit,)
+            with self._lock:
+                if not self._stopped:
+                    only.inbox.put(unit)
+                    return
+            raise StoreUnavailable("the store is closed")
+        if not self._mapped:
             self._put(self._desk, job)
+            return
+        job.units = self._exchange.split(job)
+        for unit in job.units:
+            self._route(unit)
+        if self._outbox:
+            self._deliver()
 
     def give_up(self, job: Job) -> None:
         """Let go of a job that nobody waits for any more: what was not sent yet is not sent."""
@@ -193,16 +208,16 @@ class Carrier:
     def _route(self, unit: Unit) -> None:
         """Put a unit where it is carried from, or where it waits."""
         again: list[Unit] = []
-        if unit.not_before <= monotonic():
+        if not unit.not_before or unit.not_before <= monotonic():
             node = self._exchange.place(unit, again)
             if node is not None:
-                self._put(self._lane(node, large=unit.size >= LARGE).inbox, unit)
+                self._put(self._lane(node, unit.size >= LARGE).inbox, unit)
         else:
             again.append(unit)
         for each in again:
             self._put(self._desk, each)
 
-    def _lane(self, node: Node, *, large: bool) -> _Lane:
+    def _lane(self, node: Node, large: bool) -> _Lane:
         lane = self._lanes.get((node, large))
         if lane is None:
             with self._lock:
@@ -213,6 +228,8 @@ class Carrier:
                     lane = _Lane(node, large=large)
                     self._lead(lane)
                     self._lanes[node, large] = lane
+                    if not (large or self._exchange.topology.clustered):
+                        self._only = lane
         return lane
 
     def _lead(self, lane: _Lane) -> None:
@@ -237,33 +254,41 @@ class Carrier:
 
     def carry(self, lane: _Lane, worker: _Worker, units: list[Unit]) -> None:
         """Carry out what a worker has taken."""
-        waiting = deque(units)
         group: list[Unit] = []
         size = 0
+        passed: list[Unit] = []
         try:
-            while waiting:
-                unit = waiting[0]
+            for unit in units:
                 if unit.job.given_up:
                     unit.settle()
                 elif unit.chunks or unit.pack():
                     if unit.size >= LARGE and not lane.large:
+                        passed.append(unit)
                         self._pass_on(unit)
-                    else:
-                        group.append(unit)
-                        size += unit.size
-                waiting.popleft()
-                if group and (size > _MOST_BYTES_AT_ONCE or not waiting):
-                    trip = worker.trip = self._exchange.trip(lane.node, group, threading.Lock())
-                    again = self._exchange.carry(trip)
-                    group, size = [], 0
-                    self._deliver()
-                    while again:
-                        self._pass_on(again[-1])
-                        again.pop()
+                        continue
+                    group.append(unit)
+                    size += unit.size
+                    if size > _MOST_BYTES_AT_ONCE:
+                        self._travel(lane, worker, group, passed)
+                        group, size = [], 0
+            if group:
+                self._travel(lane, worker, group, passed)
         except BaseException as error:  # noqa: BLE001 (whoever waits must hear of it, all the same)
-            for unit in (*group, *waiting):
-                unit.settle(error)
-        self._deliver()
+            for unit in units:
+                if unit not in passed:
+                    unit.settle(error)
+        if self._outbox:
+            self._deliver()
+
+    def _travel(self, lane: _Lane, worker: _Worker, group: list[Unit], passed: list[Unit]) -> None:
+        """Send some units, and see to those that must try again."""
+        trip = worker.trip = self._exchange.trip(lane.node, group, threading.Lock())
+        again = self._exchange.carry(trip)
+        if again:
+            self._deliver()
+            passed += again
+            for unit in again:
+                self._pass_on(unit)
 
     def _pass_on(self, unit: Unit) -> None:
         """Have another thread go on with a unit, or do it here where there is no other any more."""
@@ -275,16 +300,20 @@ class Carrier:
     def _deliver(self) -> None:
         """Tell tasks what has come out, once for each event loop."""
         loops: dict[asyncio.AbstractEventLoop, list[Job]] = {}
-        while self._outbox:
-            try:
-                job = self._outbox.popleft()
-            except IndexError:
-                break
-            loops.setdefault(job.future.get_loop(), []).append(job)
+        outbox = self._outbox
+        try:
+            while outbox:
+                job = outbox.popleft()
+                loops.setdefault(job.future.get_loop(), []).append(job)
+        except IndexError:
+            # Another thread does the same.
+            pass
         for loop, jobs in loops.items():
-            # One that was closed meanwhile has nobody who waits.
-            with contextlib.suppress(RuntimeError):
+            try:
                 loop.call_soon_threadsafe(_hand_over, jobs)
+            except RuntimeError:  # noqa: PERF203 (per loop, not per call)
+                # It was closed meanwhile: nobody waits there any more.
+                continue
 
     # The keeper --------------------------------------------------------------------------------
 
@@ -356,7 +385,8 @@ class Carrier:
             elif unit.job.units:
                 self._pass_on(unit)
             else:
-                for part in self._exchange.split(unit.job):
+                unit.job.units = self._exchange.split(unit.job)
+                for part in unit.job.units:
                     self._pass_on(part)
 
     def _look(self) -> bool:
@@ -380,7 +410,7 @@ class Carrier:
         while self._cancelled and self._cancelled[0][0] + _LOOK_SECONDS <= monotonic():
             _, unit = self._cancelled.popleft()
             trip = unit.trip
-            if trip is not None and all(other.job.given_up for other in tuple(trip.unread)):
+            if trip is not None and all(other.job.given_up for other in trip.unread[:]):
                 trip.break_off()
         return busy or bool(self._cancelled)
 

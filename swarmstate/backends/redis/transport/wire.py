@@ -16,7 +16,7 @@ from typing import Any
 from swarmstate.arguments import shown
 from swarmstate.backends.redis.commands import Command, Script
 from swarmstate.backends.redis.transport.clock import monotonic
-from swarmstate.errors import ArgumentTypeError, ArgumentValueError
+from swarmstate.errors import ArgumentTypeError
 
 __all__ = [
     "command_name",
@@ -44,17 +44,9 @@ def pack(commands: Iterable[Sequence[Any]], *, source: bool = False) -> list[byt
         source: send the text of scripts instead of their hash.
 
     Raises:
-        ArgumentTypeError, ArgumentValueError: what cannot be an argument of a command.
+        ArgumentTypeError: what cannot be an argument of a command.
+        UnicodeEncodeError: text with a lone surrogate.
     """
-    try:
-        return _packed(commands, source)
-    except UnicodeEncodeError as error:
-        raise ArgumentValueError(
-            f"{shown(error.object)} cannot be sent to a server: {error.reason}"
-        ) from error
-
-
-def _packed(commands: Iterable[Sequence[Any]], source: bool) -> list[bytes]:
     chunks: list[bytes] = []
     parts: list[bytes] = []
     size = 0
@@ -126,8 +118,11 @@ def _form(count: int) -> bytes:
 
 def socket_of(connection: Any) -> Any:
     """Return the socket of a connection, or None while it has none."""
-    # A client that caches replies wraps its connections.
-    return getattr(connection, "_conn", connection)._sock
+    try:
+        return connection._sock
+    except AttributeError:
+        # A client that caches replies wraps its connections.
+        return connection._conn._sock
 
 
 def write(sock: Any, chunks: Sequence[bytes], deadline: float) -> None:
