@@ -213,11 +213,12 @@ class Sending:
         atomic: bool = False,
         idempotent: bool = False,
         ignore: tuple[str, ...] = (),
+        inline: bool = False,
     ) -> Steps[list[Any]]:
         """Send what carries nothing along, and return the replies."""
         try:
             replies: list[Any] = yield Batch(
-                commands, atomic=atomic, idempotent=idempotent, ignore=ignore
+                commands, atomic=atomic, idempotent=idempotent, ignore=ignore, inline=inline
             )
         except CommandRefused as refused:
             self._tell(refused)

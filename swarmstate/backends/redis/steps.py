@@ -92,7 +92,7 @@ class StoreSteps(WholeStore):
         at = self.layout.key(namespace)
         field = check_key(key)
         check_callable("fn", fn)
-        replies = yield from self._sent([("HGET", at, field)], idempotent=True)
+        replies = yield from self._sent([("HGET", at, field)], idempotent=True, inline=True)
         old: bytes | None = replies[0]
         for _ in range(_ATTEMPTS):
             new = self.encode(fn(self._value(old, default, namespace, key)))

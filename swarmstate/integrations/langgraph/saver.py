@@ -456,12 +456,15 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         return CheckpointReader(self.serde, self._strict)
 
     def _run(self, name: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
+        # By this name the errors of a store tell what failed.
+        steps.__name__ = name  # type: ignore[attr-defined]
         if self._observer is None:
             return self._engine.run(steps)
         with self._observer.observing(name, config) as watched:
             return self._engine.run(watched(steps))
 
     async def _arun(self, name: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
+        steps.__name__ = name  # type: ignore[attr-defined]
         if self._observer is None:
             return await self._engine.arun(steps)
         with self._observer.observing(name, config) as watched:
