@@ -68,8 +68,10 @@ Command = tuple[Argument | Script, ...]
 """The name and the arguments; the first key stands at index 1, in a script's call at index 2."""
 
 _READS = frozenset(
-    ("EXISTS", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSCAN", "HSTRLEN", "PTTL")
-    + ("SCAN", "TYPE", "ZCARD", "ZRANGE", "ZRANGEBYLEX", "ZREVRANGE", "ZREVRANGEBYLEX", "ZSCORE")
+    [
+        *("EXISTS", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSCAN", "HSTRLEN"),
+        *("PTTL", "SCAN", "TYPE", "ZCARD", "ZRANGE", "ZRANGEBYLEX", "ZREVRANGE", "ZREVRANGEBYLEX"),
+    ]
 )
 
 
@@ -112,7 +114,7 @@ class Batch:
         return all(command[0] in _READS for command in self.commands)
 
 
-class CommandRefused(SwarmStateError):
+class CommandRefused(SwarmStateError):  # noqa: N818 (as its public kinds)
     """The server answered, and the answer was an error.
 
     Always raised as :class:`CommandDenied` or :class:`CommandFailed`.

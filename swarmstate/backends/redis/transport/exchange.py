@@ -14,6 +14,7 @@ connection: then it is not at work on the first, which is closed there before th
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ class Exchange:
         """Carry one job out, blocking until it is settled."""
         units = self.split(job)
         if len(units) == 1 and not self.topology.clustered:
-            again = self.carry(self.trip(self.topology.node(None), units))
+            again = self.carry(self._trip(self.topology.node(None), units))
         else:
             again = self._round(units)
         if again:
@@ -173,12 +174,15 @@ class Exchange:
         """Have a unit try again later, or fail, because its node could not be found."""
         self._broken(unit, None, error, again, sent=False)
 
-    def trip(self, node: Node, units: list[Unit], lock: Any = None) -> Trip:
-        """Return a trip to a node."""
+    def guard(self, node: Node) -> Guard:
+        """Return what is known of a node's server."""
         guard = self._guards.get(node.address)
         if guard is None:
             guard = self._guards.setdefault(node.address, Guard(node.address))
-        return Trip(node, guard, units, lock)
+        return guard
+
+    def _trip(self, node: Node, units: list[Unit]) -> Trip:
+        return Trip(node, self.guard(node), units)
 
     # One round ---------------------------------------------------------------------------------
 
@@ -190,7 +194,7 @@ class Exchange:
             node = self.place(unit, again)
             if node is not None:
                 by_node.setdefault(node, []).append(unit)
-        return self._travel([self.trip(node, group) for node, group in by_node.items()], again)
+        return self._travel([self._trip(node, group) for node, group in by_node.items()], again)
 
     def carry(self, trip: Trip) -> list[Unit]:
         """Carry out what one trip has, and return the units that must try again."""
@@ -219,7 +223,7 @@ class Exchange:
         units = []
         for unit in trip.units:
             unit.trip = trip
-            if unit.chunks or unit.pack():
+            if unit.chunks or unit.pack(trip.guard.scripts):
                 units.append(unit)
         if not units:
             return
@@ -252,7 +256,7 @@ class Exchange:
         except self.topology.failures as error:
             _pass_on(error)
             sent = bool(trip.unread)
-            if sent and len(units) == 1:
+            if len(trip.unread) == 1:
                 error = _last_word(trip) or error
             trip.end()
             for unit in units:
@@ -299,6 +303,8 @@ class Exchange:
                     self._take(unit, trip, again)
         except self.topology.failures as error:
             lost = unread[::-1]
+            if len(lost) == 1:
+                error = _told(lost[0]) or error
             trip.end()
             for unit in lost:
                 self._broken(unit, trip, error, again, sent=True)
@@ -365,7 +371,10 @@ class Exchange:
         """Settle a unit whose replies are all there, or send it again."""
         job = unit.job
         replies = unit.replies
+        if unit.taught:
+            trip.guard.scripts.update(unit.taught)
         if len(replies) == 1 and unit.part is None and not isinstance(replies[0], Exception):
+            # Most units are of one command.
             job.replies[unit.indexes[0]] = replies[0]
             unit.settled = True
             job.settle()
@@ -416,6 +425,7 @@ class Exchange:
         retry = False
         pause = 0.0
         if code == "NOSCRIPT" and not unit.source:
+            trip.guard.scripts.clear()
             unit.source = retry = True
         elif code in faults.REDIRECTS and self.topology.clustered and unit.part is None:
             unit.delays += 1
@@ -507,10 +517,13 @@ class Exchange:
         soon = min(unit.job.deadline, monotonic() + self._timeout)
         try:
             known = limits(trip.node, soon)
-        except (NotNow, *self.topology.failures) as error:
+        except NotNow:
+            pass
+        except self.topology.failures as error:
             _pass_on(error)
         commands = [unit.job.batch.commands[index] for index in unit.indexes]
-        largest = max(len(part) for one in commands for part in one if isinstance(part, bytes | str))
+        parts = [part for command in commands for part in command]
+        largest = max(len(part) for part in parts if isinstance(part, bytes | str))
         told = f"the server closed the connection while it was sent {unit.size} bytes"
         for name, limit in known.items():
             size = largest if name == "proto-max-bulk-len" else unit.size
@@ -549,14 +562,20 @@ def _pass_on(error: BaseException) -> None:
 
 
 def _last_word(trip: Trip) -> Exception | None:
-    """Return what a server has said about a request before it closed the connection, if anything."""
-    try:
+    """Return what a server has said about a request before it closed the connection, if it has."""
+    (unit,) = trip.unread
+    with contextlib.suppress(Exception):
+        # The connection is known to be broken.
         while readable(trip.connection):
-            reply = read(trip.connection)
-            if isinstance(reply, Exception) and "Protocol error" in str(reply):
-                return reply
-    except Exception:  # noqa: BLE001 (the connection is known to be broken)
-        pass
+            unit.replies.append(read(trip.connection))
+    return _told(unit)
+
+
+def _told(unit: Unit) -> Exception | None:
+    """Return the reply that says that a request cannot be read at all."""
+    for reply in unit.replies:
+        if isinstance(reply, Exception) and "Protocol error" in str(reply):
+            return reply
     return None
 
 

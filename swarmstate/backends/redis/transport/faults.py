@@ -1,4 +1,4 @@
-"""What an error means: a fault of the network, an answer of the server, or nothing of ours at all."""
+"""What an error means: a fault of the network, an answer of the server, or something else's."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def timed_out(error: BaseException) -> bool:
 
 # What is called below us, and what these call in turn.
 _LIBRARIES = ("redis", "valkey", "hiredis", "swarmstate")
-_CALLED = (*_LIBRARIES, "socket", "ssl", "selectors", "threading", "encodings", "gevent", "eventlet")
+_SOCKETS = ("socket", "ssl", "selectors", "encodings", "gevent", "eventlet")
+_CALLED = (*_LIBRARIES, *_SOCKETS, "threading")
 
 
 def foreign(error: BaseException) -> BaseException | None:

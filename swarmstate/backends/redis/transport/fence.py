@@ -1,12 +1,12 @@
 """Requests that were given up, and how they are kept from arriving later.
 
 A request that was written to a socket and then given up (it timed out, its connection broke, its
-task was cancelled, an interrupt came) may still be on its way: a network can hold it back until long
-after its retry, or after whatever the same program has written since, and it would undo that. So
-before anything else is sent to that server, the connection it was sent on is closed at the server's
-end, by ``CLIENT KILL ID ... ADDR ...``: what the server has not read by then, it never will. Both
-filters must fit, and ids are counted by each server for itself: after a failover no stranger's
-connection is hit.
+task was cancelled, an interrupt came) may still be on its way: a network can hold it back until
+long after its retry, or after whatever the same program has written since, and it would undo that.
+So before anything else is sent to that server, the connection it was sent on is closed at the
+server's end, by ``CLIENT KILL ID ... ADDR ...``: what the server has not read by then, it never
+will. Both filters must fit: every server counts its connections for itself, and after a failover
+the id alone could be a stranger's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from swarmstate.backends.redis.commands import Command
+from swarmstate.backends.redis.commands import Command, Script
 from swarmstate.backends.redis.transport.clock import monotonic, sleep
 from swarmstate.backends.redis.transport.faults import NOT_NOW
 from swarmstate.backends.redis.transport.forks import here
@@ -78,6 +78,7 @@ class Guard:
             era are not used again.
         loose: connections on which something was given up that may still arrive.
         adrift: units that were given up while their connection goes on, with others' replies.
+        scripts: those that the server has, as far as known.
     """
 
     def __init__(self, address: str) -> None:
@@ -85,6 +86,7 @@ class Guard:
         self.era = 0
         self.loose: list[Peer] = []
         self.adrift: list[Unit] = []
+        self.scripts: set[Script] = set()
         self._mute = False
         self._warned = False
         self._process = here.process

@@ -1,4 +1,4 @@
-"""Which process this is: what a fork copies of threads, locks and sockets is of no use in the child.
+"""Which process this is: the threads, locks and sockets that a fork copies are of no use after it.
 
 Asking the operating system costs a system call each time (0.3 us; a call to a server takes some
 50 us); this costs reading an attribute.

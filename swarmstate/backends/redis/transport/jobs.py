@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from threading import Lock
 from typing import Any
 
 from swarmstate.arguments import shown
-from swarmstate.backends.redis.commands import Batch, Command
+from swarmstate.backends.redis.commands import Batch, Command, Script
 from swarmstate.backends.redis.transport.faults import call_name
 from swarmstate.backends.redis.transport.fence import Guard, Peer
 from swarmstate.backends.redis.transport.topology import Node
@@ -87,6 +87,7 @@ class Unit:
         delays: how often the server had no time, or another one to send us to.
         not_before: when to try again, by the monotonic clock.
         settled: whether it has come out, or was given up.
+        taught: the scripts that the server will have afterwards.
         trip: what it travels with, from before it is sent until its replies are there.
     """
 
@@ -101,6 +102,7 @@ class Unit:
     delays = 0
     not_before = 0.0
     settled = False
+    taught: Sequence[Script] = ()
     trip: Trip | None = None
 
     def __init__(self, job: Job, indexes: Sequence[int], slot: int | None = None) -> None:
@@ -123,8 +125,12 @@ class Unit:
             self.settled = True
             self.job.settle(error)
 
-    def pack(self) -> bool:
-        """Make what is sent; return whether that was possible. If not, the job has failed."""
+    def pack(self, known: Set[Script]) -> bool:
+        """Make what is sent; return whether that was possible. If not, the job has failed.
+
+        Args:
+            known: the scripts that the server has; others are sent as text.
+        """
         batch = self.job.batch
         commands: Sequence[Command] = batch.commands
         if len(self.indexes) != len(commands):
@@ -137,6 +143,10 @@ class Unit:
                 commands = [("ASKING",), *commands]
             else:
                 commands = [part for command in commands for part in (("ASKING",), command)]
+        unknown = [one[0] for one in commands if type(one[0]) is Script and one[0] not in known]
+        if unknown:
+            self.taught = unknown
+            self.source = True
         try:
             self.chunks = pack(commands, source=self.source)
         except Exception as error:  # noqa: BLE001 (what is wrong with it is its caller's to hear)

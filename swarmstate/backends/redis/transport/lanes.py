@@ -258,10 +258,11 @@ class Carrier:
         size = 0
         passed: list[Unit] = []
         try:
+            known = self._exchange.guard(lane.node).scripts
             for unit in units:
                 if unit.job.given_up:
                     unit.settle()
-                elif unit.chunks or unit.pack():
+                elif unit.chunks or unit.pack(known):
                     if unit.size >= LARGE and not lane.large:
                         passed.append(unit)
                         self._pass_on(unit)
@@ -282,7 +283,8 @@ class Carrier:
 
     def _travel(self, lane: _Lane, worker: _Worker, group: list[Unit], passed: list[Unit]) -> None:
         """Send some units, and see to those that must try again."""
-        trip = worker.trip = self._exchange.trip(lane.node, group, threading.Lock())
+        guard = self._exchange.guard(lane.node)
+        trip = worker.trip = Trip(lane.node, guard, group, threading.Lock())
         again = self._exchange.carry(trip)
         if again:
             self._deliver()
@@ -339,7 +341,8 @@ class Carrier:
         if looks >= _LOOKS:
             self._asleep = True
             # What began before this was seen would not wake anybody.
-            if not any(lane.leader.busy for lane in tuple(self._lanes.values())):
+            leaders = [lane.leader for lane in tuple(self._lanes.values())]
+            if not any(leader is not None and leader.busy for leader in leaders):
                 if not waiting:
                     return None
                 timeout = _LONGEST_NAP
@@ -402,11 +405,10 @@ class Carrier:
             if seen == lane.seen and seen[1] and not lane.inbox.empty():
                 self._relieve(lane, worker)
             lane.seen = seen
-        exchange = self._exchange
-        if exchange.stale and exchange.topology.clustered:
+        refreshing = self._refreshing is not None and self._refreshing.is_alive()
+        if self._exchange.stale and self._exchange.topology.clustered and not refreshing:
             # In a thread of its own: the node that is asked may be the one that is down.
-            if self._refreshing is None or not self._refreshing.is_alive():
-                self._refreshing = start(exchange.refresh)
+            self._refreshing = start(self._exchange.refresh)
         while self._cancelled and self._cancelled[0][0] + _LOOK_SECONDS <= monotonic():
             _, unit = self._cancelled.popleft()
             trip = unit.trip

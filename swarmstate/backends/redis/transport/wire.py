@@ -184,7 +184,8 @@ def is_reply(error: BaseException) -> bool:
 def _consume(connection: Any, error: Exception) -> None:
     """Take an error reply out of the parser that is written in Python: it goes back before it."""
     if type(error).__name__ in _RAISED:
-        buffer = getattr(getattr(connection, "_conn", connection)._parser, "_buffer", None)
+        parser = getattr(connection, "_conn", connection)._parser
+        buffer: Any = getattr(parser, "_buffer", None)
         if hasattr(buffer, "purge"):
             if not buffer.readline().startswith(b"-"):
                 raise error
