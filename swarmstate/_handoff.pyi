@@ -1,0 +1,16 @@
+"""Types of the compiled part of the handoff graph; a test compares them with it."""
+
+MAX_LEVELS: int
+
+class Condition: ...
+
+def parse(text: str, /) -> Condition: ...
+def first(edges: list[tuple[str, str | None, Condition | None]], state: object, /) -> str | None: ...
+def connect(
+    graph: dict[str, list[tuple[str, str | None, Condition | None]]],
+    entered: set[str],
+    node: str,
+    edge: tuple[str, str | None, Condition | None],
+    acyclic: bool,
+    /,
+) -> list[str] | None: ...
