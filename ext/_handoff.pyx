@@ -23,6 +23,7 @@ from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check, PyFloat_CheckExact,
 from cpython.list cimport PyList_AsTuple, PyList_Check, PyList_GET_SIZE
 from cpython.long cimport PyLong_Check, PyLong_CheckExact
 from cpython.object cimport Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE, PyObject, PyObject_RichCompare
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.set cimport PyAnySet_Check, PyFrozenSet_New, PySet_GET_SIZE
 from cpython.tuple cimport PyTuple_Check, PyTuple_GET_SIZE, PyTuple_GetSlice
 from cpython.unicode cimport PyUnicode_Check, PyUnicode_CheckExact, PyUnicode_Contains
@@ -33,6 +34,11 @@ from swarmstate.errors import ArgumentValueError
 
 cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    int PyUnicode_KIND(object text)
+    void *PyUnicode_DATA(object text)
+    Py_UCS4 PyUnicode_READ(int kind, void *data, Py_ssize_t index)
+    void PyUnicode_InternInPlace(PyObject **text)
+    int PyUnicode_Compare(object left, object right) except? -1
     object PyUnicode_FromObject(object text)
 
 include "handoff_values.pxi"

@@ -25,27 +25,34 @@ def connect(dict graph not None, set entered not None, str node not None, tuple 
     target no edge out, else O(what can be reached from the target).
     """
     cdef str to = edge[0]
-    cdef str current = to
-    cdef list todo = [to]
-    cdef dict reached_from = {to: None}
-    cdef list new_from = []
-    cdef list new_to = []
+    cdef str current, target
+    cdef list todo, edges_out
+    cdef dict reached_from
+    cdef list new_from = None if node in graph else []
+    cdef list new_to = None if to in graph else []
     if acyclic and node == to:
         return [node, to]
     if acyclic and node in entered and graph.get(to):
+        todo = [to]
+        reached_from = {to: None}
         while todo:
             current = todo.pop()
-            for one in <list>graph[current]:
+            edges_out = graph[current]
+            for one in edges_out:
                 target = (<tuple>one)[0]
                 if target in reached_from:
                     continue
                 reached_from[target] = current
-                if <str>target == node:
+                if target == node:
                     return _way(reached_from, target)
                 todo.append(target)
-    graph.setdefault(to, new_to)
+    # A node that is there stays there; one that came meanwhile keeps its edges.
+    if new_to is not None:
+        graph.setdefault(to, new_to)
+    if new_from is not None:
+        graph.setdefault(node, new_from)
     entered.add(to)
-    (<list>graph.setdefault(node, new_from)).append(edge)
+    (<list>graph[node]).append(edge)
     return None
 
 

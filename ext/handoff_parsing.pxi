@@ -49,6 +49,8 @@ def parse(str text not None, /):
     cdef _Parser parser = _Parser.__new__(_Parser)
     parser.text = text
     parser.size = PyUnicode_GET_LENGTH(text)
+    parser.width = PyUnicode_KIND(text)
+    parser.characters = PyUnicode_DATA(text)
     parser.next()
     if parser.token == _END:
         raise parser.fault(parser.start, "it is empty")
@@ -59,8 +61,11 @@ def parse(str text not None, /):
 
 
 @cython.final
+@cython.no_gc
 cdef class _Parser:
     cdef str text
+    cdef int width
+    cdef void *characters
     cdef Py_ssize_t size
     cdef Py_ssize_t at          # of the first character behind the token in hand
     cdef Py_ssize_t start       # of the token in hand
@@ -98,42 +103,43 @@ cdef class _Parser:
 
     cdef Condition single(self):
         cdef _Not negated
-        cdef _Comparison found
+        cdef Condition left, right
+        cdef int operator
         if self.token == _NOT:
             negated = _Not.__new__(_Not)
             self.deeper()
             negated.inner = self.single()
             self.levels -= 1
             return negated
-        cdef Condition left = self.operand()
+        left = self.operand()
         if self.token != _OPERATOR:
             return left
-        found = _Comparison.__new__(_Comparison)
-        found.operator = self.meaning
-        found.left = left
+        operator = self.meaning
         self.next()
-        found.right = self.operand()
+        right = self.operand()
         if self.token == _OPERATOR:
             raise self.fault(
                 self.start, "comparisons cannot be chained; put 'and' or parentheses between them")
-        return found
+        return _comparison(left, operator, right)
 
     cdef Condition operand(self):
         cdef _Constant constant
         cdef _Path path
         cdef Condition inner
-        cdef list names
+        cdef list names = None
         if self.token == _NAME:
             path = _Path.__new__(_Path)
-            names = [self.meaning]
+            path.name = self.meaning
             self.next()
             while self.token == _DOT:
                 self.next()
                 if self.token != _NAME:
                     raise self.unexpected("a name after the dot")
+                if names is None:
+                    names = []
                 names.append(self.meaning)
                 self.next()
-            path.names = tuple(names)
+            path.names = None if names is None else tuple(names)
             return path
         if self.token == _LITERAL:
             constant = _Constant.__new__(_Constant)
@@ -160,19 +166,22 @@ cdef class _Parser:
 
     # --- Tokens ---
 
+    cdef inline Py_UCS4 char(self, Py_ssize_t at) noexcept:
+        return PyUnicode_READ(self.width, self.characters, at)
+
     cdef int next(self) except -1:
         """Take the next token in hand."""
         cdef Py_ssize_t at = self.at
         cdef Py_UCS4 char, following
-        while at < self.size and self.text[at].isspace():
+        while at < self.size and self.char(at).isspace():
             at += 1
         self.start = at
         if at == self.size:
             self.at = at
             self.token = _END
             return 0
-        char = self.text[at]
-        following = self.text[at + 1] if at + 1 < self.size else 0
+        char = self.char(at)
+        following = self.char(at + 1) if at + 1 < self.size else 0
         self.at = at + 1
         if _begins_name(char):
             self.take_word()
@@ -203,14 +212,16 @@ cdef class _Parser:
 
     cdef int take_word(self) except -1:
         cdef Py_ssize_t at = self.at
-        while at < self.size and _continues_name(self.text[at]):
+        while at < self.size and _continues_name(self.char(at)):
             at += 1
         self.at = at
-        word = self.text[self.start:at]
-        known = _WORDS.get(word)
-        if known is None:
+        cdef str word = self.text[self.start:at]
+        cdef PyObject *known = NULL
+        if at - self.start <= 5:
+            known = PyDict_GetItemWithError(_WORDS, word)
+        if known is NULL:
             self.token = _NAME
-            self.meaning = word
+            self.meaning = _interned(word)
         else:
             self.token = (<tuple>known)[0]
             self.meaning = (<tuple>known)[1]
@@ -222,14 +233,14 @@ cdef class _Parser:
         cdef Py_UCS4 char
         cdef list parts = None
         while at < self.size:
-            char = self.text[at]
+            char = self.char(at)
             if char == quote:
                 break
             if char == u"\\" and at + 1 < self.size:
                 if parts is None:
                     parts = []
                 parts.append(self.text[copied:at])
-                char = self.text[at + 1]
+                char = self.char(at + 1)
                 parts.append("\n" if char == u"n" else "\t" if char == u"t" else chr(char))
                 at += 1
                 copied = at + 1
@@ -248,13 +259,13 @@ cdef class _Parser:
         cdef bint whole = True
         cdef Py_ssize_t at = self.after_digits(self.at)
         cdef Py_ssize_t digits
-        if at < self.size and self.text[at] == u".":
+        if at < self.size and self.char(at) == u".":
             digits = self.after_digits(at + 1)
             if digits > at + 1:
                 whole, at = False, digits
-        if at < self.size and (self.text[at] == u"e" or self.text[at] == u"E"):
+        if at < self.size and (self.char(at) == u"e" or self.char(at) == u"E"):
             digits = at + 1
-            if digits < self.size and (self.text[digits] == u"+" or self.text[digits] == u"-"):
+            if digits < self.size and (self.char(digits) == u"+" or self.char(digits) == u"-"):
                 digits += 1
             if self.after_digits(digits) > digits:
                 whole, at = False, self.after_digits(digits)
@@ -273,7 +284,7 @@ cdef class _Parser:
         return 0
 
     cdef Py_ssize_t after_digits(self, Py_ssize_t at):
-        while at < self.size and u"0" <= self.text[at] <= u"9":
+        while at < self.size and u"0" <= self.char(at) <= u"9":
             at += 1
         return at
 
@@ -288,6 +299,16 @@ cdef class _Parser:
     cdef object fault(self, Py_ssize_t at, str problem):
         return ArgumentValueError(
             f"invalid condition {shown(self.text)} at index {at}: {problem}")
+
+
+cdef object _interned(object word):
+    """Return the one object for a name that nearly all keys are, which then need no comparison."""
+    cdef PyObject *one = <PyObject *>word
+    Py_INCREF(word)
+    PyUnicode_InternInPlace(&one)
+    found = <object>one
+    Py_DECREF(found)
+    return found
 
 
 cdef bint _begins_name(Py_UCS4 char) except -1:

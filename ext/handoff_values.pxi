@@ -88,7 +88,10 @@ cdef bint _equal(object left, object right) except -1:
     if kind != _kind_of(right):
         return False
     if kind == _TEXT and PyUnicode_CheckExact(left) and PyUnicode_CheckExact(right):
-        return <str>left == <str>right
+        # Most texts that differ differ in length.
+        return left is right or (
+            PyUnicode_GET_LENGTH(left) == PyUnicode_GET_LENGTH(right) and
+            PyUnicode_Compare(left, right) == 0)
     if kind < _SEQUENCE:
         return _compares(left, right, Py_EQ)
     return kind < _SET and _equal_in_content(left, right)

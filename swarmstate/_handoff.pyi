@@ -1,11 +1,13 @@
 """Types of the compiled part of the handoff graph; a test compares them with it."""
 
+from typing import Any
+
 MAX_LEVELS: int
 
 class Condition: ...
 
 def parse(text: str, /) -> Condition: ...
-def first(edges: list[tuple[str, str | None, Condition | None]], state: object, /) -> str | None: ...
+def first(edges: list[tuple[str, str | None, Condition | None]], state: dict[str, Any], /) -> str | None: ...
 def connect(
     graph: dict[str, list[tuple[str, str | None, Condition | None]]],
     entered: set[str],

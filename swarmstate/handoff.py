@@ -106,11 +106,10 @@ class HandoffGraph:
             try:
                 condition = parse(when)
             except ArgumentValueError as error:
-                edge = f"{shown(from_node)} -> {shown(to)}"
-                raise ArgumentValueError(f"edge {edge}: {error}") from None
-        edge_there = (to, when, condition)
-        acyclic = self._on_cycle == "error"
-        cycle = connect(self._edges, self._entered, from_node, edge_there, acyclic)
+                ends = f"{shown(from_node)} -> {shown(to)}"
+                raise ArgumentValueError(f"edge {ends}: {error}") from None
+        edge = (to, when, condition)
+        cycle = connect(self._edges, self._entered, from_node, edge, self._on_cycle == "error")
         if cycle is not None:
             _refuse(from_node, to, cycle)
 
