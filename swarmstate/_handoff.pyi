@@ -1,5 +1,6 @@
 """Types of the compiled part of the handoff graph; a test compares them with it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 MAX_LEVELS: int
@@ -8,7 +9,7 @@ class Condition: ...
 
 def parse(text: str, /) -> Condition: ...
 def first(
-    edges: list[tuple[str, str | None, Condition | None]], state: dict[str, Any], /
+    edges: list[tuple[str, str | None, Condition | None]], state: Mapping[str, Any], /
 ) -> str | None: ...
 def connect(
     graph: dict[str, list[tuple[str, str | None, Condition | None]]],

@@ -33,7 +33,8 @@ true, equals nothing and contains nothing. No method of a value is called.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn, cast
 
 from swarmstate._handoff import Condition, connect, first, parse
 from swarmstate.arguments import shown
@@ -116,7 +117,8 @@ class HandoffGraph:
         if cycle is not None:
             _refuse(from_node, to, cycle)
 
-    def route(self, node: str, state: dict[str, Any] | None = None) -> str | None:
+    # A mapping to type checkers, because a TypedDict is no dict[str, Any] to them.
+    def route(self, node: str, state: Mapping[str, Any] | None = None) -> str | None:
         """Return where to go from a node: the first of its edges whose condition holds decides.
 
         Edges are tried in the order in which they were added. O(edges of the node), whatever the
@@ -124,7 +126,7 @@ class HandoffGraph:
 
         Args:
             node: Where to go from.
-            state: What conditions are about; None is an empty state.
+            state: A dict that the conditions are about; None is an empty one.
 
         Returns:
             The node that the edge leads to; None if no condition holds or ``node`` is unknown.
@@ -137,8 +139,8 @@ class HandoffGraph:
         if state is None:
             state = _NO_STATE
         elif type(state) is not dict and not issubclass(type(state), dict):
-            kind = type(state).__name__
-            raise ArgumentTypeError(f"state must be a dict or None, not {kind} ({shown(state)})")
+            # Without the value: what is in a state is nobody else's business.
+            raise ArgumentTypeError(f"state must be a dict or None, not {type(state).__name__}")
         edges = self._edges.get(node)
         return None if edges is None else first(edges, state)
 
@@ -166,7 +168,7 @@ class HandoffGraph:
         """Return whether the graph has no cycle. O(1) with ``on_cycle="error"``, else O(edges)."""
         if self._on_cycle == "error":
             return True
-        graph = dict(self._edges)  # of the edges that are added meanwhile, some may count
+        graph = dict(self._edges)  # of what other threads add from here on, some counts
         targets = {node: [edge[0] for edge in graph[node] if edge[0] in graph] for node in graph}
         entries = Counter(to for edges in targets.values() for to in edges)
         # Nodes that nothing leads to are taken away as long as there are any (Kahn's algorithm).
@@ -209,10 +211,8 @@ def _rebuilt(
 def _text(what: str, value: object, accepted: str = "a str") -> str:
     """Return an argument as a plain str, or raise."""
     kind = type(value)
-    if kind is str:
-        return value  # type: ignore[return-value]
     if issubclass(kind, str):
-        return str.__str__(value)
+        return str.__str__(cast("str", value))
     raise ArgumentTypeError(f"{what} must be {accepted}, not {kind.__name__} ({shown(value)})")
 
 
