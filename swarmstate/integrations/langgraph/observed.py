@@ -17,7 +17,7 @@ from swarmstate.checkpoints.protocol import (
     CheckpointRecord,
     StoredCheckpoint,
 )
-from swarmstate.observability import Metrics, Tracer
+from swarmstate.observability import Metrics, MetricsSink, Tracer, recorder
 from swarmstate.steps import Outcome, Steps, finish
 
 __all__ = ["CountingEngine", "Observer"]
@@ -41,8 +41,8 @@ _current: ContextVar[_Tally | None] = ContextVar("swarmstate_tally", default=Non
 class Observer:
     """Reports operations to a sink, a tracer, or both."""
 
-    def __init__(self, metrics: Metrics | None, tracer: Tracer | None) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: Metrics | MetricsSink | None, tracer: Tracer | None) -> None:
+        self._record = None if metrics is None else recorder(metrics)
         self._tracer = tracer
 
     @contextmanager
@@ -86,8 +86,8 @@ class Observer:
                     if span is not None:
                         for key, value in attributes.items():
                             span.set_attribute(f"swarmstate.{key}", value)
-                    if self._metrics is not None:
-                        self._metrics.record(operation, seconds, attributes)
+                    if self._record is not None:
+                        self._record(operation, seconds, attributes)
         finally:
             _current.reset(token)
 

@@ -49,7 +49,7 @@ from swarmstate.steps import Steps, finish
 
 if TYPE_CHECKING:
     from swarmstate.integrations.langgraph.observed import Observer
-    from swarmstate.observability import Metrics, Tracer
+    from swarmstate.observability import Metrics, MetricsSink, Tracer
 
 __all__ = ["SwarmStateSaver"]
 
@@ -98,7 +98,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         ttl_on_read: bool = False,
         max_checkpoints_per_thread: int | None = None,
         on_blocked: OnBlocked = "warn",
-        metrics: Metrics | None = None,
+        metrics: Metrics | MetricsSink | None = None,
         tracer: Tracer | None = None,
     ) -> None:
         super().__init__(serde=serde)
