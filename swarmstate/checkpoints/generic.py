@@ -25,13 +25,16 @@ from swarmstate.checkpoints.format import (
     thread_namespace,
     thread_of,
 )
+from swarmstate.checkpoints.limits import Limits
 from swarmstate.checkpoints.protocol import (
     Blob,
     CheckpointEngine,
     CheckpointName,
     CheckpointRecord,
     StoredCheckpoint,
+    Surplus,
 )
+from swarmstate.checkpoints.references import within
 from swarmstate.errors import ArgumentValueError
 from swarmstate.protocols import StoreLike
 from swarmstate.steps import InlineDriver
@@ -89,6 +92,7 @@ class GenericEngine(InlineDriver):
     def __init__(self, store: StoreLike) -> None:
         self._store = store
         self._lock = _lock_of(store)
+        self._limits = Limits(store)
 
     def put(
         self,
@@ -97,8 +101,9 @@ class GenericEngine(InlineDriver):
         values: Mapping[str, Blob],
         inherited: Sequence[str],
         *,
-        count: bool,
-    ) -> tuple[int, list[str]]:
+        keep: int | None = None,
+        caller: CheckpointName | None = None,
+    ) -> tuple[Surplus | None, list[str]]:
         """Store a checkpoint by one ``set_many``."""
         store = self._store
         thread, checkpoint_ns, checkpoint_id = name
@@ -110,12 +115,18 @@ class GenericEngine(InlineDriver):
         items += [(where.values, key, value) for key, value in values.items()]
         with self._lock:
             missing = [key for key in inherited if not store.contains(where.values, key)]
-            if not missing:
-                store.set_many(items)
-                if store.contains(where.orphans, checkpoint_id):
-                    store.delete(where.orphans, checkpoint_id)
-            held = len(store.keys(where.checkpoints)) if count else 0
-        return held, missing
+            if missing:
+                return None, missing
+            noted = self._limits.before(where, checkpoint_id, keep)
+            store.set_many(items)
+            if store.contains(where.orphans, checkpoint_id):
+                store.delete(where.orphans, checkpoint_id)
+            if keep is None:
+                return None, []
+            fields = tuple(
+                record_fields(record).values() if record.deltas else (*values, *inherited)
+            )
+            return self._limits.after(where, name, record, fields, keep, caller, noted), []
 
     def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> None:
         """Store writes, those at a positional index by ``set_default``."""
@@ -236,6 +247,7 @@ class GenericEngine(InlineDriver):
         where = names(thread, checkpoint_ns)
         gone = set(ids)
         with self._lock:
+            self._limits.forget(where)
             if not any(store.contains(where.checkpoints, checkpoint_id) for checkpoint_id in gone):
                 return
             if orphans_before is not None:
@@ -263,16 +275,64 @@ class GenericEngine(InlineDriver):
             if where.checkpoints not in store and where.orphans not in store:
                 store.delete(where.thread, checkpoint_ns)
 
-    def _namespaces(self, thread: str) -> list[str]:
-        """Return every namespace of the store that holds a part of a thread, but its first."""
+    def surplus(self, thread: str, checkpoint_ns: str, keep: int) -> Surplus | None:
+        """Return what a namespace holds beyond its newest checkpoints; reads all of it."""
+        with self._lock:
+            return self._limits.surplus(thread, checkpoint_ns, keep)
+
+    def inspect(
+        self, surplus: Surplus, ids: Sequence[str], *, gates: bool
+    ) -> tuple[dict[str, list[str]], Mapping[str, CheckpointRecord]]:
+        """Return the keys of pending writes; a surplus of this engine has its gates."""
+        writes = names(surplus.thread, surplus.checkpoint_ns).writes
+        return {each: self._store.keys(writes + each) for each in ids}, surplus.gates or {}
+
+    def release(
+        self,
+        surplus: Surplus,
+        doomed: Sequence[tuple[str, Sequence[str]]],
+        spaces: Sequence[str],
+        calls: Mapping[str, Sequence[str]] | None = None,
+    ) -> bool:
+        """Remove a part of a surplus by one ``delete_many``."""
         store = self._store
-        found: list[str] = []
-        for checkpoint_ns in store.keys(thread_namespace(thread)):
-            where = names(thread, checkpoint_ns)
-            found += (where.checkpoints, where.values, where.orphans)
-            for checkpoint_id in {*store.keys(where.checkpoints), *store.keys(where.orphans)}:
-                found.append(where.writes + checkpoint_id)
-        return found
+        thread = surplus.thread
+        where = names(thread, surplus.checkpoint_ns)
+        with self._lock:
+            if not self._limits.is_current(surplus):
+                return False
+            ids = [checkpoint_id for checkpoint_id, _ in doomed]
+            ids += [
+                orphan
+                for orphan in store.keys(where.orphans)
+                if orphan < surplus.oldest and not store.contains(where.checkpoints, orphan)
+            ]
+            gone = [(where.values, key) for _, fields in doomed for key in fields]
+            if surplus.calls is not None:
+                gone += self._limits.stray_values(where, surplus)
+            for checkpoint_id in ids:
+                writes = where.writes + checkpoint_id
+                gone += [(where.checkpoints, checkpoint_id), (where.orphans, checkpoint_id)]
+                gone += [(writes, key) for key in store.keys(writes)]
+            for space in within(spaces, store.keys(where.thread) if spaces else ()):
+                self._limits.forget(names(thread, space))
+                gone.append((where.thread, space))
+                for part in self._parts(thread, space):
+                    gone += [(part, key) for key in store.keys(part)]
+            store.delete_many(gone)
+            self._limits.removed(surplus, doomed, calls)
+        return True
+
+    def spaces(self, thread: str) -> list[str]:
+        """Return the checkpoint namespaces of a thread."""
+        return self._store.keys(thread_namespace(thread))
+
+    def _parts(self, thread: str, checkpoint_ns: str) -> list[str]:
+        """Return every namespace of the store that holds a part of a checkpoint namespace."""
+        store = self._store
+        where = names(thread, checkpoint_ns)
+        ids = {*store.keys(where.checkpoints), *store.keys(where.orphans)}
+        return [where.checkpoints, where.values, where.orphans, *(where.writes + i for i in ids)]
 
     def delete_thread(self, thread: str) -> None:
         """Remove everything of a thread by one ``delete_many``."""
@@ -280,8 +340,10 @@ class GenericEngine(InlineDriver):
         first = thread_namespace(thread)
         with self._lock:
             doomed = [(first, key) for key in store.keys(first)]
-            for name in self._namespaces(thread):
-                doomed += [(name, key) for key in store.keys(name)]
+            for checkpoint_ns in store.keys(first):
+                self._limits.forget(names(thread, checkpoint_ns))
+                for part in self._parts(thread, checkpoint_ns):
+                    doomed += [(part, key) for key in store.keys(part)]
             store.delete_many(doomed)
 
     def copy_thread(self, source: str, target: str) -> None:
@@ -293,6 +355,7 @@ class GenericEngine(InlineDriver):
             items: list[tuple[str, str, Any]] = []
             for checkpoint_ns in store.keys(thread_namespace(source)):
                 here, there = names(source, checkpoint_ns), names(target, checkpoint_ns)
+                self._limits.forget(there)
                 items.append((there.thread, checkpoint_ns, 1))
                 pairs = [
                     (here.checkpoints, there.checkpoints),
