@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from swarmstate.arguments import shown
 from swarmstate.checkpoints.protocol import (
@@ -55,6 +55,7 @@ __all__ = [
     "new_field",
     "place",
     "record_fields",
+    "remembered",
     "thread_namespace",
     "thread_of",
     "unreadable",
@@ -64,6 +65,11 @@ FORMAT = 1
 """The version of the format, first in every record."""
 
 _PARTS = 9
+
+T = TypeVar("T")
+
+_LONGEST = 256
+"""How many characters two texts may have together to be kept in a cache."""
 
 THREADS = "langgraph:thread:"
 """What the name of every thread's first namespace starts with."""
@@ -101,9 +107,27 @@ def thread_of(namespace: str) -> str | None:
     return thread if thread_namespace(thread) == namespace else None
 
 
-@lru_cache(maxsize=4096)
-def names(thread: str, checkpoint_ns: str) -> ThreadNames:
-    """Return where one checkpoint namespace of a thread is kept."""
+def remembered(make: Callable[[str, str], T], maxsize: int) -> Callable[[str, Any], T]:
+    """Return a function of two texts with a cache of its last results.
+
+    Long texts are not kept: a cache bounded by number alone grows with the length of what users
+    choose as ids, also with that of ids which nothing is stored under.
+
+    Args:
+        make: The function.
+        maxsize: How many results are kept.
+    """
+    kept = lru_cache(maxsize)(make)
+
+    def find(one: str, other: Any) -> T:
+        if type(one) is type(other) is str and len(one) + len(other) <= _LONGEST:
+            return kept(one, other)
+        return make(one, other)
+
+    return find
+
+
+def _names(thread: str, checkpoint_ns: str) -> ThreadNames:
     start = f"{_length(thread)}:{{t:{thread}}}"
     tail = f"{start}:{checkpoint_ns}"
     return ThreadNames(
@@ -114,6 +138,10 @@ def names(thread: str, checkpoint_ns: str) -> ThreadNames:
         f"langgraph:writes:{start}:{_length(checkpoint_ns)}:{checkpoint_ns}",
         tail,
     )
+
+
+names = remembered(_names, 4096)
+"""Return where one checkpoint namespace of a thread is kept."""
 
 
 def new_field(channel: str, version: str | int | float) -> str:
@@ -147,7 +175,7 @@ def new_field(channel: str, version: str | int | float) -> str:
     )
 
 
-field = lru_cache(maxsize=8192, typed=True)(new_field)
+field = remembered(new_field, 8192)
 """The same for versions that come again; a new one would only fill the cache."""
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import Any
 
 from swarmstate.backends.redis.commands import fields
 from swarmstate.backends.redis.steps import StoreSteps
-from swarmstate.checkpoints.format import decode_record, encode_record, names, place
+from swarmstate.checkpoints.format import decode_record, encode_record, names, place, remembered
 from swarmstate.checkpoints.protocol import CheckpointName, CheckpointRecord
 from swarmstate.errors import DecodeError
 
@@ -22,7 +21,7 @@ class ThreadKeys:
         self.store = store
         self.one = store.encode(1)
         # Every call on a thread needs its keys, and checking names is most of their cost.
-        self._named = lru_cache(maxsize=1024)(self._name)
+        self._named = remembered(self._name, 1024)
 
     def of(self, thread: str, checkpoint_ns: str) -> tuple[bytes, ...]:
         """Return the six keys of a checkpoint namespace, in the order that the scripts expect."""
