@@ -289,7 +289,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
                 break
             # The checkpoint that these values came from has been removed meanwhile.
             for key in missing:
-                values[key] = dumps(channels[inherited.pop(key)])
+                values[key] = dumps(channels[inherited[key]])
         if self._limit is not None and held > self._limit:
             yield from retention.prune(self._engine, name.thread, self._limit, name.checkpoint_ns)
         return config_of(name)
