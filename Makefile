@@ -30,10 +30,11 @@ demo: $(DEMO)/.ready ## Kill an agent between two steps and resume it, on a priv
 test: build ## Run the whole suite (PYTEST_ARGS="-k words" to narrow it)
 	$(python) -m pytest -p no:benchmark -n 2 $(PYTEST_ARGS)
 
-lint: build ## Check style and types: ruff, mypy --strict
+lint: build ## Check style and types: ruff, mypy --strict, pyright
 	$(python) -m ruff check
 	$(python) -m ruff format --check
 	$(python) -m mypy --strict
+	$(python) -m pyright --pythonpath $(python)
 
 format: build ## Rewrite the sources in the one style
 	$(python) -m ruff check --fix
@@ -50,13 +51,13 @@ bench: build ## Measure: BENCH=a file, BENCH_ARGS="--benchmark-save=before" keep
 	    --benchmark-group-by=group --benchmark-sort=name $(BENCH_ARGS)
 
 bench-peers: build ## Compare with the Rust package of the same name, in memory and on Redis
-	$(python) bench/peers
+	PYTHONPATH=bench:tests/support:examples $(python) bench/peers $(BENCH_ARGS)
 
 bench-savers: build ## Compare the LangGraph saver with the others (BENCH_ARGS="redis get_tuple" narrows it)
-	$(python) bench/savers $(BENCH_ARGS)
+	PYTHONPATH=bench:tests/support:examples $(python) bench/savers $(BENCH_ARGS)
 
 bench-codecs: build ## Compare the codecs with the bare libraries, which check less
-	$(python) bench/test_codecs.py
+	PYTHONPATH=bench $(python) bench/test_codecs.py
 
 clean: ## Remove everything that was built, the virtual environments included
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info swarmstate/*.so

@@ -2,10 +2,8 @@
 # cython: embedsignature=True, embedsignature.format=clinic, binding=False, auto_pickle=False
 """The in-memory store and the snapshots of every store.
 
-One extension module, in halves that are included below, each with one idea:
+One extension module in several files, which are included below, each with one idea:
 
-* scanning: which bytes the libraries that decode them may be shown;
-* packing: msgpack for exact built-in types, the encoder of both codecs;
 * names: what a namespace and a key may be;
 * binding: a codec, bound to one store;
 * space: one namespace, and the index behind ``max_key``;
@@ -66,10 +64,7 @@ cdef extern from "Python.h":
     object PyObject_Vectorcall(
         PyObject *callable, PyObject **args, size_t count, PyObject *names)
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
-    void PyErr_Clear()
 
-include "scanning.pxi"
-include "packing.pxi"
 include "names.pxi"
 include "binding.pxi"
 include "space.pxi"

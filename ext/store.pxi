@@ -2,7 +2,9 @@
 
 
 cdef class Store:
-    """A key/value store in memory, with free snapshots.
+    # The first line is the signature that `inspect` and `help` read; of a class Cython writes none.
+    """Store(backend='memory', codec='msgpack', max_history=0, *, default=None)\n--\n\n\
+A key/value store in memory, with free snapshots.
 
     Values are encoded by ``set`` and decoded by ``get``, so callers never share mutable state with
     the store. Names of namespaces and keys are ``str`` without lone surrogates; a namespace that
@@ -388,7 +390,10 @@ cdef class Store:
         self.oldest = 0
 
     def close(self):
-        """Release what the store holds; snapshots held elsewhere stay. Calling it again does nothing."""
+        """Release what the store holds; calling it again does nothing.
+
+        Snapshots that are held elsewhere stay as they are.
+        """
         self.live = None
         self.kept = []
         self.oldest = 0
@@ -406,7 +411,7 @@ cdef class Store:
         self.open()
         return self
 
-    def __exit__(self, kind, error, traceback):
+    def __exit__(self, exc_type, exc, traceback):
         """Close the store."""
         self.close()
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sys
 
-import rust_package
+import packages
 from floors import floors
 from footprint import footprints
-from measuring import REPEATS, compare, table
+from measuring import REPEATS, table
 from memory_store import MEASURES
 from redis_store import redis_stores
 
@@ -19,13 +19,13 @@ import swarmstate
 
 def main() -> int:
     wanted = " ".join(sys.argv[1:])
-    peer = rust_package.load()
-    print(f"ours {swarmstate.__version__} against {rust_package.REQUIREMENT} (Rust)")
+    peer = packages.rust()
+    print(f"ours {swarmstate.__version__} against {packages.RUST} (Rust)")
     print(f"medians of {REPEATS} alternated repeats; a ratio above 1: we are faster, or smaller\n")
     if wanted == "redis":
         return 1 if redis_stores() else 0
     short = table(
-        compare(measure, swarmstate.Store, peer.Store)
+        measure.against(swarmstate.Store, peer.Store)
         for measure in MEASURES
         if wanted in measure.name
     )

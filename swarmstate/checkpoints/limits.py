@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from weakref import WeakKeyDictionary
 
-from swarmstate.checkpoints.format import ThreadNames, decode_record, names
+from swarmstate.checkpoints.format import ThreadNames, decode_record, is_id, names
 from swarmstate.checkpoints.protocol import (
     CheckpointName,
     CheckpointRecord,
@@ -196,7 +196,7 @@ class Limits:
         )
 
     def _ids(self, where: ThreadNames) -> list[str]:
-        return sorted(self._store.keys(where.checkpoints))
+        return sorted(filter(is_id, self._store.keys(where.checkpoints)))
 
     def _read(self, name: CheckpointName, keep: int) -> Surplus:
         """Read all of a namespace, and the newest checkpoint of each call below it."""

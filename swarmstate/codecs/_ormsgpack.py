@@ -6,7 +6,7 @@ from typing import Any
 
 import ormsgpack
 
-from swarmstate._core import DEEP, REFUSED, TIMES, pack, scan
+from swarmstate._codec import DEEP, REFUSED, TIMES, pack, scan
 from swarmstate.codecs import _reference
 from swarmstate.codecs._msgpack import MsgpackCodec
 from swarmstate.protocols import FastPath

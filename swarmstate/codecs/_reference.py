@@ -1,6 +1,6 @@
 """The reference: what both built-in codecs accept, and the only place that makes their errors.
 
-What is plain goes at C speed: :mod:`swarmstate._core` packs it, and a library unpacks it. What is
+What is plain goes at C speed: :mod:`swarmstate._codec` packs it, and a library unpacks it. What is
 not plain ends here: subclasses of built-in types, values for a ``default`` hook, and everything
 that is refused. :func:`encode` makes a plain copy of the value, which is then packed as any other,
 so both codecs accept the same and say the same.
@@ -20,7 +20,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-from swarmstate._core import (
+from swarmstate._codec import (
     MAX_DEPTH,
     MAX_KEY_DEPTH,
     REFUSED,

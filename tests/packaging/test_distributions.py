@@ -15,6 +15,8 @@ from documents import ROOT
 
 import swarmstate
 
+EXTENSIONS = sorted(path.stem for path in (ROOT / "ext").glob("*.pyx"))
+
 
 @pytest.fixture(scope="module")
 def metadata(distributions: Distributions) -> Message:
@@ -36,16 +38,16 @@ def test_the_wheel_holds_every_file_of_the_package(distributions: Distributions)
         if path.is_file() and path.suffix not in {".so", ".pyc"}
     }
     assert package - shipped == set()
-    assert {"swarmstate/py.typed", "swarmstate/_core.pyi"} <= shipped
+    assert {"swarmstate/py.typed", *(f"swarmstate/{name}.pyi" for name in EXTENSIONS)} <= shipped
 
 
-def test_the_wheel_holds_the_extension_and_nothing_outside_the_package(
+def test_the_wheel_holds_the_extensions_and_nothing_outside_the_package(
     distributions: Distributions,
 ) -> None:
     shipped = wheel_files(distributions)
     assert {name.split("/")[0] for name in shipped} == {"swarmstate"}
-    (extension,) = (name for name in shipped if name.endswith(".so"))
-    assert extension.startswith("swarmstate/_core.")
+    built = sorted(name.split(".")[0] for name in shipped if name.endswith(".so"))
+    assert built == [f"swarmstate/{name}" for name in EXTENSIONS]
     assert not [name for name in shipped if name.endswith((".c", ".pyx", ".pxd"))]
 
 
@@ -78,7 +80,6 @@ def test_the_metadata_agrees_with_the_package(metadata: Message) -> None:
         "msgpack",
         "ormsgpack",
         "pyrsistent",
-        "typing_extensions",
     }
 
 

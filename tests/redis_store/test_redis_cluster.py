@@ -259,9 +259,9 @@ def test_the_marker_is_there_before_the_first_write_of_a_store(
     nodes: Cluster, make: Make, prefix: str
 ) -> None:
     primaries = nodes.nodes[:3]
-    home = slot_of(f"{prefix}:\0store".encode())
+    home = slot_of(f"!{prefix}:\0store".encode())
     with redis.RedisCluster(host="127.0.0.1", port=primaries[0].port) as client:
-        at = client.get_node_from_key(f"{prefix}:\0store").port
+        at = client.get_node_from_key(f"!{prefix}:\0store").port
         mute = next(node for node in nodes.nodes if node.port == at)
         other = next(
             name
@@ -278,7 +278,7 @@ def test_the_marker_is_there_before_the_first_write_of_a_store(
             assert not client.exists(f"{prefix}:{other}")
             direct.execute_command("CLIENT", "UNPAUSE")
         store.set(other, "k", 1)
-        assert client.exists(f"{prefix}:\0store")
+        assert client.exists(f"!{prefix}:\0store")
 
 
 def test_a_batch_that_one_node_fails_says_so_and_the_rest_of_it_stays(

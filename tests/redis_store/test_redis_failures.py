@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 from proxies import Proxy
-from servers import Server, running, wait_until
+from servers import Server, present, running, wait_until
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
 from swarmstate.backends.redis.commands import CommandRefused
@@ -198,7 +198,7 @@ def test_a_replica_refuses_writes_in_bounded_time_and_answers_reads(
         assert reader.get("n", "k") == 2
 
 
-@pytest.mark.parametrize("kind", ["valkey", "redis-6.2"])
+@pytest.mark.parametrize("kind", [kind for kind in ("valkey", "redis-6.2") if present(kind)])
 def test_a_script_on_a_replica_is_tried_again_as_other_commands_are(kind: str, make: Make) -> None:
     with running(kind) as server, server.client() as client:
         store = make(server.url, retries=2)

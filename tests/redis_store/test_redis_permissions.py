@@ -1,4 +1,4 @@
-"""The rights that the README asks for are enough, and are those that the suites run with."""
+"""The rights that docs/redis.md asks for are enough, and are those that the suites run with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swarmstate.errors import StoreUnavailable
 
 Make = Callable[..., RedisStore]
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
 ROWS = {
     "every store": STORE,
     "`update`; fewer round trips elsewhere": SCRIPTS,
@@ -24,10 +24,10 @@ ROWS = {
 }
 
 
-@pytest.mark.skipif(not README.exists(), reason="the README is not beside these tests")
+@pytest.mark.skipif(not PAGE.exists(), reason="the documents are not with these tests")
 @pytest.mark.parametrize("row", ROWS)
-def test_the_readme_lists_what_the_suites_are_allowed(row: str) -> None:
-    lines = README.read_text().splitlines()
+def test_the_page_lists_what_the_suites_are_allowed(row: str) -> None:
+    lines = PAGE.read_text().splitlines()
     (line,) = (line for line in lines if line.startswith(f"| {row} | `"))
     listed = line.split("`")[-2].lower().replace("\\|", "|").split()
     assert sorted(listed) == sorted(ROWS[row])

@@ -1,4 +1,4 @@
-"""Users that may do only what the README says a store needs."""
+"""Users that may do only what docs/redis.md says a store needs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def limited(server: Server, client: redis.Redis, prefix: str, commands: list[str
     """Make a user for the keys of prefixes that start alike; return the server's URL for it."""
     name = f"user{len(client.acl_users())}"
     client.execute_command(
-        *("ACL", "SETUSER", name, "on", ">secret", f"~{prefix}*", "resetchannels", "-@all"),
+        *("ACL", "SETUSER", name, "on", ">secret", f"~{prefix}*", f"~!{prefix}*"),
+        *("resetchannels", "-@all"),
         *(f"+{command}" for command in commands),
     )
     return f"redis://{name}:secret@127.0.0.1:{server.port}/0"

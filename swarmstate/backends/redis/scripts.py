@@ -1,8 +1,8 @@
 """The scripts of the store.
 
 All take the marker's key as KEYS[1], so that it can be routed, and enumerate the prefix themselves:
-ARGV[1] is the pattern of its keys and ARGV[2] the length of ``{prefix}:``. What they touch belongs
-to one prefix on one server; on clusters they are not used.
+ARGV[1] is the pattern of its keys, ARGV[2] the length of ``{prefix}:`` and ARGV[3] the pattern of
+what lies apart. What they touch belongs to one prefix on one server; on clusters they are not used.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["CLEAR", "COUNT", "DUMP", "NAMES", "SWAP"]
 # Mirrors Layout.classify. Positions instead of patterns: Lua's stop at NUL.
 _OWN = """
 local head = tonumber(ARGV[2])
-local mark, find = ':\\0store', string.find
+local find = string.find
 -- Whether a key is UTF-8. Bytes that begin a character never stand inside one, so that each of the
 -- four beginnings that only overlong or surrogate characters have can be looked for anywhere.
 local function text(key)
@@ -27,10 +27,10 @@ local function text(key)
   key = key:gsub('[\\240-\\244]' .. more .. more .. more, 'x')
   return not key:find('[\\128-\\255]')
 end
-local function enumerate()
+local function scan(pattern)
   local all, cursor = {}, '0'
   repeat
-    local page = redis.call('SCAN', cursor, 'MATCH', ARGV[1], 'COUNT', 1000000000)
+    local page = redis.call('SCAN', cursor, 'MATCH', pattern, 'COUNT', 1000000000)
     cursor = page[1]
     if #all == 0 then
       all = page[2]
@@ -38,16 +38,39 @@ local function enumerate()
       for _, key in ipairs(page[2]) do all[#all + 1] = key end
     end
   until cursor == '0'
-  -- Nearly every key is ASCII without NUL; markers, what is derived and what is no text are not.
-  local plain, special, nested = {}, {}, {}
-  for _, key in ipairs(all) do
+  return all
+end
+local function enumerate()
+  local hashes, derived, nested = {}, {}, {}
+  for _, key in ipairs(scan(ARGV[3])) do
+    if key ~= KEYS[1] then
+      -- The first of these ends the prefix; it is this one's where it follows at once.
+      local at = find(key, ':\\0', 1, true)
+      if at == head + 1 then
+        derived[#derived + 1] = key
+      elseif at and key:sub(at + 2) == 'store' then
+        nested[key:sub(2, at)] = true
+      end
+    end
+  end
+  -- Nearly every key is ASCII without NUL; what version 0.1.0 derived and what is no text are not.
+  local plain, special = {}, {}
+  for _, key in ipairs(scan(ARGV[1])) do
     if not find(key, '[%z\\128-\\255]', head + 1) then
       plain[#plain + 1] = key
     else
       special[#special + 1] = key
-      if key:sub(-7) == mark and key ~= KEYS[1] and redis.call('TYPE', key).ok ~= 'hash' then
+      if key:sub(-7) == ':\\0store' and #key > head + 6
+        and redis.call('TYPE', key).ok ~= 'hash' then
         nested[key:sub(1, -7)] = true
       end
+    end
+  end
+  for _, key in ipairs(special) do
+    if key:byte(head + 1) ~= 0 then
+      if text(key) then plain[#plain + 1] = key end
+    elseif key:sub(head + 2, head + 5) == 'ids:' or key:sub(head + 2, head + 8) == 'fields:' then
+      derived[#derived + 1] = key
     end
   end
   local any = next(nested)
@@ -58,14 +81,6 @@ local function enumerate()
       at = key:find(':', at + 1, true)
     end
     return true
-  end
-  local hashes, derived = {}, {}
-  for _, key in ipairs(special) do
-    if key:byte(head + 1) ~= 0 then
-      if text(key) then plain[#plain + 1] = key end
-    elseif key ~= KEYS[1] then
-      derived[#derived + 1] = key
-    end
   end
   for _, key in ipairs(plain) do
     if ours(key) and redis.call('TYPE', key).ok == 'hash' then hashes[#hashes + 1] = key end

@@ -203,7 +203,7 @@ class StoreSteps:
 
     def _whole(self, script: Script) -> Command:
         layout = self.layout
-        return script([layout.marker], [layout.pattern, len(layout.head)])
+        return script([layout.marker], [layout.pattern, len(layout.head), layout.apart_pattern])
 
     # Enumerations ------------------------------------------------------------------------------
 
@@ -213,8 +213,7 @@ class StoreSteps:
 
     def _classified(self, replies: Sequence[Sequence[Any]]) -> Found:
         pages = [[_page(reply) for reply in nodes] for nodes in replies]
-        keys, hashes = ([key for page in scan for key in page] for scan in pages)
-        return self.layout.classify(keys, hashes)
+        return self.layout.classify(*([key for page in scan for key in page] for scan in pages))
 
     def _over_all(
         self,
@@ -235,9 +234,9 @@ class StoreSteps:
                 return found, replies
             scans = self.layout.scans()
             replies = yield Batch([*scans, *asked], atomic=True, idempotent=True, ignore=_FOREIGN)
-            inside = self._classified([[reply] for reply in replies[:2]])
+            inside = self._classified([[reply] for reply in replies[: len(scans)]])
             if inside.hashes <= found.hashes and inside.derived <= found.derived:
-                return found, replies[2:]
+                return found, replies[len(scans) :]
             found = Found(found.hashes | inside.hashes, found.derived | inside.derived)
         raise StoreUnavailable(
             f"prefix {self.layout.prefix!r} gained namespaces faster than they could be read "

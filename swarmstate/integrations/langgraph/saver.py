@@ -33,6 +33,7 @@ from swarmstate.integrations.langgraph import history, retention
 from swarmstate.integrations.langgraph.config import (
     checkpoint_id_of,
     config_of,
+    configurable_of,
     name_of,
     text,
     thread_id_of,
@@ -198,7 +199,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         thread = checkpoint_ns = checkpoint_id = None
         if config is not None:
             thread, _, checkpoint_id = name_of(config)
-            checkpoint_ns = config["configurable"].get("checkpoint_ns")
+            checkpoint_ns = configurable_of(config).get("checkpoint_ns")
         if limit is not None and not isinstance(limit, int):
             raise ArgumentTypeError(
                 f"limit must be None or an int, not {type(limit).__name__} ({shown(limit)})"
@@ -209,7 +210,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             thread=thread,
             checkpoint_ns=checkpoint_ns,
             checkpoint_id=checkpoint_id or None,
-            before=(checkpoint_id_of(before["configurable"]) or None) if before else None,
+            before=(checkpoint_id_of(configurable_of(before)) or None) if before else None,
             filter=filter,
             limit=limit,
         )
@@ -289,7 +290,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
                 break
             # The checkpoint that these values came from has been removed meanwhile.
             for key in missing:
-                values[key] = dumps(channels[inherited.pop(key)])
+                values[key] = dumps(channels[inherited[key]])
         if limit is not None and surplus is not None:
             yield from retention.thin(self._engine, self._reader(), surplus, limit)
         return config_of(name)
