@@ -390,7 +390,7 @@ class GenericEngine(InlineDriver):
             ]
             gone = [(where.values, key) for _, fields in doomed for key in fields]
             if surplus.calls is not None:
-                gone += self._limits.stray_values(where, surplus)
+                gone += self._limits.strays(where, surplus)
             for checkpoint_id in ids:
                 writes = where.writes + checkpoint_id
                 gone += [

@@ -136,7 +136,7 @@ class Limits:
                 above.references.call(caller.id, name.checkpoint_ns)
         if noted is None:
             found = self._read(name, keep)
-            return found if found.older or found.calls else None
+            return found if found.older or found.calls or self.strays(where, found) else None
         references = noted.references
         references.add(name.id, record, fields)
         noted.last = name.id
@@ -164,7 +164,7 @@ class Limits:
         known = noted is not None and noted.references is references
         return known or bool(references.ids == self._ids(where))
 
-    def stray_values(self, where: ThreadNames, surplus: Surplus) -> list[Pair]:
+    def strays(self, where: ThreadNames, surplus: Surplus) -> list[Pair]:
         """Return the values that no checkpoint refers to, of a namespace that was read whole."""
         known = surplus.state[0].values
         return [(where.values, key) for key in self._store.keys(where.values) if key not in known]

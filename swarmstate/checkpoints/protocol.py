@@ -111,9 +111,9 @@ class Surplus(NamedTuple):
     rebuilt: Collection[str]
     """The channels that some of the kept ones rebuild from what their ancestors wrote."""
     gates: Mapping[str, CheckpointRecord] | None
-    """Those of the kept ones from which the others can be reached: the least one alone, where each
-    of the others continues the one before it, else all; None: they have to be asked for. Only of
-    interest where there are channels to rebuild."""
+    """Those of the kept ones that tell what all of them need of the others: the least one alone,
+    where each of them continues the one before it, else all; None: they have to be asked for. Only
+    of interest where there are channels to rebuild."""
     calls: list[StoredCheckpoint] | None
     """The newest checkpoint of each namespace right below that belongs to one call of a subgraph;
     None: all that have to do with the older ones are named by these."""

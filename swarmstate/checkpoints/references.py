@@ -21,7 +21,7 @@ from swarmstate.checkpoints.protocol import (
     Surplus,
 )
 
-__all__ = ["References", "calls_below", "rebuilt_channels", "within"]
+__all__ = ["References", "calls_below", "is_gate", "rebuilt_channels", "within"]
 
 
 _ENTRY = 150
@@ -37,8 +37,8 @@ class References:
         values: field -> the greatest id whose record names it.
         parents: checkpoint id -> the greatest id that continues it.
         rebuilt: channel -> the greatest id that rebuilds it from what its ancestors wrote.
-        fork: the greatest id that did not continue the greatest one of its time, or "". All above
-            it form one line.
+        fork: the greatest id that was there when one came that did not continue it, or was less;
+            or "". Each one above it continues the one before it.
         calls: checkpoint id -> the namespaces of the subgraphs called from it.
         changes: how often something was noted.
     """
@@ -75,10 +75,10 @@ class References:
         self.changes += 1
         ids = self.ids
         latest = ids[-1] if ids else None
-        if record.parent != latest and checkpoint_id > self.fork:
-            self.fork = checkpoint_id
         # Nearly always it is the greatest.
         greatest = latest is None or checkpoint_id > latest
+        if record.parent != latest or not greatest:
+            self.fork = max(self.fork, checkpoint_id, latest or "")
         if greatest:
             ids.append(checkpoint_id)
         else:
@@ -144,9 +144,11 @@ class References:
         records: Mapping[str, CheckpointRecord] = {}
         if self.rebuilt:
             rebuilt = {channel for channel, last in self.rebuilt.items() if last >= oldest}
-            # If there is no fork, only the least of the kept ones can continue an older one.
-            gates = ids[at:] if self.fork > oldest else ids[at : at + 1]
+            gates = ids[at : at + 1]
             records = read(older + gates)
+            if self.fork > oldest or not is_gate(records[oldest], rebuilt):
+                gates = ids[at:]
+                records = {**records, **read(gates)}
         aged: list[Aged] = []
         for each in older:
             parent, fields = self.seen[each]
@@ -157,6 +159,18 @@ class References:
         kept = {each: records[each] for each in gates}
         state = (self, self.changes)
         return Surplus(name.thread, name.checkpoint_ns, oldest, aged, rebuilt, kept, calls, state)
+
+
+def is_gate(oldest: CheckpointRecord, rebuilt: Iterable[str]) -> bool:
+    """Return whether the least checkpoint of a line tells what all of them need of lesser ones.
+
+    Args:
+        oldest: Its record.
+        rebuilt: The channels that some of the line rebuild from what their ancestors wrote.
+    """
+    # A graph that has no such channel for a while neither stores nor counts it.
+    versions, known = oldest.versions, {*oldest.deltas, *oldest.stored}
+    return all(channel in known or channel not in versions for channel in rebuilt)
 
 
 def rebuilt_channels(record: CheckpointRecord) -> list[str]:

@@ -73,7 +73,7 @@ class Thread:
                 if source.versions[channel] == record.versions[channel]:
                     return path  # the value itself is found under that version
             path.add(record.parent)
-            if channel in source.stored:
+            if channel in source.stored or channel not in source.versions:
                 return path
             record = source
         return path
@@ -125,7 +125,8 @@ class Session:
         if delta == "write" and parent is not None:
             self.write(ids.index(parent) if parent in ids else 0, "delta", parent)
         saver = self.free if free else self.limited
-        before_puts = None if free else self.histories()
+        # Putting one again may itself change what others are rebuilt from.
+        before_puts = self.histories() if place != "again" else {}
         saver.put(
             config(checkpoint_id=parent),
             checkpoint(versions, values, checkpoint_id),
@@ -140,19 +141,21 @@ class Session:
             here = names("thread", "")
             assert set(self.store.keys(here.values)) <= self.thread.fields()
         after = self.histories()
-        for each in after.keys() & (before_puts or {}).keys() - {checkpoint_id}:
-            assert after[each] == (before_puts or {})[each], "what is rebuilt is what it was"
+        for each in after.keys() & before_puts.keys():
+            assert after[each] == before_puts[each], "what is rebuilt is what it was"
 
     def histories(self) -> dict[str, Any]:
-        """Return what the channel is rebuilt from at every checkpoint that rebuilds it."""
+        """Return what the channel is rebuilt from at every checkpoint that does not hold it."""
         newest = sorted(self.thread.made, reverse=True)[: self.keep]
-        return {
-            each: self.free.get_delta_channel_history(
-                config=config(checkpoint_id=each), channels=["delta"]
-            )
-            for each in newest
-            if self.thread.made[each].deltas
-        }
+        found = {}
+        for each in newest:
+            one = self.free.get_tuple(config(checkpoint_id=each))
+            assert one is not None
+            if self.thread.made[each].deltas and "delta" not in one.checkpoint["channel_values"]:
+                found[each] = self.free.get_delta_channel_history(
+                    config=config(checkpoint_id=each), channels=["delta"]
+                )
+        return found
 
     def write(self, at: int, channel: str, checkpoint_id: str | None = None) -> None:
         ids = sorted(self.thread.made)

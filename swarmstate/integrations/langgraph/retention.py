@@ -86,7 +86,8 @@ def thin(
                 else:
                     spaces.append(head.name.checkpoint_ns)
         doomed = _with_values(surplus, staying)
-        if not (doomed or spaces or calls):
+        # Where all was read, the engine notes what it is, and removes what nothing refers to.
+        if not (doomed or spaces or calls is not None):
             break
         if (yield from finish(engine.release(surplus, doomed, spaces, calls))):
             return spaces
@@ -123,15 +124,12 @@ def _staying(
     """Return the ids of a surplus that are still needed: ``waiting``, and what is rebuilt from."""
     older = {one.id: one.record for one in surplus.older if one.record is not None}
     known = {**gates, **older}
-    # (checkpoint, the channels that are rebuilt there or at a later one from what came before it)
+    # (checkpoint, the channels that are rebuilt from it and what came before)
     left: list[tuple[CheckpointRecord, AbstractSet[str]]] = [
         (known[each], set(rebuilt_channels(known[each])))
         for each in (*gates, *waiting)
         if each in known
     ]
-    if len(gates) == 1:
-        # All others come after it in one line, and reach the older ones through it.
-        left += [(gate, set(surplus.rebuilt).difference(gate.stored)) for gate in gates.values()]
     staying = set(waiting)
     looked: dict[str, AbstractSet[str]] = {}
     while left:
@@ -146,7 +144,9 @@ def _staying(
             looked[parent] = looked.get(parent, _NOTHING) | channels
             if parent in older:
                 staying.add(parent)
-            left.append((source, channels.difference(source.stored)))
+            # One that has no version of the channel comes before all that was written to it.
+            wanted = channels.difference(source.stored).intersection(source.versions)
+            left.append((source, wanted))
     return staying
 
 
