@@ -40,6 +40,7 @@ from swarmstate.checkpoints.protocol import (
     Blob,
     CheckpointName,
     CheckpointRecord,
+    SeveredCheckpoint,
     StoredCheckpoint,
 )
 from swarmstate.errors import ArgumentValueError, StoreUnavailable
@@ -56,6 +57,9 @@ _TRIES = 50
 # Ids of latest checkpoints that are kept to be guessed, and how long the names of one may be.
 _MOST_GUESSES = 1024
 _LONGEST_GUESS = 512
+_PAGE_OF_KEYS = 10_000
+# More keys than any server holds.
+_ALL = 1_000_000_000
 
 
 def _or_plainly(operation: _Operation[P, T]) -> _Operation[P, T]:
@@ -159,6 +163,7 @@ class RedisCheckpoints:
             self._keys.one,
             b"%x" % getrandbits(64),
             int(count),
+            (record.parent or "") if record.deltas else "",
             len(asked),
             len(kept),
             *asked,
@@ -371,7 +376,9 @@ class RedisCheckpoints:
             ancestor = CheckpointName(thread, checkpoint_ns, raw_id.decode())
             record = self._keys.decode_record(raw, ancestor)
             chain.append(StoredCheckpoint(ancestor, record, {}, []))
-        if not known and len(chain) < limit:
+        if known == 2:
+            chain[-1] = SeveredCheckpoint(*chain[-1])
+        elif not known and len(chain) < limit:
             # What is not derived yet comes to be known when the checkpoints are loaded.
             parent = chain[-1].record.parent
             if parent is not None:
@@ -452,7 +459,26 @@ class RedisCheckpoints:
             yield from self._copies.copy(source, target, self.plain.bury, scripted=False)
 
     def threads(self) -> Steps[list[str]]:
-        """Return the ids of all threads. One round trip; enumerates the keys on the server."""
-        found = yield from self._store.namespaces(THREADS)
-        threads = (thread_of(name) for name in found)
+        """Return the ids of all threads; enumerates the keys on the server.
+
+        In pages of 10,000 keys, a round trip each, so that nobody waits for long; on a cluster in
+        one command for each node.
+        """
+        layout = self._store.layout
+        pattern = layout.pattern.removesuffix(b"*") + THREADS.encode() + b"*"
+        found: dict[bytes, None] = {}
+        if self._driver.clustered:
+            scan = ("SCAN", b"0", "MATCH", pattern, "COUNT", _ALL, "TYPE", "hash")
+            pages = (yield Batch([scan], idempotent=True, everywhere=True))[0]
+        else:
+            pages, cursor = [], b"0"
+            while not pages or cursor != b"0":
+                scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE_OF_KEYS, "TYPE", "hash")
+                page = (yield Batch([scan], idempotent=True))[0]
+                cursor = page[0]
+                pages.append(page)
+        for _, keys in pages:
+            found.update(dict.fromkeys(keys))
+        names = (key[len(layout.head) :].decode(errors="surrogateescape") for key in found)
+        threads = map(thread_of, names)
         return [thread for thread in threads if thread is not None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from swarmstate.backends.redis.checkpoints import scripts as lua
-from swarmstate.backends.redis.checkpoints.keys import MARK, Part, ThreadKeys, in_parts
+from swarmstate.backends.redis.checkpoints.keys import Part, ThreadKeys, id_in, in_parts, is_record
 from swarmstate.backends.redis.commands import Batch, Command
 from swarmstate.checkpoints.protocol import CheckpointName
 from swarmstate.errors import StoreUnavailable
@@ -43,13 +43,13 @@ class Removal:
             ("HKEYS", values),
         ]
         drawn, held, waiting, fields = yield Batch(state, idempotent=True, ignore=("WRONGTYPE",))
-        known = {raw for raw in held or () if not raw.startswith(MARK)}
+        known = set(filter(is_record, held or ()))
         gone = {each.encode() for each in ids}
         if not known & gone:
             return
         alone: set[bytes] = set()
         if orphans_before is not None:
-            marked = {raw.removeprefix(MARK) for raw in held}
+            marked = set(map(id_in, held))
             before = orphans_before.encode()
             alone = {raw for raw in marked.union(waiting or ()) - known if raw < before}
         stay = known - gone
@@ -73,7 +73,7 @@ class Removal:
                 return
             # Another checkpoint was put, which may refer to what would go.
             drawn, held = yield Batch(state[:2], idempotent=True, ignore=("WRONGTYPE",))
-            new = {raw for raw in held or () if not raw.startswith(MARK)} - stay
+            new = set(filter(is_record, held or ())) - stay
             used = yield from self._used(space, new)
             stay |= new
             doomed = [raw for raw in doomed if raw not in used]
@@ -146,7 +146,7 @@ class Removal:
         """
         keys = self._keys.of(thread, checkpoint_ns)
         replies = yield Batch([("HKEYS", keys[1]), ("HKEYS", keys[3])], idempotent=True)
-        ids = {raw.removeprefix(MARK) for reply in replies for raw in reply}
+        ids = {id_in(raw) for reply in replies for raw in reply}
         start = self._keys.writes(thread, checkpoint_ns)
         yield from self._bury(checkpoint_ns, keys, [start + raw for raw in ids], [])
 

@@ -7,7 +7,8 @@ redirect, never with a part. Each script does a bounded amount of work.
 The keys of a checkpoint namespace are, in this order, where a script says "all of them":
 
 1. the thread: checkpoint namespace -> 1; what it does not list does not exist, whatever remains
-2. checkpoints: id -> record, and ``\0w<id>`` -> 1, the mark of a checkpoint that has writes
+2. checkpoints: id -> record; and marks: ``\0w<id>`` -> 1 of one that has writes, ``\0p<id>`` -> 1
+   of one whose parent was gone
 3. values: field -> value
 4. orphans: ids that have writes but no checkpoint -> 1
 5. derived, the order: a sorted set of the keys of the second, every score 0
@@ -95,11 +96,11 @@ PUT = Script(
     + _EXPIRE
     + _KEPT
     + """
-local id = ARGV[3]
-local given = 11 + ARGV[9]
-local values = given + 2 * ARGV[10]
+local id, parent = ARGV[3], ARGV[9]
+local given = 12 + ARGV[10]
+local values = given + 2 * ARGV[11]
 local missing = nil
-for i = 11, given - 1 do
+for i = 12, given - 1 do
   if call('HEXISTS', KEYS[3], ARGV[i]) == 0 then
     missing = missing or {}
     missing[#missing + 1] = ARGV[i]
@@ -112,6 +113,10 @@ for i = values, #ARGV, 1000 do
   call('HSET', KEYS[3], unpack(ARGV, i, math.min(i + 999, #ARGV)))
 end
 call('HDEL', KEYS[4], id)
+if parent ~= '' and call('HEXISTS', KEYS[2], parent) == 0 then
+  call('HSET', KEYS[2], '\\0p' .. id, ARGV[6])
+  try('ZADD', KEYS[5], 0, '\\0p' .. id)
+end
 call('HSET', KEYS[2], id, ARGV[4])
 if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[6]) end
 try('HSET', KEYS[6], id, ARGV[5], '\\0n', ARGV[7])
@@ -119,7 +124,7 @@ try('ZADD', KEYS[5], 0, id)
 expire({KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]})
 local kept, count = fits(), nil
 if ARGV[8] == '1' then
-  local marks = try('ZLEXCOUNT', KEYS[5], '[\\0w', '(\\0x')
+  local marks = try('ZLEXCOUNT', KEYS[5], '[\\0p', '(\\0x')
   count = -1
   if kept and type(marks) == 'number' then count = call('HLEN', KEYS[2]) - marks end
 end
@@ -128,9 +133,10 @@ return done(kept, count)
 )
 """Store a checkpoint. All of the keys, that of its writes, and where 0.1.0 kept what is derived.
 
-ARGV: time to live, id, record, entry for key 6, encoded 1, a number drawn, 1 to count, how many
-inherited fields follow, how many fields that stay if they are there, then the first, then the
-second with their values, then field, value, and so on.
+ARGV: time to live, id, record, entry for key 6, encoded 1, a number drawn, 1 to count, the parent
+if a channel is rebuilt from its writes or else "", how many inherited fields follow, how many
+fields that stay if they are there, then the first, then the second with their values, then field,
+value, and so on.
 
 Returns 0; or {1 if the order fits, how many checkpoints there are or -1 if that is not known, 1 to
 renew the other keys, what was left of the first key's time, why expiry was refused}; or the
@@ -219,10 +225,10 @@ local function compared(order, checkpoints, compare)
 end
 -- Returns the greatest ids. Marks lie between those that begin with lesser characters and the rest.
 local function greatest(order, before, limit)
-  local top, below = '+', '(\\0w'
+  local top, below = '+', '(\\0p'
   if before ~= '' then
     top = '(' .. before
-    if before:byte() == 0 and (before:byte(2) or 0) < 119 then below = top end
+    if before:byte() == 0 and (before:byte(2) or 0) < 112 then below = top end
   end
   local found = call('ZREVRANGEBYLEX', order, top, '[\\0x', 'LIMIT', 0, limit)
   if #found < limit then
@@ -313,23 +319,26 @@ ANCESTORS = Script(
     + _ENTRY
     + """
 if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {1, {}} end
-local id, left, found = ARGV[2], tonumber(ARGV[3]), {}
+local id, left, found, last = ARGV[2], tonumber(ARGV[3]), {}, nil
 while id ~= '' and left > 0 do
   local record = call('HGET', KEYS[2], id)
   if not record then break end
   found[#found + 1] = id
   found[#found + 1] = record
-  left = left - 1
+  last, left = id, left - 1
   local list = entry(KEYS[3], id, record)
   if not list then return {0, found} end
   id = list[2]
 end
+if last and id ~= '' and call('HEXISTS', KEYS[2], id) == 0
+  and call('HEXISTS', KEYS[2], '\\0p' .. last) == 1 then return {2, found} end
 return {1, found}
 """,
 )
 """Follow parents: {1, {id, record, id, record, ...}}. Keys 1, 2, 6. ARGV: id, how many at most.
 
-Starts with 0 where it ended early at a checkpoint that key 6 does not know.
+Starts with 0 where it ended early at a checkpoint that key 6 does not know, and with 2 where the
+parent of the last was gone already when that was put.
 """
 
 LIST_IDS = Script(
@@ -476,11 +485,11 @@ DROP = Script(
 for i = 2, #ARGV do
   local id = ARGV[i]
   if ARGV[1] == '' or call('HEXISTS', KEYS[2], id) == 0 then
-    local mark = '\\0w' .. id
-    call('HDEL', KEYS[2], id, mark)
+    local mark, severed = '\\0w' .. id, '\\0p' .. id
+    call('HDEL', KEYS[2], id, mark, severed)
     call('HDEL', KEYS[4], id)
     try('HDEL', KEYS[6], id)
-    try('ZREM', KEYS[5], id, mark)
+    try('ZREM', KEYS[5], id, mark, severed)
     call('UNLINK', KEYS[5 + i])
   end
 end
