@@ -11,6 +11,7 @@ namespace                                                 key                  v
 ``langgraph:thread:<len(thread)>:tag``                    checkpoint namespace 1
 ``langgraph:checkpoints:<len(thread)>:tag:<ns>``          checkpoint id        its record
 the same                                                  ``\0w``, then an id  1
+the same                                                  ``\0p``, then an id  1
 ``langgraph:values:<len(thread)>:tag:<ns>``               channel and version  type tag, bytes
 ``langgraph:strays:<len(thread)>:tag:<ns>``               checkpoint id        1
 ``langgraph:writes:<len(thread)>:tag:<len(ns)>:<ns><id>`` index and task id    a pending write
@@ -29,8 +30,9 @@ store the two in either order.
 A server may lose any one of these namespaces: it evicts, keys expire, another program removes one.
 So that a checkpoint is then never taken for one without pending writes, ``\0w<id>`` stands among
 the records from its first write on. If it is there and the writes are not, they were lost. Who adds
-writes after that adds ``\0lost`` -> 1 to them. Threads of version 0.1.0 lack these entries. No
-checkpoint id starts with ``\0w``.
+writes after that adds ``\0lost`` -> 1 to them. In the same way ``\0p<id>`` says that the parent was
+gone when a checkpoint was put whose ``DeltaChannel`` is rebuilt from it. Threads of version 0.1.0
+lack these entries. No checkpoint id starts with NUL and a letter from p to w.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ __all__ = [
     "id_of",
     "is_id",
     "lost_writes",
+    "mark_of_parent",
     "mark_of_writes",
     "names",
     "new_field",
@@ -88,7 +91,8 @@ _LONGEST = 256
 THREADS = "langgraph:thread:"
 """What the name of every thread's first namespace starts with."""
 
-_MARK = "\0w"
+_WRITES = "\0w"
+_PARENT = "\0p"
 
 LOST = "\0lost"
 """The key, among pending writes, of what says that earlier ones are gone."""
@@ -165,17 +169,22 @@ names = remembered(_names, 4096)
 
 def mark_of_writes(checkpoint_id: str) -> str:
     """Return the key, among the records, of what says that a checkpoint has pending writes."""
-    return _MARK + checkpoint_id
+    return _WRITES + checkpoint_id
+
+
+def mark_of_parent(checkpoint_id: str) -> str:
+    """Return the key, among the records, of what says that the parent was gone already."""
+    return _PARENT + checkpoint_id
 
 
 def is_id(key: str) -> bool:
-    """Return whether a key among the records is that of a record."""
-    return not key.startswith(_MARK)
+    """Return whether a key among the records is that of a record, and no mark."""
+    return not _PARENT <= key[:2] <= _WRITES
 
 
 def id_of(key: str) -> str:
     """Return the checkpoint id that a key among the records names: itself, or the marked one."""
-    return key.removeprefix(_MARK)
+    return key if is_id(key) else key[2:]
 
 
 def check_id(checkpoint_id: str) -> None:
@@ -184,9 +193,10 @@ def check_id(checkpoint_id: str) -> None:
     Raises:
         ArgumentValueError: it would be taken for a mark.
     """
-    if checkpoint_id.startswith(_MARK):
+    if not is_id(checkpoint_id):
         raise ArgumentValueError(
-            f"the id of a checkpoint must not start with {_MARK!r}, not {shown(checkpoint_id)}"
+            "the id of a checkpoint must not start with NUL and a letter from p to w, "
+            f"not {shown(checkpoint_id)}"
         )
 
 

@@ -25,6 +25,7 @@ from swarmstate.checkpoints.format import (
     encode_record,
     id_of,
     is_id,
+    mark_of_parent,
     mark_of_writes,
     names,
     record_fields,
@@ -37,6 +38,7 @@ from swarmstate.checkpoints.protocol import (
     CheckpointEngine,
     CheckpointName,
     CheckpointRecord,
+    SeveredCheckpoint,
     StoredCheckpoint,
     Surplus,
 )
@@ -129,6 +131,9 @@ class GenericEngine(InlineDriver):
             if missing:
                 return None, missing
             self._bury(where, checkpoint_ns)
+            parent = record.parent
+            if record.deltas and parent and not store.contains(where.checkpoints, parent):
+                items.append((where.checkpoints, mark_of_parent(checkpoint_id), 1))
             # What was there first stays: the caller may have changed its objects since.
             items += [
                 (where.values, key, value)
@@ -304,12 +309,17 @@ class GenericEngine(InlineDriver):
         if not self._exists(name.thread, name.checkpoint_ns):
             return []
         while cursor is not None and len(found) < limit:
-            raw = self._store.get(checkpoints, cursor.id)
-            if raw is None or not is_id(cursor.id):
+            raw = self._store.get(checkpoints, cursor.id) if is_id(cursor.id) else None
+            if raw is None:
                 break
             record = decode_record(raw, cursor)
             found.append(StoredCheckpoint(cursor, record, {}, []))
             cursor = None if record.parent is None else cursor._replace(id=record.parent)
+        if found and cursor is not None and found[-1].record.deltas:
+            mark = mark_of_parent(found[-1].name.id)
+            contains = self._store.contains
+            if not contains(checkpoints, cursor.id) and contains(checkpoints, mark):
+                found[-1] = SeveredCheckpoint(*found[-1])
         return found
 
     def delete(
@@ -346,6 +356,7 @@ class GenericEngine(InlineDriver):
                 doomed += [
                     (where.checkpoints, checkpoint_id),
                     (where.checkpoints, mark_of_writes(checkpoint_id)),
+                    (where.checkpoints, mark_of_parent(checkpoint_id)),
                     (where.orphans, checkpoint_id),
                 ]
                 doomed += [
@@ -396,6 +407,7 @@ class GenericEngine(InlineDriver):
                 gone += [
                     (where.checkpoints, checkpoint_id),
                     (where.checkpoints, mark_of_writes(checkpoint_id)),
+                    (where.checkpoints, mark_of_parent(checkpoint_id)),
                     (where.orphans, checkpoint_id),
                 ]
                 gone += [(writes, key) for key in store.keys(writes)]

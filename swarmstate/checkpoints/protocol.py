@@ -18,6 +18,7 @@ __all__ = [
     "CheckpointName",
     "CheckpointRecord",
     "OffersCheckpoints",
+    "SeveredCheckpoint",
     "StoredCheckpoint",
     "Surplus",
     "TaskWrite",
@@ -80,6 +81,12 @@ class StoredCheckpoint(NamedTuple):
     """Channel -> value, for the channels that have one; empty if only the record was asked for."""
     writes: list[TaskWrite]
     """In the order that live execution would apply them; empty if only the record was asked for."""
+
+
+class SeveredCheckpoint(StoredCheckpoint):
+    """A checkpoint with channels that are rebuilt from a parent which was gone when it was put."""
+
+    __slots__ = ()
 
 
 class Aged(NamedTuple):
@@ -202,7 +209,9 @@ class CheckpointEngine(Protocol):
     def ancestors(self, name: CheckpointName, limit: int) -> Outcome[list[StoredCheckpoint]]:
         """Return the record of a checkpoint, of its parent, and so on; at most ``limit`` of them.
 
-        A shorter answer ends where no parent is named or where the parent is gone.
+        A shorter answer ends where no parent is named or where the parent is gone. If it was gone
+        already when the last one was put, and channels of that are rebuilt from earlier writes, the
+        last is a :class:`SeveredCheckpoint`: the store had lost the thread in between.
         """
         ...
 

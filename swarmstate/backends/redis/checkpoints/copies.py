@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from random import getrandbits
 from typing import Any, NamedTuple
 
-from swarmstate.backends.redis.checkpoints.keys import MARK, Part, ThreadKeys, in_parts
+from swarmstate.backends.redis.checkpoints.keys import Part, ThreadKeys, in_parts, is_record, marks
 from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, fields, fill
 from swarmstate.steps import Steps
@@ -130,11 +130,11 @@ class Copies:
             writes = {raw: fields(next(replies)) for raw in part.writes}
             contents.append(_Content(part, records, values, writes))
         for (_, records, _, writes), still in zip(contents, replies, strict=True):
-            gone = {raw for raw in records if not raw.startswith(MARK)}.difference(still)
+            gone = set(filter(is_record, records)).difference(still)
             for raw in gone:
-                del records[raw]
-                records.pop(MARK + raw, None)
                 writes.pop(raw, None)
+            for key in (*gone, *marks(gone)):
+                records.pop(key, None)
         return contents
 
 

@@ -22,6 +22,7 @@ from swarmstate.backends.redis.checkpoints.derived import Derived
 from swarmstate.backends.redis.checkpoints.keys import AT_A_TIME, ThreadKeys, in_parts
 from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
 from swarmstate.backends.redis.checkpoints.removal import Removal
+from swarmstate.backends.redis.checkpoints.retention import PUT_WITHIN, Retention
 from swarmstate.backends.redis.checkpoints.without_scripts import PlainCheckpoints
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, Script
 from swarmstate.backends.redis.steps import StoreSteps
@@ -40,8 +41,11 @@ from swarmstate.checkpoints.protocol import (
     Blob,
     CheckpointName,
     CheckpointRecord,
+    SeveredCheckpoint,
     StoredCheckpoint,
+    Surplus,
 )
+from swarmstate.checkpoints.references import rebuilt_channels
 from swarmstate.errors import ArgumentValueError, StoreUnavailable
 from swarmstate.steps import Steps
 
@@ -56,6 +60,9 @@ _TRIES = 50
 # Ids of latest checkpoints that are kept to be guessed, and how long the names of one may be.
 _MOST_GUESSES = 1024
 _LONGEST_GUESS = 512
+_PAGE_OF_KEYS = 10_000
+# More keys than any server holds.
+_ALL = 1_000_000_000
 
 
 def _or_plainly(operation: _Operation[P, T]) -> _Operation[P, T]:
@@ -115,7 +122,8 @@ class RedisCheckpoints:
         self._life = Lifetime(self._keys, lifetime, on_read=ttl_on_read)
         self._derived = Derived(self._keys)
         self._removal = Removal(self._keys)
-        self.plain = PlainCheckpoints(self._keys, self._life)
+        self._retention = Retention(self._keys, self._derived)
+        self.plain = PlainCheckpoints(self._keys, self._life, self._retention)
         self._copies = Copies(self._keys, self._life)
         self._guesses: dict[bytes, str] = {}
         self.scripting = True
@@ -139,8 +147,9 @@ class RedisCheckpoints:
         values: Mapping[str, Blob],
         inherited: Sequence[str],
         *,
-        count: bool,
-    ) -> Steps[tuple[int, list[str]]]:
+        keep: int | None = None,
+        caller: CheckpointName | None = None,
+    ) -> Steps[tuple[Surplus | None, list[str]]]:
         """Store a checkpoint. One round trip."""
         check_id(name.id)
         encode = self._store.encode
@@ -152,30 +161,31 @@ class RedisCheckpoints:
             asked = [key for key in inherited if key not in values]
             kept = [key for key in inherited if key in values]
             new = [key for key in values if key not in set(kept)]
+        script, more, drawn, within = lua.PUT, [], b"%x" % getrandbits(64), b""
+        if keep is not None:
+            script, more = PUT_WITHIN, [self._retention.above(name, caller)]
+            within = self._retention.argument(keep, caller, rebuilt_channels(record))
         arguments: _Arguments = [
             name.id,
             encoded,
             self._keys.entry(encoded, record.parent, (*new, *inherited, *deltas)),
             self._keys.one,
-            b"%x" % getrandbits(64),
-            int(count),
+            drawn,
+            within,
+            (record.parent or "") if record.deltas else "",
             len(asked),
             len(kept),
             *asked,
         ]
         for key in (*kept, *new):
             arguments += (key, encode(values[key]))
-        outcome = yield from self._write(lua.PUT, name, arguments)
+        outcome = yield from self._write(script, name, arguments, *more)
         self._guess(name)
         if not isinstance(outcome, list):
-            return 0, []
+            return None, []
         if isinstance(outcome[0], bytes):
-            return 0, [key.decode() for key in outcome]
-        held = outcome[1]
-        if held < 0:
-            ids = yield from self.plain.list_ids(name.thread, name.checkpoint_ns, None, None)
-            held = len(ids)
-        return held, []
+            return None, [key.decode() for key in outcome]
+        return (yield from self._retention.found(name, keep or 0, drawn, outcome[1])), []
 
     @_or_plainly
     def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
@@ -186,13 +196,16 @@ class RedisCheckpoints:
             arguments += (key, self._store.encode(value))
         yield from self._write(lua.PUT_WRITES, name, arguments)
 
-    def _write(self, script: Script, name: CheckpointName, arguments: _Arguments) -> Steps[Any]:
+    def _write(
+        self, script: Script, name: CheckpointName, arguments: _Arguments, *above: bytes
+    ) -> Steps[Any]:
         """Run a script that writes, and do what it leaves to be done."""
         thread, checkpoint_ns, _ = name
         keys = (
             *self._keys.of(thread, checkpoint_ns),
             self._keys.written(name),
-            *self._keys.before(thread, checkpoint_ns),
+            *self._keys.droppable(thread, checkpoint_ns),
+            *above,
         )
         for _ in range(_TRIES):
             command = script(keys, [checkpoint_ns, self._life.argument, *arguments])
@@ -371,7 +384,9 @@ class RedisCheckpoints:
             ancestor = CheckpointName(thread, checkpoint_ns, raw_id.decode())
             record = self._keys.decode_record(raw, ancestor)
             chain.append(StoredCheckpoint(ancestor, record, {}, []))
-        if not known and len(chain) < limit:
+        if known == 2:
+            chain[-1] = SeveredCheckpoint(*chain[-1])
+        elif not known and len(chain) < limit:
             # What is not derived yet comes to be known when the checkpoints are loaded.
             parent = chain[-1].record.parent
             if parent is not None:
@@ -435,6 +450,39 @@ class RedisCheckpoints:
         """Remove checkpoints. Four round trips, whatever their number."""
         yield from self._removal.delete(thread, checkpoint_ns, ids, orphans_before)
 
+    def surplus(self, thread: str, checkpoint_ns: str, keep: int) -> Steps[Surplus | None]:
+        """Return what a namespace holds beyond its newest checkpoints. Three round trips."""
+        return (yield from self._retention.surplus(thread, checkpoint_ns, keep))
+
+    def inspect(
+        self, surplus: Surplus, ids: Sequence[str], *, gates: bool
+    ) -> Steps[tuple[dict[str, list[str]], Mapping[str, CheckpointRecord]]]:
+        """Return more about a surplus. One round trip."""
+        return (yield from self._retention.inspect(surplus, ids, gates=gates))
+
+    def release(
+        self,
+        surplus: Surplus,
+        doomed: Sequence[tuple[str, Sequence[str]]],
+        spaces: Sequence[str],
+        calls: Mapping[str, Sequence[str]] | None = None,
+    ) -> Steps[bool]:
+        """Remove a part of a surplus. One round trip, and one for namespaces that go with it."""
+        release = self._retention.release
+        if self.scripting:
+            try:
+                return (yield from release(surplus, doomed, spaces, calls, scripted=True))
+            except CommandRefused as refused:
+                if not refused.scripting_refused:
+                    raise
+                self.scripting = False
+        return (yield from release(surplus, doomed, spaces, calls, scripted=False))
+
+    def spaces(self, thread: str) -> Steps[list[str]]:
+        """Return the checkpoint namespaces of a thread. One round trip."""
+        listed = yield Batch([("HKEYS", self._keys.of(thread, "")[0])], idempotent=True)
+        return [raw.decode() for raw in listed[0]]
+
     @_or_plainly
     def delete_thread(self, thread: str) -> Steps[None]:
         """Remove everything of a thread. Three round trips, more for thousands of checkpoints."""
@@ -452,7 +500,26 @@ class RedisCheckpoints:
             yield from self._copies.copy(source, target, self.plain.bury, scripted=False)
 
     def threads(self) -> Steps[list[str]]:
-        """Return the ids of all threads. One round trip; enumerates the keys on the server."""
-        found = yield from self._store.namespaces(THREADS)
-        threads = (thread_of(name) for name in found)
+        """Return the ids of all threads; enumerates the keys on the server.
+
+        In pages of 10,000 keys, a round trip each, so that nobody waits for long; on a cluster in
+        one command for each node.
+        """
+        layout = self._store.layout
+        pattern = layout.pattern.removesuffix(b"*") + THREADS.encode() + b"*"
+        found: dict[bytes, None] = {}
+        if self._driver.clustered:
+            scan = ("SCAN", b"0", "MATCH", pattern, "COUNT", _ALL, "TYPE", "hash")
+            pages = (yield Batch([scan], idempotent=True, everywhere=True))[0]
+        else:
+            pages, cursor = [], b"0"
+            while not pages or cursor != b"0":
+                scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE_OF_KEYS, "TYPE", "hash")
+                page = (yield Batch([scan], idempotent=True))[0]
+                cursor = page[0]
+                pages.append(page)
+        for _, keys in pages:
+            found.update(dict.fromkeys(keys))
+        names = (key[len(layout.head) :].decode(errors="surrogateescape") for key in found)
+        threads = map(thread_of, names)
         return [thread for thread in threads if thread is not None]

@@ -21,15 +21,12 @@ from swarmstate.checkpoints.protocol import CheckpointName, CheckpointRecord
 from swarmstate.errors import DecodeError
 from swarmstate.steps import Steps
 
-__all__ = ["AT_A_TIME", "MARK", "Part", "ThreadKeys", "in_parts"]
+__all__ = ["AT_A_TIME", "Part", "ThreadKeys", "id_in", "in_parts", "is_record", "marks"]
 
 T = TypeVar("T")
 
 AT_A_TIME = 500
 """How much one command asks for: none keeps a server busy for more than a few milliseconds."""
-
-MARK = b"\0w"
-"""What the key of a mark of writes starts with; the checkpoint's id follows."""
 
 _plain = codecs.get("msgpack")
 
@@ -38,6 +35,21 @@ def in_parts(items: Sequence[T], size: int = AT_A_TIME) -> Iterator[Sequence[T]]
     """Yield the items, a bounded number at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def is_record(key: bytes) -> bool:
+    """Return whether a key among the records is that of a record, and no mark."""
+    return not b"\0p" <= key[:2] <= b"\0w"
+
+
+def id_in(key: bytes) -> bytes:
+    """Return the checkpoint id that a key among the records names: itself, or the marked one."""
+    return key if is_record(key) else key[2:]
+
+
+def marks(ids: Iterable[bytes]) -> list[bytes]:
+    """Return the keys of all marks that there may be of these checkpoints."""
+    return [mark + each for each in ids for mark in (b"\0w", b"\0p")]
 
 
 class Part(NamedTuple):
@@ -83,8 +95,12 @@ class ThreadKeys:
         """Return the key of a checkpoint's pending writes."""
         return self._named(name.thread, name.checkpoint_ns)[1] + name.id.encode()
 
-    def before(self, thread: str, checkpoint_ns: str) -> tuple[bytes, ...]:
-        """Return where version 0.1.0 kept what is derived of a checkpoint namespace."""
+    def droppable(self, thread: str, checkpoint_ns: str) -> tuple[bytes, ...]:
+        """Return what else is derived of a checkpoint namespace, which nothing relies on.
+
+        Where version 0.1.0 kept the order and what records refer to; and the references that are
+        noted for a limit (see :mod:`~.retention`).
+        """
         return self._named(thread, checkpoint_ns)[2]
 
     def _name(
@@ -101,7 +117,8 @@ class ThreadKeys:
             layout.derived(f"fields:{where.tail}"),
         )
         before = [layout.derived_before(f"{what}:{where.tail}") for what in ("ids", "fields")]
-        return keys, layout.key(where.writes), tuple(before)
+        references = layout.derived(f"kept:{where.tail}")
+        return keys, layout.key(where.writes), (*before, references)
 
     def parts(
         self, thread: str, *, derived: bool = False, values: bool = False
@@ -135,7 +152,7 @@ class ThreadKeys:
             fields = next(replies) if values else []
             more = [next(replies) or [] for _ in range(2 if derived else 0)]
             start = self.writes(thread, space)
-            ids = {raw.removeprefix(MARK) for names in (records, waiting, *more) for raw in names}
+            ids = {id_in(raw) for names in (records, waiting, *more) for raw in names}
             writes = {raw: start + raw for raw in ids}
             keys = self.of(thread, space)
             found.append(Part(space, spaces[space], keys, records, waiting, writes, fields))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from swarmstate.backends.redis.checkpoints import scripts as lua
-from swarmstate.backends.redis.checkpoints.keys import MARK, Part, ThreadKeys, in_parts
+from swarmstate.backends.redis.checkpoints.keys import Part, ThreadKeys, id_in, in_parts, is_record
 from swarmstate.backends.redis.commands import Batch, Command
 from swarmstate.checkpoints.protocol import CheckpointName
 from swarmstate.errors import StoreUnavailable
@@ -35,6 +35,7 @@ class Removal:
         """Remove checkpoints, their writes, and the values that only they refer to."""
         space = CheckpointName(thread, checkpoint_ns, "")
         keys = self._keys.of(thread, checkpoint_ns)
+        more = self._keys.droppable(thread, checkpoint_ns)
         _, checkpoints, values, orphans, _, entries = keys
         state: list[Command] = [
             ("HGET", entries, b"\0n"),
@@ -43,13 +44,13 @@ class Removal:
             ("HKEYS", values),
         ]
         drawn, held, waiting, fields = yield Batch(state, idempotent=True, ignore=("WRONGTYPE",))
-        known = {raw for raw in held or () if not raw.startswith(MARK)}
+        known = set(filter(is_record, held or ()))
         gone = {each.encode() for each in ids}
         if not known & gone:
             return
         alone: set[bytes] = set()
         if orphans_before is not None:
-            marked = {raw.removeprefix(MARK) for raw in held}
+            marked = set(map(id_in, held))
             before = orphans_before.encode()
             alone = {raw for raw in marked.union(waiting or ()) - known if raw < before}
         stay = known - gone
@@ -65,7 +66,7 @@ class Removal:
             if stay and not doomed:
                 return
             commands = [
-                lua.DROP_VALUES(keys, [checkpoint_ns, drawn or b"", *some])
+                lua.DROP_VALUES((*keys, *more), [checkpoint_ns, drawn or b"", *some])
                 for some in [*in_parts(doomed)] or [()]
             ]
             replies = yield Batch(commands, idempotent=True)
@@ -73,7 +74,7 @@ class Removal:
                 return
             # Another checkpoint was put, which may refer to what would go.
             drawn, held = yield Batch(state[:2], idempotent=True, ignore=("WRONGTYPE",))
-            new = {raw for raw in held or () if not raw.startswith(MARK)} - stay
+            new = set(filter(is_record, held or ())) - stay
             used = yield from self._used(space, new)
             stay |= new
             doomed = [raw for raw in doomed if raw not in used]
@@ -120,7 +121,7 @@ class Removal:
                 for part in parts
                 for key in (part.keys[2], *part.keys[4:], *part.writes.values())
             ]
-            rest += [key for part in parts for key in self._keys.before(thread, part.space)]
+            rest += [key for part in parts for key in self._keys.droppable(thread, part.space)]
             if len(rest) > MOST_AT_ONCE:
                 yield from self._delete_in_parts(thread, parts)
                 return
@@ -136,7 +137,7 @@ class Removal:
         """Remove the thread first, with which it is absent, and then what it listed."""
         yield Batch([("UNLINK", parts[0].keys[0])], idempotent=True)
         for part in parts:
-            more = [part.keys[2], *self._keys.before(thread, part.space)]
+            more = [part.keys[2], *self._keys.droppable(thread, part.space)]
             yield from self._bury(part.space, part.keys, list(part.writes.values()), more)
 
     def bury(self, thread: str, checkpoint_ns: str) -> Steps[None]:
@@ -146,7 +147,7 @@ class Removal:
         """
         keys = self._keys.of(thread, checkpoint_ns)
         replies = yield Batch([("HKEYS", keys[1]), ("HKEYS", keys[3])], idempotent=True)
-        ids = {raw.removeprefix(MARK) for reply in replies for raw in reply}
+        ids = {id_in(raw) for reply in replies for raw in reply}
         start = self._keys.writes(thread, checkpoint_ns)
         yield from self._bury(checkpoint_ns, keys, [start + raw for raw in ids], [])
 

@@ -7,7 +7,8 @@ redirect, never with a part. Each script does a bounded amount of work.
 The keys of a checkpoint namespace are, in this order, where a script says "all of them":
 
 1. the thread: checkpoint namespace -> 1; what it does not list does not exist, whatever remains
-2. checkpoints: id -> record, and ``\0w<id>`` -> 1, the mark of a checkpoint that has writes
+2. checkpoints: id -> record; and marks: ``\0w<id>`` -> 1 of one that has writes, ``\0p<id>`` -> 1
+   of one whose parent was gone
 3. values: field -> value
 4. orphans: ids that have writes but no checkpoint -> 1
 5. derived, the order: a sorted set of the keys of the second, every score 0
@@ -36,6 +37,7 @@ __all__ = [
     "READ",
     "REMEMBER",
     "RENEW",
+    "put_script",
 ]
 
 _CALL = "local call, try = redis.call, redis.pcall\n"
@@ -53,7 +55,7 @@ local left = call('PTTL', KEYS[1])
 local alive = left ~= -2 and call('HEXISTS', KEYS[1], ARGV[1]) == 1
 if not alive then
   if call('EXISTS', KEYS[2], KEYS[4]) > 0 then return {-1} end
-  call('UNLINK', KEYS[5], KEYS[6], KEYS[7])
+  call('UNLINK', unpack(KEYS, 5, 10))
 end
 """
 
@@ -79,63 +81,82 @@ end
 _KEPT = """
 local function fits()
   if try('ZCARD', KEYS[5]) == call('HLEN', KEYS[2]) then return true end
-  if #KEYS > 7 then call('UNLINK', unpack(KEYS, 8)) end
+  call('UNLINK', unpack(KEYS, 8, 10))
   return false
 end
-local function done(kept, count)
-  if kept and not count and renew == 0 and refused == '' then return 0 end
-  return {kept and 1 or 0, count or 0, renew, left, refused}
+local function done(kept, surplus)
+  if kept and not surplus and renew == 0 and refused == '' then return 0 end
+  return {kept and 1 or 0, surplus or 0, renew, left, refused}
 end
 """
 
-PUT = Script(
-    "put",
-    _CALL
-    + _ALIVE
-    + _EXPIRE
-    + _KEPT
-    + """
-local id = ARGV[3]
-local given = 11 + ARGV[9]
-local values = given + 2 * ARGV[10]
-local missing = nil
-for i = 11, given - 1 do
+
+def put_script(name: str, before: str, after: str) -> Script:
+    """Return a script that stores a checkpoint and does something more.
+
+    Args:
+        name: What it is called.
+        before: Runs when it is sure that the checkpoint will be stored.
+        after: Runs when it is stored, where ``kept`` says whether the order fits; may set
+            ``surplus``.
+    """
+    return Script(
+        name,
+        _CALL
+        + _ALIVE
+        + _EXPIRE
+        + _KEPT
+        + """
+local id, parent = ARGV[3], ARGV[9]
+local given = 12 + ARGV[10]
+local values = given + 2 * ARGV[11]
+local missing, surplus = nil, nil
+for i = 12, given - 1 do
   if call('HEXISTS', KEYS[3], ARGV[i]) == 0 then
     missing = missing or {}
     missing[#missing + 1] = ARGV[i]
   end
 end
 if missing then return missing end
+local own = {KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]}
+"""
+        + before
+        + """
 -- The record and the thread last: a command that is refused ends the script where it stands.
 for i = given, values - 1, 2 do call('HSETNX', KEYS[3], ARGV[i], ARGV[i + 1]) end
 for i = values, #ARGV, 1000 do
   call('HSET', KEYS[3], unpack(ARGV, i, math.min(i + 999, #ARGV)))
 end
 call('HDEL', KEYS[4], id)
+if parent ~= '' and call('HEXISTS', KEYS[2], parent) == 0 then
+  call('HSET', KEYS[2], '\\0p' .. id, ARGV[6])
+  try('ZADD', KEYS[5], 0, '\\0p' .. id)
+end
 call('HSET', KEYS[2], id, ARGV[4])
 if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[6]) end
 try('HSET', KEYS[6], id, ARGV[5], '\\0n', ARGV[7])
 try('ZADD', KEYS[5], 0, id)
-expire({KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]})
-local kept, count = fits(), nil
-if ARGV[8] == '1' then
-  local marks = try('ZLEXCOUNT', KEYS[5], '[\\0w', '(\\0x')
-  count = -1
-  if kept and type(marks) == 'number' then count = call('HLEN', KEYS[2]) - marks end
-end
-return done(kept, count)
+local kept = fits()
+"""
+        + after
+        + """
+expire(own)
+return done(kept, surplus)
 """,
-)
-"""Store a checkpoint. All of the keys, that of its writes, and where 0.1.0 kept what is derived.
+    )
 
-ARGV: time to live, id, record, entry for key 6, encoded 1, a number drawn, 1 to count, how many
-inherited fields follow, how many fields that stay if they are there, then the first, then the
-second with their values, then field, value, and so on.
 
-Returns 0; or {1 if the order fits, how many checkpoints there are or -1 if that is not known, 1 to
-renew the other keys, what was left of the first key's time, why expiry was refused}; or the
-inherited fields without a value, and then nothing was stored; or {-1}, and nothing was stored
-because something must be buried first.
+PUT = put_script("put", "", "")
+"""Store a checkpoint. All of the keys, that of its writes, and what else is derived.
+
+ARGV: time to live, id, record, entry for key 6, encoded 1, a number drawn, "", the parent if a
+channel is rebuilt from its writes or else "", how many inherited fields follow, how many fields
+that stay if they are there, then the first, then the second with their values, then field, value,
+and so on.
+
+Returns 0; or {1 if the order fits, 0, 1 to renew the other keys, what was left of the first key's
+time, why expiry was refused}; or the inherited fields without a value, and then nothing was stored;
+or {-1}, and nothing was stored because something must be buried first.
 """
 
 PUT_WRITES = Script(
@@ -175,7 +196,7 @@ expire(own)
 return done(kept, nil)
 """,
 )
-"""Store pending writes. All of the keys, that of the writes, and where 0.1.0 kept what is derived.
+"""Store pending writes. All of the keys, that of the writes, and what else is derived.
 
 ARGV: time to live, id, encoded 1, then key, write, and so on. A key that starts with a minus sign
 is that of a special channel, which may be replaced. A call never names a positional key twice.
@@ -219,10 +240,10 @@ local function compared(order, checkpoints, compare)
 end
 -- Returns the greatest ids. Marks lie between those that begin with lesser characters and the rest.
 local function greatest(order, before, limit)
-  local top, below = '+', '(\\0w'
+  local top, below = '+', '(\\0p'
   if before ~= '' then
     top = '(' .. before
-    if before:byte() == 0 and (before:byte(2) or 0) < 119 then below = top end
+    if before:byte() == 0 and (before:byte(2) or 0) < 112 then below = top end
   end
   local found = call('ZREVRANGEBYLEX', order, top, '[\\0x', 'LIMIT', 0, limit)
   if #found < limit then
@@ -313,23 +334,26 @@ ANCESTORS = Script(
     + _ENTRY
     + """
 if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {1, {}} end
-local id, left, found = ARGV[2], tonumber(ARGV[3]), {}
+local id, left, found, last = ARGV[2], tonumber(ARGV[3]), {}, nil
 while id ~= '' and left > 0 do
   local record = call('HGET', KEYS[2], id)
   if not record then break end
   found[#found + 1] = id
   found[#found + 1] = record
-  left = left - 1
+  last, left = id, left - 1
   local list = entry(KEYS[3], id, record)
   if not list then return {0, found} end
   id = list[2]
 end
+if last and id ~= '' and call('HEXISTS', KEYS[2], id) == 0
+  and call('HEXISTS', KEYS[2], '\\0p' .. last) == 1 then return {2, found} end
 return {1, found}
 """,
 )
 """Follow parents: {1, {id, record, id, record, ...}}. Keys 1, 2, 6. ARGV: id, how many at most.
 
-Starts with 0 where it ended early at a checkpoint that key 6 does not know.
+Starts with 0 where it ended early at a checkpoint that key 6 does not know, and with 2 where the
+parent of the last was gone already when that was put.
 """
 
 LIST_IDS = Script(
@@ -476,11 +500,11 @@ DROP = Script(
 for i = 2, #ARGV do
   local id = ARGV[i]
   if ARGV[1] == '' or call('HEXISTS', KEYS[2], id) == 0 then
-    local mark = '\\0w' .. id
-    call('HDEL', KEYS[2], id, mark)
+    local mark, severed = '\\0w' .. id, '\\0p' .. id
+    call('HDEL', KEYS[2], id, mark, severed)
     call('HDEL', KEYS[4], id)
     try('HDEL', KEYS[6], id)
-    try('ZREM', KEYS[5], id, mark)
+    try('ZREM', KEYS[5], id, mark, severed)
     call('UNLINK', KEYS[5 + i])
   end
 end
@@ -501,12 +525,12 @@ if (type(drawn) == 'string' and drawn or '') ~= ARGV[2] then return 0 end
 if #ARGV > 2 then call('HDEL', KEYS[3], unpack(ARGV, 3)) end
 if call('EXISTS', KEYS[2], KEYS[4]) == 0 then
   call('HDEL', KEYS[1], ARGV[1])
-  call('UNLINK', KEYS[3], KEYS[5], KEYS[6])
+  call('UNLINK', KEYS[3], unpack(KEYS, 5))
 end
 return 1
 """,
 )
-"""Remove values, and an empty namespace with its last checkpoint. All of the keys.
+"""Remove values, and an empty namespace with its last checkpoint. All, and what else is derived.
 
 ARGV: the number last drawn or "", fields. Returns 0, with nothing done, if a put has drawn another:
 it may refer to these fields.

@@ -10,14 +10,16 @@ from collections.abc import Collection, Mapping, Sequence
 from random import getrandbits
 from typing import Any
 
-from swarmstate.backends.redis.checkpoints.keys import MARK, ThreadKeys, in_parts
+from swarmstate.backends.redis.checkpoints.keys import ThreadKeys, id_in, in_parts, is_record, marks
 from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
+from swarmstate.backends.redis.checkpoints.retention import Retention
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, fill
 from swarmstate.checkpoints.format import (
     LOST,
     assemble,
     check_id,
     is_id,
+    mark_of_parent,
     mark_of_writes,
     record_fields,
 )
@@ -26,7 +28,9 @@ from swarmstate.checkpoints.protocol import (
     Blob,
     CheckpointName,
     CheckpointRecord,
+    SeveredCheckpoint,
     StoredCheckpoint,
+    Surplus,
 )
 from swarmstate.steps import Steps
 
@@ -39,10 +43,12 @@ class PlainCheckpoints:
     Args:
         keys: Where a thread lies.
         life: How long threads live.
+        retention: What finds what a limit removes.
     """
 
-    def __init__(self, keys: ThreadKeys, life: Lifetime) -> None:
+    def __init__(self, keys: ThreadKeys, life: Lifetime, retention: Retention) -> None:
         self._keys = keys
+        self._retention = retention
         self._store = keys.store
         self._life = life
 
@@ -55,8 +61,9 @@ class PlainCheckpoints:
         values: Mapping[str, Blob],
         inherited: Sequence[str],
         *,
-        count: bool,
-    ) -> Steps[tuple[int, list[str]]]:
+        keep: int | None = None,
+        caller: CheckpointName | None = None,
+    ) -> Steps[tuple[Surplus | None, list[str]]]:
         """Store a checkpoint by a transaction. One round trip, two with a time to live.
 
         A transaction cannot look whether inherited values are still there, so all of them are asked
@@ -66,7 +73,7 @@ class PlainCheckpoints:
         check_id(name.id)
         missing = [key for key in inherited if key not in values]
         if missing:
-            return 0, missing
+            return None, missing
         first, checkpoints, held, orphans, order, entries = self._keys.of(*name[:2])
         kept = set(inherited)
         encode = self._store.encode
@@ -88,11 +95,25 @@ class PlainCheckpoints:
             ("ZADD", order, 0, name.id),
         ]
         own = [checkpoints, held, orphans, order, entries]
-        yield from self._write(name, commands, own)
-        if not count:
-            return 0, []
-        ids = yield from self.list_ids(name.thread, name.checkpoint_ns, None, None)
-        return len(ids), []
+        if keep is not None:
+            commands.append(("HKEYS", checkpoints))
+        parent = record.parent if record.deltas else None
+        if parent:
+            commands.insert(0, ("HEXISTS", checkpoints, parent))
+        held_at = len(commands) - 1
+        replies = yield from self._write(name, commands, own)
+        if parent and not replies[0]:
+            mark = mark_of_parent(name.id)
+            marking: list[Command] = [
+                ("HSET", checkpoints, mark, self._keys.one),
+                ("ZADD", order, 0, mark),
+            ]
+            yield Batch(marking, idempotent=True)
+        if keep is None:
+            return None, []
+        if sum(map(is_record, replies[held_at])) <= keep:
+            return None, []
+        return (yield from self._retention.surplus(*name[:2], keep)), []
 
     def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
         """Store pending writes by a transaction. One round trip, two with a time to live."""
@@ -188,12 +209,12 @@ class PlainCheckpoints:
         if listed:
             return
         start = self._keys.writes(thread, checkpoint_ns)
-        ids = list({raw.removeprefix(MARK) for raw in (*held, *waiting)})
+        ids = list({id_in(raw) for raw in (*held, *waiting)})
         yield Batch([("UNLINK", order, entries)], idempotent=True)
         for some in in_parts(ids):
             commands: list[Command] = [
                 ("UNLINK", *(start + raw for raw in some)),
-                ("HDEL", checkpoints, *some, *(MARK + raw for raw in some)),
+                ("HDEL", checkpoints, *some, *marks(some)),
                 ("HDEL", orphans, *some),
             ]
             yield Batch(commands, atomic=True, idempotent=True)
@@ -300,6 +321,13 @@ class PlainCheckpoints:
             chain.append(one)
             parent = one.record.parent
             cursor = None if parent is None else name._replace(id=parent)
+        if chain and cursor is not None and cursor not in known and chain[-1].record.deltas:
+            checkpoints = self._keys.of(*name[:2])[1]
+            mark = mark_of_parent(chain[-1].name.id)
+            replies = yield Batch([("HMGET", checkpoints, cursor.id, mark)], idempotent=True)
+            parent_there, marked = replies[0]
+            if parent_there is None and marked is not None:
+                chain[-1] = SeveredCheckpoint(*chain[-1])
         return chain
 
     def list_ids(
@@ -326,7 +354,7 @@ class PlainCheckpoints:
         found = [
             CheckpointName(thread, space, checkpoint_id)
             for space, raw_ids in zip(spaces, ids, strict=True)
-            for checkpoint_id in (raw.decode() for raw in raw_ids if not raw.startswith(MARK))
+            for checkpoint_id in (raw.decode() for raw in raw_ids if is_record(raw))
             if before is None or checkpoint_id < before
         ]
         return newest_first(found, limit)
@@ -351,27 +379,26 @@ class PlainCheckpoints:
         raw_ids, values, waiting = yield Batch(
             [("HKEYS", checkpoints), ("HKEYS", held), ("HKEYS", orphans)], idempotent=True
         )
-        known = {raw for raw in raw_ids if not raw.startswith(MARK)}
+        known = set(filter(is_record, raw_ids))
         gone = {each.encode() for each in ids}
         if not known & gone:
             return
         stay = known - gone
         if orphans_before is not None:
-            marked = {raw.removeprefix(MARK) for raw in raw_ids}
+            marked = set(map(id_in, raw_ids))
             before = orphans_before.encode()
             gone |= {raw for raw in marked.union(waiting) - known if raw < before}
         used = yield from self._keys.used(space, list(stay))
         doomed = [raw for raw in values if raw not in used]
         # Those that others were continued from go last.
         for some in in_parts(sorted(gone, reverse=True)):
-            marks = [MARK + raw for raw in some]
             yield Batch(
                 [
-                    ("HDEL", checkpoints, *some, *marks),
+                    ("HDEL", checkpoints, *some, *marks(some)),
                     ("UNLINK", *(start + raw for raw in some)),
                     ("HDEL", orphans, *some),
                     ("HDEL", entries, *some),
-                    ("ZREM", order, *some, *marks),
+                    ("ZREM", order, *some, *marks(some)),
                 ],
                 idempotent=True,
                 ignore=("WRONGTYPE",),
@@ -381,7 +408,7 @@ class PlainCheckpoints:
             _, ids_now = yield Batch(
                 [("HDEL", held, *some), ("HKEYS", checkpoints)], atomic=True, idempotent=True
             )
-            new = [raw for raw in ids_now if not raw.startswith(MARK) and raw not in stay]
+            new = [raw for raw in filter(is_record, ids_now) if raw not in stay]
             used = yield from self._keys.used(space, new)
             again: list[Command] = [
                 ("HSETNX", held, key, value)
@@ -398,7 +425,8 @@ class PlainCheckpoints:
         first, checkpoints, _, orphans, order, entries = self._keys.of(thread, checkpoint_ns)
         there = yield Batch([("EXISTS", checkpoints, orphans)], idempotent=True)
         if not there[0]:
-            commands: list[Command] = [("HDEL", first, checkpoint_ns), ("UNLINK", order, entries)]
+            derived = (order, entries, *self._keys.droppable(thread, checkpoint_ns))
+            commands: list[Command] = [("HDEL", first, checkpoint_ns), ("UNLINK", *derived)]
             yield Batch(commands, atomic=True, idempotent=True)
 
     def delete_thread(self, thread: str) -> Steps[None]:
@@ -407,7 +435,7 @@ class PlainCheckpoints:
         hashes = [parts[0].keys[0]]
         writes: list[bytes] = []
         for part in parts:
-            hashes += [*part.keys[1:], *self._keys.before(thread, part.space)]
+            hashes += [*part.keys[1:], *self._keys.droppable(thread, part.space)]
             writes += part.writes.values()
         commands: list[Command] = [("UNLINK", *some) for some in in_parts(hashes)]
         groups: list[Command] = [("UNLINK", *some) for some in in_parts(writes)]
