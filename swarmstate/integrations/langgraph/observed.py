@@ -16,6 +16,7 @@ from swarmstate.checkpoints.protocol import (
     CheckpointName,
     CheckpointRecord,
     StoredCheckpoint,
+    Surplus,
 )
 from swarmstate.observability import Metrics, MetricsSink, Tracer, recorder
 from swarmstate.steps import Outcome, Steps, finish
@@ -120,6 +121,10 @@ class CountingEngine:
         self.delete_thread = inner.delete_thread
         self.copy_thread = inner.copy_thread
         self.threads = inner.threads
+        self.spaces = inner.spaces
+        self.surplus = inner.surplus
+        self.inspect = inner.inspect
+        self.release = inner.release
         self.run = inner.run
         self.arun = inner.arun
 
@@ -130,11 +135,12 @@ class CountingEngine:
         values: Mapping[str, Blob],
         inherited: Sequence[str],
         *,
-        count: bool,
-    ) -> Outcome[tuple[int, list[str]]]:
+        keep: int | None = None,
+        caller: CheckpointName | None = None,
+    ) -> Outcome[tuple[Surplus | None, list[str]]]:
         """Store a checkpoint."""
         _add(record.body, record.metadata, *values.values())
-        return self._inner.put(name, record, values, inherited, count=count)
+        return self._inner.put(name, record, values, inherited, keep=keep, caller=caller)
 
     def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Outcome[None]:
         """Store pending writes."""

@@ -280,18 +280,19 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             dumps(body),
             dumps(get_checkpoint_metadata(config, metadata)),
         )
-        counted = self._limit is not None
+        limit = self._limit
+        caller = None if limit is None else retention.caller_of(name, metadata)
         while True:
-            held, missing = yield from finish(
-                self._engine.put(name, record, values, tuple(inherited), count=counted)
+            surplus, missing = yield from finish(
+                self._engine.put(name, record, values, tuple(inherited), keep=limit, caller=caller)
             )
             if not missing:
                 break
             # The checkpoint that these values came from has been removed meanwhile.
             for key in missing:
-                values[key] = dumps(channels[inherited.pop(key)])
-        if self._limit is not None and held > self._limit:
-            yield from retention.prune(self._engine, name.thread, self._limit, name.checkpoint_ns)
+                values[key] = dumps(channels[inherited[key]])
+        if limit is not None and surplus is not None:
+            yield from retention.thin(self._engine, self._reader(), surplus, limit)
         return config_of(name)
 
     def put_writes(
@@ -422,7 +423,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             if strategy == "delete":
                 yield from finish(self._engine.delete_thread(thread))
             else:
-                yield from retention.prune(self._engine, thread, 1, interrupts=False)
+                yield from retention.prune(self._engine, self._reader(), thread, 1)
 
     def threads(self) -> Sequence[str]:
         """Return the ids of all threads, sorted. Enumerates the store."""

@@ -18,6 +18,7 @@ __all__ = [
     "CheckpointDecodeError",
     "CheckpointReader",
     "OnBlocked",
+    "missing",
     "watch_blocked_types",
 ]
 
@@ -47,6 +48,11 @@ class CheckpointDecodeError(DecodeError):
     def namespace(self) -> str:
         """The checkpoint namespace, as this attribute was called in version 0.1.0."""
         return self.checkpoint_ns
+
+
+def missing(name: CheckpointName, channel: str) -> CheckpointDecodeError:
+    """Return the error for a channel whose value the store has lost."""
+    return CheckpointDecodeError("the store holds no value for it", name, channel, "missing")
 
 
 class _Blocked(threading.local):
@@ -94,9 +100,7 @@ class CheckpointReader:
         name, record, blobs, writes = found
         for channel in record.stored:
             if channel not in blobs:
-                raise CheckpointDecodeError(
-                    "the store holds no value for it", name, channel, "missing"
-                )
+                raise missing(name, channel)
         try:
             if self._strict:
                 raise _Locate
