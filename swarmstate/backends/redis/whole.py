@@ -294,6 +294,7 @@ class WholeStore(Sending):
             *(ADOPT, self._script_ttl, int(everything), where, layout.head, count),
             keys=list(content),
         )
+        replies: list[Any] | None = None
         try:
             for batch in [*batches, [adopt]]:
                 replies = yield from self._part(batch)
@@ -352,6 +353,7 @@ class WholeStore(Sending):
                 commands += fill(key, flat)
             return commands + self._expiry(content)
 
+        replies: list[Any] = []
         for _ in range(3):
             try:
                 _, replies = yield from self._over_all(replace, reads=False)

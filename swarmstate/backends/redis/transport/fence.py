@@ -106,7 +106,8 @@ class Guard:
         if not self._mute:
             reply = ask(connection, ("CLIENT", "INFO"), deadline)
             if isinstance(reply, bytes):
-                known = dict(part.partition(b"=")[::2] for part in reply.split())
+                parts = (part.partition(b"=") for part in reply.split())
+                known = {name: value for name, _, value in parts}
                 peer.id, peer.address = known.get(b"id"), known.get(b"addr", b"")
             else:
                 # It may not be asked, or this server knows no such question.

@@ -408,7 +408,7 @@ class Cluster:
                 error = outcome.error
             elif best is None or outcome.value.complete:
                 best = outcome.value
-                if best.complete:
+                if outcome.value.complete:
                     break
                 # Another node may know more, but is not waited for.
                 deadline = min(deadline, monotonic() + _STAGGER * (1 + len(waiting)))
