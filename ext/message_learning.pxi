@@ -66,7 +66,7 @@ def prepare():
 
 cdef int learn_langgraph() except -1:
     global encode_error, langgraph_pack, ormsgpack_unpack, unpack_option, snapshot_class
-    global hook_code, hook_globals
+    global hook_code, hook_globals, attribute_count
     import importlib
 
     import ormsgpack
@@ -100,6 +100,7 @@ cdef int learn_langgraph() except -1:
     ormsgpack_unpack = ormsgpack.unpackb
     unpack_option = ormsgpack.OPT_NON_STR_KEYS
     hook_code = hook.__code__
+    attribute_count = len(SERDE_ATTRIBUTES)
     hook_globals = vars(jsonplus)
     snapshot_class = <PyTypeObject *>own(snapshot)
     remember(&serializer_class, kind, OF_SERIALIZER)

@@ -16,9 +16,11 @@ from langgraph.checkpoint.serde import jsonplus
 from langgraph.checkpoint.serde.event_hooks import register_serde_event_listener
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
-from serializer_values import EXAMPLES, Failing, Model, Point, Text, Values, exact
+from serializer_values import EXAMPLES, Color, Failing, Model, Point, Text, Values, exact
+from threads import checkpoint, config
 
 from swarmstate import _messages
+from swarmstate.integrations.langgraph import CheckpointDecodeError, SwarmStateSaver
 from swarmstate.integrations.langgraph.serde import fast
 
 SERDES: dict[str, Callable[[], JsonPlusSerializer]] = {
@@ -375,6 +377,87 @@ def test_large_heads_are_written_and_read_alike() -> None:
             data = written_alike(serde, [value])
             assert data is not None
             read_alike(serde, data)
+
+
+# --- In the saver ---------------------------------------------------------------------------------
+
+
+def functions_entered(call: Callable[[], Any]) -> set[tuple[str, str]]:
+    """The Python functions that a call enters, each with its file."""
+    entered: set[tuple[str, str]] = set()
+
+    def profile(frame: Any, event: str, argument: Any) -> None:
+        if event == "call":
+            code = frame.f_code
+            entered.add((code.co_filename.replace("\\", "/"), code.co_name))
+
+    sys.setprofile(profile)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return entered
+
+
+def test_a_saver_writes_and_reads_values_body_and_metadata_with_it() -> None:
+    def use(saver: SwarmStateSaver) -> set[str]:
+        body = checkpoint({"messages": "1"}, {"messages": CONVERSATION, "n": 1}, "0001")
+        found: list[Any] = []
+
+        def calls() -> None:
+            where = saver.put(config(), body, {"step": 1, "source": "loop"}, {"messages": "1"})
+            saver.put_writes(where, [("messages", CONVERSATION[:1])], "task")
+            found.extend([saver.get_tuple(where), *saver.list(config(), filter={"step": 1})])
+
+        entered = functions_entered(calls)
+        assert len(found) == 2
+        for one in found:
+            assert exact(one.checkpoint["channel_values"]["messages"]) == exact(
+                JsonPlusSerializer().loads_typed(JsonPlusSerializer().dumps_typed(CONVERSATION))
+            )
+            assert one.metadata == {"step": 1, "source": "loop"}
+            assert one.pending_writes == [("task", "messages", CONVERSATION[:1])]
+        return {name for file, name in entered if file.endswith("serde/jsonplus.py")}
+
+    saver = SwarmStateSaver()
+    assert not use(saver)
+    saver.serde = Subclass()
+    assert {"dumps_typed", "loads_typed"} <= use(saver)
+    saver.serde = JsonPlusSerializer(allowed_msgpack_modules=None)
+    assert not use(saver)
+
+
+class Subclass(JsonPlusSerializer):
+    pass
+
+
+@pytest.mark.parametrize("patched", ["dumps_typed", "loads_typed"])
+def test_a_method_that_is_patched_on_a_savers_serializer_is_called(
+    patched: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver = SwarmStateSaver(serde=JsonPlusSerializer())
+    seen: list[Any] = []
+    original = getattr(saver.serde, patched)
+    body = checkpoint({"messages": "1"}, {"messages": CONVERSATION}, "0001")
+    saver.put(config(), body, {}, {"messages": "1"})
+    saver.get_tuple(config())
+    with monkeypatch.context() as patches:
+        patches.setattr(saver.serde, patched, lambda one: (seen.append(one), original(one))[1])
+        saver.put(config(), body, {}, {"messages": "1"})
+        saver.get_tuple(config())
+    assert len(seen) == 3  # a value, the body and the metadata
+
+
+def test_a_saver_that_refuses_blocked_types_refuses_them_within_what_is_known() -> None:
+    serde = JsonPlusSerializer(allowed_msgpack_modules=None)
+    saver = SwarmStateSaver(serde=serde, on_blocked="error")
+    message = ToolMessage("x", tool_call_id="c", artifact={"deep": [Color.RED]})
+    for value in (message, [message, "after"], _DeltaSnapshot([message])):
+        body = checkpoint({"messages": "1"}, {"messages": value}, "0001")
+        saver.put(config(), body, {}, {"messages": "1"})
+        with pytest.raises(CheckpointDecodeError, match="Color") as raised:
+            saver.get_tuple(config())
+        assert raised.value.channel == "messages"
 
 
 @pytest.fixture(autouse=True)

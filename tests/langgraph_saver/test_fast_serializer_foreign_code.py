@@ -300,10 +300,9 @@ def measure():
     return sys.getallocatedblocks(), sum(map(sys.getrefcount, [HumanMessage, AIMessage, ToolMessage,
            serde, call, *chat, *chat[0].__dict__.values(), None.__class__, _DeltaSnapshot]))
 measure()
-before = measure()
-for _ in range(4):
-    after = measure()
-print(after[0] - before[0], after[1] - before[1])
+measured = [measure() for _ in range(5)]
+pairs = list(zip(measured, measured[1:]))
+print(*(min(after[i] - before[i] for before, after in pairs) for i in range(2)))
 """
 
 
@@ -322,9 +321,10 @@ def run(program: str, **environment: str) -> str:
 
 def test_nothing_leaks_whatever_is_written_read_or_refused() -> None:
     blocks, references = map(int, run(MEASURE).split())
-    # 80 rounds: a single object that leaks in one of the calls would be 80.
-    assert blocks < 40
-    assert references < 40
+    # Of 20 rounds each: a single object that leaks in one of the calls would be 20. The least of
+    # four, because what libraries keep for themselves grows now and then.
+    assert blocks < 10
+    assert references < 10
 
 
 CHECKED = """

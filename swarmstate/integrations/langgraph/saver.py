@@ -39,6 +39,7 @@ from swarmstate.integrations.langgraph.config import (
     thread_id_of,
 )
 from swarmstate.integrations.langgraph.listing import Listing
+from swarmstate.integrations.langgraph.serde import fast
 from swarmstate.integrations.langgraph.serialization import (
     CheckpointReader,
     OnBlocked,
@@ -254,7 +255,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
     ) -> Steps[RunnableConfig]:
         parent = name_of(config)
         name = parent._replace(id=text("the id of a checkpoint", checkpoint["id"]))
-        dumps = self.serde.dumps_typed
+        dumps, _ = fast(self.serde)
         channels = checkpoint["channel_values"]
         versions = checkpoint["channel_versions"]
         values: dict[str, Blob] = {
@@ -333,7 +334,8 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             )
         task_id = text("task_id", task_id)
         task_path = text("task_path", task_path)
-        stored = encode_writes(writes, task_id, task_path, WRITES_IDX_MAP, self.serde.dumps_typed)
+        dumps, _ = fast(self.serde)
+        stored = encode_writes(writes, task_id, task_path, WRITES_IDX_MAP, dumps)
         yield from finish(self._engine.put_writes(name, stored))
 
     def get_delta_channel_history(
