@@ -118,6 +118,16 @@ class Sending:
                 f"key {shown(key)} of namespace {shown(namespace)}: {error}"
             ) from error
 
+    def _values(
+        self, found: Sequence[bytes | None], name: Callable[[int], tuple[str, str]]
+    ) -> list[Any]:
+        """Return values, None for none; ``name`` says which namespace and key one belongs to."""
+        decode = self.codec.decode
+        try:
+            return [None if data is None else decode(data) for data in found]
+        except DecodeError:
+            return [self._value(data, None, *name(place)) for place, data in enumerate(found)]
+
     def _key_name(self, field: bytes, namespace: str) -> str:
         try:
             return field.decode()
@@ -143,7 +153,8 @@ class Sending:
         """
         marker = self._marker
         along: list[Command] = []
-        if marker.due or not marker.written:
+        due = monotonic() >= marker.due_to_writes
+        if due:
             if self._clustered and not marker.written:
                 # Atomic ends with the slot, and the marker's node could be the slower one.
                 yield from marker.write()
@@ -168,7 +179,7 @@ class Sending:
         if along:
             yield from marker.wrote(replies[: len(along)])
             return replies[len(along) :]
-        if marker.due:
+        if due:
             yield from marker.visit()
         return replies
 
@@ -256,14 +267,17 @@ class Sending:
         atomic = len(commands) > 1
         marker = self._marker
         while True:
-            expiry = self._expiry(keys) if self.ttl_on_read else []
-            along = marker.carried(key_of(commands[0]), write=False) if marker.due else []
+            expiry: list[Command] = []
+            along: list[Command] = []
+            together = commands
+            if due := monotonic() >= marker.due_to_reads:
+                along = marker.carried(key_of(commands[0]), write=False)
+            if along or self.ttl_on_read:
+                expiry = self._expiry(keys) if self.ttl_on_read else []
+                together = [*commands, *expiry, *along]
             try:
                 replies: list[Any] = yield Batch(
-                    [*commands, *expiry, *along] if expiry or along else commands,
-                    atomic=atomic,
-                    idempotent=True,
-                    ignore=FOREIGN,
+                    together, atomic=atomic, idempotent=True, ignore=FOREIGN
                 )
             except CommandRefused as refused:
                 if refused.command == "PEXPIRE" and expiry:
@@ -282,9 +296,9 @@ class Sending:
                 break
         if along:
             yield from marker.touched(replies[-1:])
-        elif marker.due:
+        elif due:
             yield from marker.visit()
-        return replies[: len(commands)] if len(replies) > len(commands) else replies
+        return replies if together is commands else replies[: len(commands)]
 
     def _moment(self, commands: Sequence[Command], error: Exception) -> Steps[list[Any]]:
         """Return the replies to HMGETs of one moment where a transaction ended in an error."""

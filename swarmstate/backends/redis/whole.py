@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from swarmstate._core import Snapshot
@@ -123,7 +124,8 @@ class WholeStore(Sending):
         if self._clustered or not self._scripting:
             return None
         marker = self._marker
-        along = marker.carried(None, write=False) if marker.due else []
+        due = monotonic() >= marker.due_to_reads
+        along = marker.carried(None, write=False) if due else []
         try:
             replies = yield from self._scripted([command, *along], idempotent=True)
         except CommandRefused as refused:
@@ -268,7 +270,7 @@ class WholeStore(Sending):
         It is written where no namespace is, and a script puts all of it in place.
         """
         layout = self.layout
-        if not everything and (self._marker.due or not self._marker.written):
+        if not everything and monotonic() >= self._marker.due_to_writes:
             yield from self._marker.write()
         where = layout.derived(f"staged:{secrets.token_hex(8)}:")
         batches: list[list[Command]] = [[]]
