@@ -350,7 +350,6 @@ def test_a_declared_length_costs_no_more_than_the_bytes_that_are_there() -> None
         None,
         5,
     ],
-    ids=repr,
 )
 def test_whatever_is_to_be_read_is_read_or_refused_alike(
     serde: JsonPlusSerializer, data: Any

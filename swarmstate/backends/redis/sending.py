@@ -286,13 +286,17 @@ class Sending:
                 elif refused.command == "TOUCH" and along:
                     marker.untouchable()
                 elif atomic and no_transaction(refused):
-                    return (yield from self._moment(commands, refused))
+                    replies = yield from self._moment(commands, refused)
+                    yield from self._renew(expiry)
+                    return replies
                 else:
                     self._tell(refused)
             except StoreUnavailable as error:
                 if not atomic or not _suspect(error, commands):
                     self._tell_size(error, commands)
-                return (yield from self._moment(commands, error))
+                replies = yield from self._moment(commands, error)
+                yield from self._renew(expiry)
+                return replies
             else:
                 break
         if along:
@@ -300,6 +304,14 @@ class Sending:
         elif due:
             yield from marker.visit()
         return replies if together is commands else replies[: len(commands)]
+
+    def _renew(self, expiry: list[Command]) -> Steps[None]:
+        """Start times anew by themselves, if that is not refused."""
+        if expiry:
+            try:
+                yield Batch(expiry, idempotent=True)
+            except CommandRefused as refused:
+                self._lasting(str(refused))
 
     def _moment(self, commands: Sequence[Command], error: Exception) -> Steps[list[Any]]:
         """Return the replies to HMGETs of one moment where a transaction ended in an error."""
