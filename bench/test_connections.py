@@ -48,7 +48,8 @@ def opened(url: str, side: str) -> Iterator[RedisStore]:
     with RedisStore(url, prefix=f"pool-{side}") as store:
         node = store.driver._topology.node(None)
         if side == "library":
-            node._pool = Library(node._pool)
+            library = Library(node._pool)
+            node._pool, node.release = library, library.release
         store.set("n", "k", 1)
         yield store
         store.clear()

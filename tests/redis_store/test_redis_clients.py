@@ -6,7 +6,9 @@ import copy
 import inspect
 import pickle
 import ssl
+import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -422,6 +424,29 @@ def test_an_option_that_cannot_be_is_refused_at_once(options: dict[str, Any]) ->
     (name,) = options
     with pytest.raises(InvalidArgumentError, match=f"{name} must be"):
         RedisStore(**options)
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (None, "needs the client library redis: pip install redis"),
+        ({"__version__": "4.6.0", "RedisError": OSError}, "redis 5.0.1 or newer, and 4.6.0 is"),
+        ({"__file__": "/home/me/redis.py"}, "is found first: /home/me/redis.py"),
+    ],
+)
+def test_a_library_that_is_missing_is_told_from_one_that_is_too_old(
+    monkeypatch: pytest.MonkeyPatch, found: dict[str, Any] | None, why: str
+) -> None:
+    module = None
+    if found is not None:
+        module = types.ModuleType("redis")
+        vars(module).update(found)
+    monkeypatch.setitem(sys.modules, "redis", module)
+    for kind in (RedisStore, AsyncRedisStore):
+        with pytest.raises(ImportError) as missing:
+            kind("redis://localhost")
+        assert why in str(missing.value)
+        assert missing.value.name == "redis"
 
 
 def test_making_a_store_connects_to_nothing() -> None:

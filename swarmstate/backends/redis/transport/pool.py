@@ -123,16 +123,20 @@ class Pool:
                     f"all {self._size} connections were in use for {monotonic() - begin:.3g} s "
                     "(max_connections)"
                 )
-        if (
-            connection.swarmstate_epoch is self._epoch
-            and connection._sock is not None
-            and not _spoke(connection)
-        ):
-            return connection
+        try:
+            if (
+                connection.swarmstate_epoch is self._epoch
+                and connection._sock is not None
+                and not _spoke(connection)
+            ):
+                return connection
+        except BaseException:  # an interrupt: whoever keeps it must not keep the connection
+            connection.disconnect()
+            self.release(connection)
+            raise
         # It is new, obsolete, closed by the server, or an answer came that nobody waits for.
-        return within(
-            deadline, lambda: self._connect(connection), self.release, "connecting to the server"
-        )
+        connect = partial(self._connect, connection)
+        return within(deadline, connect, self.release, "connecting to the server")
 
     def _connect(self, connection: Any) -> Any:
         epoch = self._epoch

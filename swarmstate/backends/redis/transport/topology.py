@@ -110,12 +110,14 @@ class Node:
     Every error that comes from here is free of passwords.
     """
 
-    __slots__ = ("_pool", "_redaction", "address")
+    __slots__ = ("_pool", "_redaction", "address", "release")
 
     def __init__(self, pool: ConnectionPool, address: str, redaction: Redaction) -> None:
         self._pool = pool
         self._redaction = redaction
         self.address = address
+        self.release: Callable[[Any], None] = pool.release
+        """Give a connection back: closed, or with every reply read."""
 
     def acquire(self, deadline: float) -> Any:
         """Return a connection that is connected and idle; first come, first served.
@@ -135,10 +137,6 @@ class Node:
                 raise
         # Outside, so that it does not refer to the other one.
         raise clean
-
-    def release(self, connection: Any) -> None:
-        """Give a connection back: closed, or with every reply read."""
-        self._pool.release(connection)
 
     def fresh(self, deadline: float) -> Any:
         """Return a new connection outside of the bound, for what must not wait for the others.
