@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 
 from swarmstate._core import Snapshot
 from swarmstate.arguments import check_max_history
+from swarmstate.forks import ProcessLock
 from swarmstate.protocols import SnapshotLike
 
 __all__ = ["History", "contents"]
@@ -23,7 +23,7 @@ class History:
         self.bound = check_max_history(bound)
         self._kept: deque[SnapshotLike] = deque(maxlen=self.bound)
         self._last: int | None = None
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
 
     def take(self, values: dict[str, dict[str, bytes]], codec: str) -> Snapshot:
         """Return a snapshot of ``values``, which it takes over, and keep it as the bound says."""

@@ -26,7 +26,7 @@ from servers import (
 )
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
-from swarmstate.errors import InvalidArgumentError, StoreUnavailable
+from swarmstate.errors import AccessDenied, InvalidArgumentError, StoreUnavailable
 
 Make = Callable[..., RedisStore]
 
@@ -180,7 +180,7 @@ def test_a_password_and_a_database(make: Make, prefix: str) -> None:
         with redis.Redis(port=locked.port, db=3, password="secret") as client:
             assert client.exists(f"{prefix}:n")
         wrong = make(url.replace("secret", "wrong"), retries=0)
-        with pytest.raises(StoreUnavailable, match=r"get\(\) failed on 127\.0\.0\.1"):
+        with pytest.raises(AccessDenied, match=r"get\(\) was denied on 127\.0\.0\.1"):
             wrong.get("n", "k")
 
 
