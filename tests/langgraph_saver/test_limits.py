@@ -213,7 +213,9 @@ puts = st.tuples(
 writes = st.tuples(
     st.just("write"), st.integers(-1, 6), st.sampled_from(["a", INTERRUPT, INTERRUPT])
 )
-others = st.sampled_from([("save",), ("restore",), ("delete_run", 0), ("delete_run", 1), ("prune",)])
+others = st.sampled_from(
+    [("save",), ("restore",), ("delete_run", 0), ("delete_run", 1), ("prune",)]
+)
 operations = st.lists(st.one_of(puts, puts, puts, writes, others), min_size=3, max_size=30)
 regular = st.lists(
     st.tuples(

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 from swarmstate.backends.redis.transport.clock import monotonic
 from swarmstate.backends.redis.transport.exchange import Exchange
-from swarmstate.backends.redis.transport.forks import here
 from swarmstate.backends.redis.transport.jobs import Job
 from swarmstate.backends.redis.transport.lanes import Carrier, start
 from swarmstate.backends.redis.transport.topology import Topology
 from swarmstate.errors import StoreUnavailable
+from swarmstate.forks import ProcessLock, here
 from swarmstate.steps import Steps, raised_stop
 
 __all__ = ["Driver"]
@@ -46,10 +46,9 @@ class Driver:
     def __init__(self, topology: Topology, *, timeout: float = 5.0, retries: int = 3) -> None:
         self._exchange = Exchange(topology, timeout, retries)
         self._topology = topology
-        # By process: a forked child has the objects, but neither the threads that carry nor the
-        # one that may have held the lock at that moment.
+        # By process: a forked child has the objects, but not the threads that carry.
         self._carriers: dict[int, Carrier] = {}
-        self._locks: dict[int, threading.Lock] = {}
+        self._lock = ProcessLock()
         self._closed = False
         # A store that is dropped without close() must not leave its threads and sockets behind.
         # The garbage collector does not wait.
@@ -165,10 +164,6 @@ class Driver:
             # What came too late and came all the same never ceased to arrive.
             return self._exchange.seconds
         return max(left, 0.0)
-
-    @property
-    def _lock(self) -> threading.Lock:
-        return self._locks.setdefault(here.process, threading.Lock())
 
     def _carrier(self) -> Carrier:
         carrier = self._carriers.get(here.process)

@@ -362,7 +362,7 @@ class Exchange:
         """Fail a unit whose time is over, while its connection goes on."""
         error = TimeoutError(f"no answer within {self.seconds:g} s")
         if not unit.job.batch.reads:
-            trip.guard.adrift.append(unit)
+            trip.guard.adrift[unit] = None
         unit.settle(self._reason(unit.job, trip.node.address, error, sent=True, share=unit.share))
 
     # What came back ----------------------------------------------------------------------------
@@ -436,16 +436,18 @@ class Exchange:
                 self.stale = True
             if unit.node is None or unit.delays > _REDIRECTS:
                 pause = _pause(unit.delays)
-        elif code in faults.NOT_NOW or code in faults.NOT_HERE:
-            if code in faults.NOT_NOW:
-                unit.delays += 1
-                retry = left > 0
-                pause = _pause(unit.delays)
-            else:
-                # It may be a replica for good.
-                unit.failures += 1
-                retry = left > 0 and unit.failures <= self._retries
-                pause = _pause(unit.failures)
+        elif code in faults.NOT_NOW:
+            unit.delays += 1
+            retry = left > 0
+            pause = _pause(unit.delays)
+            if code in faults.NOT_HERE:
+                trip.leave()
+            self._anywhere(unit)
+        elif code == "READONLY":
+            # It may be a replica for good.
+            unit.failures += 1
+            retry = left > 0 and unit.failures <= self._retries
+            pause = _pause(unit.failures)
             trip.leave()
             self._anywhere(unit)
         if retry and not job.given_up:
@@ -495,7 +497,7 @@ class Exchange:
             and unit.failures <= self._retries
             and now < job.deadline
             and not job.given_up
-            and answer is None
+            and not (answer is not None and faults.denied(*answer))
         )
         if sent and trip is not None and unit.size >= LARGE and not faults.timed_out(error):
             reason = self._oversize(unit, trip, answer)

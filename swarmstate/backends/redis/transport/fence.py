@@ -12,6 +12,7 @@ the id alone could be a stranger's.
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import warnings
 from collections.abc import Iterator
@@ -20,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 from swarmstate.backends.redis.commands import Command, Script
 from swarmstate.backends.redis.transport.clock import monotonic, sleep
 from swarmstate.backends.redis.transport.faults import NOT_NOW
-from swarmstate.backends.redis.transport.forks import here
 from swarmstate.backends.redis.transport.topology import Node
 from swarmstate.backends.redis.transport.wire import pack, read, socket_of, split_error, write
+from swarmstate.forks import here
 
 if TYPE_CHECKING:
     from swarmstate.backends.redis.transport.jobs import Unit
@@ -31,6 +32,7 @@ __all__ = ["Guard", "NotNow", "Peer", "ask", "limits", "line"]
 
 _LIMITS = ("proto-max-bulk-len", "client-query-buffer-limit", "maxmemory-clients")
 _LOOK_SECONDS = 0.005
+_INFO = re.compile(rb"id=([0-9]+) addr=(.*?) (?:laddr|fd)=")
 # Answers that any question would get.
 _AT_ALL = NOT_NOW | {"NOAUTH", "WRONGPASS"}
 
@@ -52,9 +54,10 @@ class Peer:
         timeout: how long the socket waits, as its client has set it.
         id: the server's number for the connection; None where it does not tell.
         address: where the connection comes from, as the server sees it.
+        fenced: whether it was closed there.
     """
 
-    __slots__ = ("address", "era", "id", "socket", "timeout")
+    __slots__ = ("address", "era", "fenced", "id", "socket", "timeout")
 
     def __init__(self, sock: Any, era: int) -> None:
         self.socket = sock
@@ -62,6 +65,7 @@ class Peer:
         self.timeout: float | None = sock.gettimeout()
         self.id: bytes | None = None
         self.address = b""
+        self.fenced = False
 
     def shut_down(self) -> None:
         """End the connection under whoever waits for it, in another thread."""
@@ -84,8 +88,8 @@ class Guard:
     def __init__(self, address: str) -> None:
         self.address = address
         self.era = 0
-        self.loose: list[Peer] = []
-        self.adrift: list[Unit] = []
+        self.loose: dict[Peer, None] = {}
+        self.adrift: dict[Unit, None] = {}
         self.scripts: set[Script] = set()
         self._mute = False
         self._warned = False
@@ -105,10 +109,9 @@ class Guard:
         peer = Peer(socket_of(connection), self.era)
         if not self._mute:
             reply = ask(connection, ("CLIENT", "INFO"), deadline)
-            if isinstance(reply, bytes):
-                parts = (part.partition(b"=") for part in reply.split())
-                known = {name: value for name, _, value in parts}
-                peer.id, peer.address = known.get(b"id"), known.get(b"addr", b"")
+            known = _INFO.match(reply) if isinstance(reply, bytes) else None
+            if known is not None:
+                peer.id, peer.address = known.groups()
             else:
                 # It may not be asked, or this server knows no such question.
                 self._mute = True
@@ -117,8 +120,8 @@ class Guard:
 
     def lose(self, peer: Peer) -> None:
         """Take a connection on which something may still be on its way; again does nothing."""
-        if peer not in self.loose:
-            self.loose.append(peer)
+        if not peer.fenced:
+            self.loose[peer] = None
 
     def clear(self, node: Node, deadline: float) -> None:
         """See to it that nothing which was given up can arrive any more.
@@ -138,9 +141,13 @@ class Guard:
         if self._process != here.process:
             # The parent's threads carry it, and see to it.
             self._process = here.process
-            self.adrift = []
+            self.adrift.clear()
         while self.adrift:
-            self.adrift = [unit for unit in self.adrift if unit.trip is not None]
+            for unit in tuple(self.adrift):
+                trip = unit.trip
+                # What was not sent by the time that it was given up is not sent any more.
+                if trip is None or unit not in trip.unread:
+                    self.adrift.pop(unit, None)
             if self.adrift:
                 if monotonic() >= deadline:
                     raise TimeoutError("a request that was given up is still under way")
@@ -155,8 +162,8 @@ class Guard:
                 self._warn(str(reply))
         else:
             self._warn("it may not ask for CLIENT INFO")
-        if peer in self.loose:
-            self.loose.remove(peer)
+        peer.fenced = True
+        self.loose.pop(peer, None)
 
     def _warn(self, reason: str) -> None:
         if not self._warned:

@@ -1,13 +1,15 @@
 """Threads that carry the batches of all tasks, so that none of them waits for another's fault.
 
-Every server has a *lane*: a queue, and a thread that takes whatever is waiting and sends it as one
-pipeline over one connection. Requests that are large go in a lane of their own, each over a
-connection for itself, because a server closes the connection of what it finds too large, and with
-it everything behind. A thread that is held up by one reply (a large one, or one that does not come)
-is relieved of the queue by another, with another connection.
+Every server has *lanes*: each is a queue, and a thread that takes whatever is waiting and sends it
+as one pipeline over one connection. What may be sent again shares one lane, what may not shares
+another, so that nothing breaks its connection but its like; and what is large, or was on a
+connection that broke, goes alone, because a server closes the connection of what it finds too
+large, and takes everything else on it along.
 
-One more thread, the *keeper*, holds what has to wait before it is tried again, finds the servers of
-a cluster, and looks after the lanes every now and then while they are busy; it sleeps when they do.
+A thread that is held up by one reply (a large one, or one that does not come) is relieved of its
+queue by another, with another connection. One more thread, the *keeper*, sees to that: it looks at
+the lanes every now and then while they are busy, and sleeps when they do. It also holds what has
+to wait before it is tried again, and finds the servers of a cluster.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class _Lane:
 
     Attributes:
         node: the server.
-        large: whether what goes here is large, and goes one by one.
+        alone: whether what goes here goes one by one.
         inbox: the units; None is the end.
         leader: the worker that takes from it.
         workers: how many there are, the relieved ones included.
@@ -59,9 +61,9 @@ class _Lane:
             the keeper looked last.
     """
 
-    def __init__(self, node: Node, *, large: bool) -> None:
+    def __init__(self, node: Node, *, alone: bool) -> None:
         self.node = node
-        self.large = large
+        self.alone = alone
         self.inbox: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
         self.leader: _Worker | None = None
         self.workers: set[_Worker] = set()
@@ -76,7 +78,7 @@ class _Lane:
             while unit is not None:
                 units.append(unit)
                 # Whether there is room for it is asked before it is taken.
-                if self.large or len(units) >= _MOST_AT_ONCE or inbox.empty():
+                if self.alone or len(units) >= _MOST_AT_ONCE or inbox.empty():
                     return units, True
                 unit = inbox.get_nowait()
         except queue.Empty:
@@ -128,8 +130,9 @@ class Carrier:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._lanes: dict[tuple[Node, bool], _Lane] = {}
-        self._only: _Lane | None = None
+        # By whether what goes there may be sent again; None: it goes alone.
+        self._lanes: dict[tuple[Node, bool | None], _Lane] = {}
+        self._only: dict[bool | None, _Lane] = {}
         # Held while something is put where it might be too late for it.
         self._lock = threading.Lock()
         self._stopped = False
@@ -152,7 +155,7 @@ class Carrier:
             StoreUnavailable: the store was closed.
         """
         job.done = self._settled
-        only = self._only
+        only = self._only.get(job.batch.idempotent)
         if only is not None and job.batch.commands and not job.batch.everywhere:
             # The short way where there is one server: it saves a twentieth of an awaited call.
             unit = Unit(job, range(len(job.batch.commands)))
@@ -180,7 +183,7 @@ class Carrier:
             trip = unit.trip
             if trip is not None:
                 # Before anything else is sent there, it has to land.
-                trip.guard.adrift.append(unit)
+                trip.guard.adrift[unit] = None
                 self._cancelled.append((monotonic(), unit))
                 self.wake()
 
@@ -211,25 +214,25 @@ class Carrier:
         if not unit.not_before or unit.not_before <= monotonic():
             node = self._exchange.place(unit, again)
             if node is not None:
-                self._put(self._lane(node, unit.size >= LARGE).inbox, unit)
+                self._put(self._lane(node, _kind(unit)).inbox, unit)
         else:
             again.append(unit)
         for each in again:
             self._put(self._desk, each)
 
-    def _lane(self, node: Node, large: bool) -> _Lane:
-        lane = self._lanes.get((node, large))
+    def _lane(self, node: Node, kind: bool | None) -> _Lane:
+        lane = self._lanes.get((node, kind))
         if lane is None:
             with self._lock:
                 if self._stopped:
                     raise StoreUnavailable("the store is closed")
-                lane = self._lanes.get((node, large))
+                lane = self._lanes.get((node, kind))
                 if lane is None:
-                    lane = _Lane(node, large=large)
+                    lane = _Lane(node, alone=kind is None)
                     self._lead(lane)
-                    self._lanes[node, large] = lane
-                    if not (large or self._exchange.topology.clustered):
-                        self._only = lane
+                    self._lanes[node, kind] = lane
+                    if not self._exchange.topology.clustered:
+                        self._only[kind] = lane
         return lane
 
     def _lead(self, lane: _Lane) -> None:
@@ -260,10 +263,8 @@ class Carrier:
         try:
             known = self._exchange.guard(lane.node).scripts
             for unit in units:
-                if unit.job.given_up:
-                    unit.settle()
-                elif unit.chunks or unit.pack(known):
-                    if unit.size >= LARGE and not lane.large:
+                if unit.chunks or unit.pack(known):
+                    if not lane.alone and _kind(unit) is None:
                         passed.append(unit)
                         self._pass_on(unit)
                         continue
@@ -425,7 +426,12 @@ class Carrier:
                 self._lead(lane)
 
 
+def _kind(unit: Unit) -> bool | None:
+    """Return what a unit may share a connection with, see :attr:`Carrier._lanes`."""
+    return None if unit.size >= LARGE or unit.failures else unit.job.batch.idempotent
+
+
 def _hand_over(jobs: list[Job]) -> None:
     for job in jobs:
         if not job.future.done():
-            job.future.set_result(job)
+            job.future.set_result(None)
