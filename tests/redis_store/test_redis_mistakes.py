@@ -105,6 +105,15 @@ def test_an_error_names_the_method_that_was_called(make: Make) -> None:
         asyncio.run(awaited())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_missing_arguments_are_told_of_the_method_that_was_called(kind: type) -> None:
+    async def mistaken() -> None:
+        await kind().set("n")
+
+    with pytest.raises(TypeError, match=r"^set\(\) missing 2 required positional arguments"):
+        asyncio.run(mistaken())
+
+
 def test_bytes_that_are_no_value_are_told_with_their_namespace_and_key(
     make: Make, raw: redis.Redis, prefix: str
 ) -> None:

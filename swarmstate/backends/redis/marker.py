@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, NoReturn
 
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused
 from swarmstate.backends.redis.keys import Layout
@@ -71,7 +71,7 @@ class Marker:
         try:
             replies = yield Batch(self.first(), idempotent=True)
         except CommandRefused as refused:
-            raise self.denied(refused) from refused
+            self.tell(refused)
         yield from self.wrote(replies)
 
     def wrote(self, replies: Sequence[Any]) -> Steps[None]:
@@ -82,14 +82,14 @@ class Marker:
         if not moved and replies[1:] == [b"string"]:
             yield from self._move()
 
-    def denied(self, refused: CommandRefused) -> Exception:
-        """Return what to raise where the marker was refused."""
+    def tell(self, refused: CommandRefused) -> NoReturn:
+        """Raise what it means for the caller that the marker was refused."""
         if refused.code != "NOPERM":
-            return refused
-        return AccessDenied(
+            raise refused
+        raise AccessDenied(
             f"a store that writes needs the key patterns {' and '.join(self._layout.patterns)}, "
             f"and SET: {refused}"
-        )
+        ) from refused
 
     def _move(self) -> Steps[None]:
         """Remove the marker and what is derived from where version 0.1.0 kept them.

@@ -174,7 +174,7 @@ class Sending:
             )
         except CommandRefused as refused:
             if along and refused.command == "SET":
-                raise marker.denied(refused) from refused
+                marker.tell(refused)
             raise
         if along:
             yield from marker.wrote(replies[: len(along)])

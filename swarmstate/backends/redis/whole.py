@@ -21,7 +21,7 @@ from swarmstate.backends.redis.sending import (
     no_transaction,
     size_of,
 )
-from swarmstate.errors import StoreUnavailable
+from swarmstate.errors import AccessDenied, StoreUnavailable
 from swarmstate.protocols import SnapshotLike
 from swarmstate.snapshots import contents
 from swarmstate.steps import Steps
@@ -300,7 +300,7 @@ class WholeStore(Sending):
                 replies = yield from self._part(batch)
                 if replies is None:
                     break
-        except StoreUnavailable:
+        except (AccessDenied, StoreUnavailable):
             yield from self._drop(where, content)
             raise
         if replies is None:
