@@ -420,6 +420,9 @@ class Exchange:
         """Send a unit again after the server refused it, or fail it."""
         job = unit.job
         code, text = split_error(error)
+        if "Protocol error" in text:
+            self._broken(unit, trip, error, again, sent=True)
+            return
         command = command_name(job.batch.commands[indexes[0]], source=unit.source)
         left = job.deadline - monotonic()
         retry = False

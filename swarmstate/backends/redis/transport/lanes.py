@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import queue
 import threading
 from collections import deque
@@ -403,8 +404,10 @@ class Carrier:
             busy = True
             trip = worker.trip
             seen = (worker.rounds, 0 if trip is None else len(trip.unread))
-            if seen == lane.seen and seen[1] and not lane.inbox.empty():
-                self._relieve(lane, worker)
+            if seen == lane.seen and trip is not None and trip.unread:
+                self._double(lane, trip)
+                if not lane.inbox.empty():
+                    self._relieve(lane, trip)
             lane.seen = seen
         refreshing = self._refreshing is not None and self._refreshing.is_alive()
         if self._exchange.stale and self._exchange.topology.clustered and not refreshing:
@@ -417,13 +420,35 @@ class Carrier:
                 trip.break_off()
         return busy or bool(self._cancelled)
 
-    def _relieve(self, lane: _Lane, worker: _Worker) -> None:
-        trip = worker.trip
+    def _double(self, lane: _Lane, trip: Trip) -> None:
+        """Ask once more, elsewhere, for what has to wait behind a reply that takes its time.
+
+        Only where nothing can come of it: one command that reads. What comes first counts.
+        """
+        for unit in trip.unread[:-1]:
+            job = unit.job
+            if not (unit.doubled or unit.asking) and len(job.batch.commands) == 1:
+                unit.doubled = True
+                if job.batch.reads:
+                    again = Job(job.batch, job.operation, job.deadline)
+                    again.done = functools.partial(_adopt, unit)
+                    self._pass_on(Unit(again, unit.indexes, unit.slot))
+
+    def _relieve(self, lane: _Lane, trip: Trip) -> None:
+        """Have another thread take from a lane."""
         # What was given up must land before anything else goes there.
-        if len(lane.workers) < _MOST_WORKERS and not (trip is not None and trip.guard.adrift):
+        if len(lane.workers) < _MOST_WORKERS and not trip.guard.adrift:
             with contextlib.suppress(RuntimeError):
                 # Unless there can be no more threads.
                 self._lead(lane)
+
+
+def _adopt(unit: Unit, again: Job) -> None:
+    """Settle a unit with what a second request for the same has brought."""
+    if again.error is None and not unit.settled:
+        # One entry, so that it is whole whichever thread comes last.
+        unit.job.replies = again.replies
+        unit.settle()
 
 
 def _kind(unit: Unit) -> bool | None:
