@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import itertools
 import pickle
 import random
 import sys
@@ -139,6 +140,26 @@ def test_a_long_cycle_is_named_by_its_ends() -> None:
         graph.add_edge("n50000", "n0")
     assert "'n50000' -> 'n0' -> 'n1' -> 'n2' -> ... -> 'n49998'" in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+def test_a_search_for_a_cycle_looks_at_each_node_once() -> None:
+    graph = HandoffGraph()
+    layers = [(f"left {number}", f"right {number}") for number in range(60)]
+    for layer, following in itertools.pairwise(layers):
+        for node in layer:
+            for to in following:
+                graph.add_edge(node, to)
+    graph.add_node("start")
+    for node in layers[0]:
+        graph.add_edge("start", node)
+    # There are 2**59 ways from the first layer to the last.
+    graph.add_edge("before", "start")
+    graph.add_edge("start", "after")
+    for to in layers[-1]:
+        with pytest.raises(ArgumentValueError, match="cycle"):
+            graph.add_edge(to, "before")
+    graph.add_edge("after", layers[0][0])
+    assert graph.is_dag()
 
 
 def test_cycles_are_accepted_where_they_are_allowed() -> None:
