@@ -70,9 +70,9 @@ class Thread:
         record = self.made[start]
         while record.parent in self.made and record.parent not in path:
             source = self.made[record.parent]
-            if channel in source.stored and channel in record.deltas:
-                if source.versions[channel] == record.versions[channel]:
-                    return path  # the value itself is found under that version
+            known = channel in source.stored and channel in record.deltas
+            if known and source.versions[channel] == record.versions[channel]:
+                return path  # the value itself is found under that version
             path.add(record.parent)
             if channel in source.stored or channel not in source.versions:
                 return path

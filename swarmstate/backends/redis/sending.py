@@ -319,7 +319,8 @@ class Sending:
         Scripts that read among them; one call in a while touches the marker.
         """
         marker = self._marker
-        along = marker.carried(key_of(commands[0]), write=False) if marker.due else []
+        due = monotonic() >= marker.due_to_reads
+        along = marker.carried(key_of(commands[0]), write=False) if due else []
         replies: list[Any]
         try:
             replies = yield Batch([*commands, *along] if along else commands, idempotent=True)
@@ -332,7 +333,7 @@ class Sending:
         if along:
             yield from marker.touched(replies[-1:])
             return replies[:-1]
-        if marker.due:
+        if due:
             yield from marker.visit()
         return replies
 
