@@ -198,12 +198,14 @@ def test_a_child_can_record_though_its_parent_was_forked_while_it_recorded() -> 
         from swarmstate.observability import InMemoryMetrics
         metrics = InMemoryMetrics()
         metrics.record("put", 0.1)
-        with metrics._lock:  # as another thread would hold it
-            child = os.fork()
+        metrics._lock.acquire()  # as another thread would
+        child = os.fork()
         if child == 0:
-            signal.alarm(30)
+            signal.alarm(20)
             metrics.record("put", 0.1)
             os._exit(metrics.summary("put").count)
+        metrics._lock.release()
+        metrics.record("put", 0.1)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
     assert execute(sys.executable, "-c", code, ROOT, cwd=ROOT).strip() == "2"
