@@ -44,7 +44,7 @@ class Removal:
             ("HKEYS", values),
         ]
         drawn, held, waiting, fields = yield Batch(state, idempotent=True, ignore=("WRONGTYPE",))
-        known = set(filter(is_record, held or ()))
+        known: set[bytes] = set(filter(is_record, held or ()))
         gone = {each.encode() for each in ids}
         if not known & gone:
             return
