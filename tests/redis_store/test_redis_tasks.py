@@ -31,13 +31,13 @@ async def store(server: Server, prefix: str) -> AsyncIterator[AsyncRedisStore]:
 
 
 async def test_thousands_of_calls_at_once_all_come_back(store: AsyncRedisStore) -> None:
-    async with asyncio.timeout(60) if hasattr(asyncio, "timeout") else _forever():
+    async with asyncio.timeout(60) if hasattr(asyncio, "timeout") else _Unbounded():
         await asyncio.gather(*[store.set("n", f"k{i}", i) for i in range(MANY)])
         found = await asyncio.gather(*[store.get("n", f"k{i}") for i in range(MANY)])
     assert found == list(range(MANY))
 
 
-class _forever:
+class _Unbounded:
     async def __aenter__(self) -> None: ...
 
     async def __aexit__(self, *_: object) -> None: ...
@@ -132,13 +132,16 @@ async def test_a_reply_that_is_too_large_fails_its_own_call(strict: Server, pref
 def test_a_batch_over_a_limit_is_refused_at_once_with_the_limit_named(
     prefix: str, option: str, value: int
 ) -> None:
-    with running("valkey", f"--{option}", str(value)) as server:
-        with Proxy(server.port) as proxy, RedisStore(proxy.url, prefix=prefix) as store:
-            store.set("n", "k", 1)
-            with proxy.counted() as commands, pytest.raises(StoreUnavailable, match=option):
-                store.set_many([(f"n{i}", "k", b"x" * 1000) for i in range(4000)])
-            assert commands["MULTI"] <= 2
-            assert store.get("n", "k") == 1
+    with (
+        running("valkey", f"--{option}", str(value)) as server,
+        Proxy(server.port) as proxy,
+        RedisStore(proxy.url, prefix=prefix) as store,
+    ):
+        store.set("n", "k", 1)
+        with proxy.counted() as commands, pytest.raises(StoreUnavailable, match=option):
+            store.set_many([(f"n{i}", "k", b"x" * 1000) for i in range(4000)])
+        assert commands["MULTI"] <= 2
+        assert store.get("n", "k") == 1
 
 
 # Servers and replies that keep waiting ------------------------------------------------------------
@@ -285,7 +288,7 @@ async def test_a_task_that_is_cancelled_while_its_reply_is_decoded_leaves_nothin
 ) -> None:
     for _ in range(5):
         task = asyncio.create_task(watched.items("n"))
-        while not witness.threads and not task.done():
+        while not witness.threads and not task.done():  # noqa: ASYNC110 (a thread tells it)
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
