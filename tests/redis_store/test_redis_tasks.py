@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -31,16 +31,13 @@ async def store(server: Server, prefix: str) -> AsyncIterator[AsyncRedisStore]:
 
 
 async def test_thousands_of_calls_at_once_all_come_back(store: AsyncRedisStore) -> None:
-    async with asyncio.timeout(60) if hasattr(asyncio, "timeout") else _forever():
-        await asyncio.gather(*[store.set("n", f"k{i}", i) for i in range(MANY)])
-        found = await asyncio.gather(*[store.get("n", f"k{i}") for i in range(MANY)])
-    assert found == list(range(MANY))
+    await together(store.set("n", f"k{i}", i) for i in range(MANY))
+    assert await together(store.get("n", f"k{i}") for i in range(MANY)) == list(range(MANY))
 
 
-class _forever:
-    async def __aenter__(self) -> None: ...
-
-    async def __aexit__(self, *_: object) -> None: ...
+async def together(calls: Iterable[Awaitable[Any]], *, errors: bool = False) -> list[Any]:
+    """Await calls at the same time, and not without end."""
+    return await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=errors), 30)
 
 
 async def test_a_store_that_is_closed_carries_out_or_refuses_what_thousands_of_tasks_ask(
@@ -96,31 +93,37 @@ async def test_a_value_that_is_too_large_fails_its_own_call_and_says_why(
     async with AsyncRedisStore(strict.url, prefix=prefix) as store:
         await store.set("n", "k", 0)
         for round_ in range(5):
-            outcomes = await asyncio.gather(
-                store.set("n", "big", b"x" * (2 << 20)),
-                *[store.update("n", f"k{i}", lambda v: v + 1, default=0) for i in range(20)],
-                *[store.delete("n", f"none{i}") for i in range(20)],
-                return_exceptions=True,
+            outcomes = await together(
+                [
+                    store.set("n", "big", b"x" * (2 << 20)),
+                    store.set_default("n", "big", b"x" * (2 << 20)),
+                    *[store.update("n", f"k{i}", lambda v: v + 1, default=0) for i in range(20)],
+                    *[store.delete("n", f"none{i}") for i in range(20)],
+                ],
+                errors=True,
             )
-            assert isinstance(outcomes[0], StoreUnavailable)
-            assert "proto-max-bulk-len of 1048576" in str(outcomes[0])
-            assert outcomes[1:21] == [round_ + 1] * 20
-            assert outcomes[21:] == [False] * 20
+            for refused in outcomes[:2]:
+                assert isinstance(refused, StoreUnavailable)
+                assert "proto-max-bulk-len of 1048576" in str(refused)
+            assert outcomes[2:22] == [round_ + 1] * 20
+            assert outcomes[22:] == [False] * 20
 
 
 async def test_a_reply_that_is_too_large_fails_its_own_call(strict: Server, prefix: str) -> None:
     async with AsyncRedisStore(strict.url, prefix=prefix, retries=2) as store:
         for part in range(8):
             await store.set("big", f"k{part}", b"x" * (1 << 19))
-        outcomes = await asyncio.gather(
-            store.items("big"),
-            *[store.update("n", f"k{i}", lambda v: v + 1, default=0) for i in range(20)],
-            *[store.get("n", "absent", i) for i in range(20)],
-            *[store.set("m", f"k{i}", i) for i in range(20)],
-            return_exceptions=True,
+        outcomes = await together(
+            [
+                store.items("big"),
+                *[store.delete("n", f"none{i}") for i in range(20)],
+                *[store.get("n", "absent", i) for i in range(20)],
+                *[store.set("m", f"k{i}", i) for i in range(20)],
+            ],
+            errors=True,
         )
         assert isinstance(outcomes[0], StoreUnavailable)
-        assert outcomes[1:21] == [1] * 20
+        assert outcomes[1:21] == [False] * 20
         assert outcomes[21:41] == list(range(20))
         assert outcomes[41:] == [None] * 20
 
@@ -167,9 +170,9 @@ async def test_a_frozen_node_of_a_cluster_holds_up_no_call_to_another(
         try:
             stuck = [asyncio.create_task(store.get(name, "k")) for name in by_node[True]]
             for _ in range(3):
-                found = await asyncio.gather(*[store.get(name, "k") for name in by_node[False]])
+                found = await together(store.get(name, "k") for name in by_node[False])
                 assert found == by_node[False]
-                await asyncio.gather(*[store.set(name, "k", name) for name in by_node[False]])
+                await together(store.set(name, "k", name) for name in by_node[False])
             assert not any(task.done() for task in stuck)
         finally:
             os.kill(frozen.process.pid, signal.SIGCONT)
@@ -187,10 +190,10 @@ async def test_a_reply_that_takes_its_time_holds_up_no_other_call(
         big = asyncio.create_task(store.get("n", "big"))
         await asyncio.to_thread(proxy.held.wait, 30)
         for number in range(3):
-            await asyncio.gather(*[store.set("n", f"k{i}", number) for i in range(20)])
-            found = await asyncio.gather(*[store.get("n", f"k{i}") for i in range(20)])
+            await together(store.set("n", f"k{i}", number) for i in range(20))
+            found = await together(store.get("n", f"k{i}") for i in range(20))
             assert found == [number] * 20
-            assert await store.update("n", "k", lambda v: v + 1) == number + 1
+            assert await together([store.update("n", "k", lambda v: v + 1)]) == [number + 1]
         assert not big.done()
         await asyncio.to_thread(proxy.release)
         assert await big == value
@@ -206,7 +209,7 @@ async def test_calls_that_were_sent_behind_a_reply_that_takes_its_time_come_out_
         proxy.hold_reply_after(100_000)
         big = asyncio.create_task(store.get("n", "big"))
         others = [asyncio.create_task(store.get("n", "k")) for _ in range(20)]
-        assert await asyncio.gather(*others) == [1] * 20
+        assert await together(others) == [1] * 20
         assert not big.done()
         await asyncio.to_thread(proxy.release)
         assert await big == value
@@ -335,6 +338,3 @@ async def test_threads_are_few_and_end_with_the_store(
         await asyncio.gather(*[store.set("n", f"k{i}", "x" * 300_000) for i in range(calls)])
         assert _threads() - before <= 8
     assert _threads() == before
-
-
-Make = Callable[..., RedisStore]
