@@ -195,10 +195,15 @@ _RELEASE = Script(
     + _COUNT
     + """
 local refs, drawn = KEYS[7], try('HGET', KEYS[6], '\\0n')
-local n = tonumber(ARGV[2])
-if (type(drawn) == 'string' and drawn or '') ~= ARGV[1] or count(KEYS[5], KEYS[2]) ~= n then
-  return 0
+local n, held = tonumber(ARGV[2]), count(KEYS[5], KEYS[2])
+if not held then
+  -- The order is not there, after a restore, say, or may not be asked.
+  held = 0
+  for _, key in ipairs(call('HKEYS', KEYS[2])) do
+    if key:byte(1) ~= 0 then held = held + 1 end
+  end
 end
+if (type(drawn) == 'string' and drawn or '') ~= ARGV[1] or held ~= n then return 0 end
 local ids, orphans = tonumber(ARGV[3]), tonumber(ARGV[4])
 for i = 1, ids + orphans do
   local id = ARGV[4 + i]
