@@ -116,6 +116,7 @@ def at_opcode(number: int, work: Callable[[], Any]) -> bool:
     return False
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="tracing no longer stops at every step")
 @pytest.mark.parametrize("waits", [False, True])
 def test_an_interrupt_at_any_step_of_the_interpreter_loses_no_connection(
     server: Server, prefix: str, waits: bool
@@ -147,29 +148,36 @@ def test_interrupts_in_quick_succession_lose_no_connection(server: Server, prefi
     store = RedisStore(server.url, prefix=prefix, max_connections=2, timeout=20, retries=0)
     store.set("n", "k", 1)
 
+    shots = 0
+
     def interrupted(*_: Any) -> None:
+        nonlocal shots
+        shots += 1
+        if shots == 2:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         raise KeyboardInterrupt
+
+    def call(seconds: float) -> None:
+        nonlocal shots
+        shots = 0
+        # The second one comes while the first is dealt with.
+        signal.setitimer(signal.ITIMER_REAL, seconds, 3e-5)
+        store.get("n", "k")
 
     before = signal.signal(signal.SIGALRM, interrupted)
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     interrupts = 0
     try:
         for number in range(4000):
-            # The second one comes while the first is dealt with.
-            first = 5e-6 + 4e-4 * (number % 100) / 100
-            try:
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, first, 3e-5)
-                    store.get("n", "k")
-                finally:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-            except (KeyboardInterrupt, UnboundLocalError):
-                # The other one is what some versions of the library make of an interrupt.
-                interrupts += 1
-                with suppress(KeyboardInterrupt):
-                    signal.setitimer(signal.ITIMER_REAL, 0)
+            # Two at most: one for each level that they may leave.
             with suppress(KeyboardInterrupt):
+                with suppress(KeyboardInterrupt):
+                    # The other one is what some versions of the library make of an interrupt.
+                    with suppress(KeyboardInterrupt, UnboundLocalError):
+                        call(5e-6 + 4e-4 * (number % 100) / 100)
+                    signal.setitimer(signal.ITIMER_REAL, 0)
                 signal.setitimer(signal.ITIMER_REAL, 0)
+            interrupts += shots
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

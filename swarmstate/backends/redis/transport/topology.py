@@ -262,9 +262,9 @@ class SlotMap(NamedTuple):
     """Primaries and replicas."""
 
     @property
-    def complete(self) -> bool:
-        """Whether every slot is served."""
-        return None not in self.owners
+    def served(self) -> int:
+        """How many slots are served."""
+        return SLOTS - self.owners.count(None)
 
 
 class Lent(Protocol):
@@ -403,13 +403,16 @@ class Cluster:
                 continue
             under_way -= 1
             if outcome.error is not None:
-                error = outcome.error
-            elif best is None or outcome.value.complete:
-                best = outcome.value
-                if outcome.value.complete:
-                    break
-                # Another node may know more, but is not waited for.
-                deadline = min(deadline, monotonic() + _STAGGER * (1 + len(waiting)))
+                if error is None or not denied(error):
+                    error = outcome.error
+                continue
+            found: SlotMap = outcome.value
+            if best is None or found.served > best.served:
+                best = found
+            if best.served == SLOTS:
+                break
+            # Another node may know more, but is not waited for.
+            deadline = min(deadline, monotonic() + _STAGGER * (1 + len(waiting)))
         workers.leave()
         if best is None:
             raise error or TimeoutError("there was no answer")
