@@ -41,12 +41,7 @@ class StoreSteps(WholeStore):
         """Store one value. One round trip; sent again if the connection broke."""
         at = self.layout.key(namespace)
         field = check_key(key)
-        data = self.encode(value)
-        if self.ttl_ms is not None and len(data) > SUSPECT_BYTES:
-            # Not with its time in a transaction: servers limit these.
-            yield from self._set_all({at: [field, data]})
-            return
-        yield from self._store([("HSET", at, field, data)], (at,), idempotent=True)
+        yield from self._store([("HSET", at, field, self.encode(value))], (at,), idempotent=True)
 
     def get(self, namespace: str, key: str, default: Any = None) -> Steps[Any]:
         """Return one value, or ``default`` where there is none. One round trip."""
@@ -135,10 +130,8 @@ class StoreSteps(WholeStore):
         for index, item in enumerate(iterate("items", items, "(namespace, key, value) triples")):
             namespace, key, value = check_item(item, index)
             content.setdefault(self.layout.key(namespace), []).extend((key, self.encode(value)))
-        if content:
-            yield from self._set_all(content)
-
-    def _set_all(self, content: Content) -> Steps[None]:
+        if not content:
+            return
         if len(content) == 1 and self._fits(content):
             ((at, flat),) = content.items()
             yield from self._store([("HSET", at, *flat)], content, idempotent=True)
