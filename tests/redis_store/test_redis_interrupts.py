@@ -124,7 +124,7 @@ def at_opcode(number: int, work: Callable[[], Any]) -> bool:
         pytest.param(
             True,
             marks=pytest.mark.xfail(
-                reason="one step is known at which a call that waits loses what it is handed",
+                reason="a call that waits lost a connection here in every run; the cause is not found yet",
                 strict=False,
             ),
         ),
