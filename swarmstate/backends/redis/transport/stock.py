@@ -100,9 +100,11 @@ class Stock(Generic[T]):
         return self.take() if thing is None else thing
 
     def _handed(self, waiter: _Waiter[T], place: weakref.ref[_Waiter[T]], left: float) -> T | None:
-        with suppress(IndexError):
-            first = self._line[0] is place
-            left = min(left, _FIRST_LOOKS_SECONDS if first else _OTHERS_LOOK_SECONDS)
+        try:
+            others = self._line[0] is not place
+        except IndexError:
+            others = False
+        left = min(left, _OTHERS_LOOK_SECONDS if others else _FIRST_LOOKS_SECONDS)
         with suppress(Empty):
             return waiter.handed.get(timeout=left)
         if place not in self._line and waiter.handed.empty():
