@@ -92,8 +92,11 @@ class Stock(Generic[T]):
                 self.release(thing)
             raise
         finally:
-            with suppress(ValueError):
-                self._line.remove(place)
+            # Looked at first: the interpreter may keep an exception that is being handled, with all
+            # that has a name here, where an interrupt comes just then.
+            if place in self._line:
+                with suppress(ValueError):
+                    self._line.remove(place)
             # What came at the last moment, or twice because a place had seemed lost.
             while (extra := _left_over(waiter)) is not None:
                 self.release(extra)
@@ -164,6 +167,8 @@ class Stock(Generic[T]):
 
 
 def _left_over(waiter: _Waiter[T]) -> T | None:
+    if waiter.handed.empty():
+        return None
     try:
         return waiter.handed.get_nowait()
     except Empty:
