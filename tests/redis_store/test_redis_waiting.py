@@ -48,7 +48,7 @@ class Caller(threading.Thread):
     """Waits for a thing and keeps it until told to give it back."""
 
     def __init__(self, stock: Stock[Thing], deadline: float, order: list[Caller]) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self._stock = stock
         self._deadline = deadline
         self._order = order
@@ -148,12 +148,14 @@ def test_a_place_whose_owner_was_interrupted_is_passed_over() -> None:
 def test_a_caller_whose_place_was_taken_in_vain_is_served_all_the_same() -> None:
     stock = Stock(Thing, 1)
     held = stock.take()
-    (caller,), _ = line_up(stock, 1)
+    caller = Caller(stock, soon(1000), [])
+    caller.may_go.set()
+    caller.start()
+    wait_until(lambda: waiting(stock) == 1)
     # As by somebody who was interrupted before they could hand over what they had.
     stock._line.popleft()
-    caller.may_go.set()
     stock.release(held)
-    caller.join()
+    caller.join(60)
     assert caller.got is held
 
 
