@@ -302,6 +302,7 @@ class Exchange:
                 if not unit.settled:
                     self._take(unit, trip, again)
         except self.topology.failures as error:
+            _pass_on(error)
             lost = unread[::-1]
             if len(lost) == 1:
                 error = _told(lost[0]) or error
