@@ -103,6 +103,13 @@ class Proxy:
 
     # Harm -----------------------------------------------------------------------------------
 
+    def lead_to(self, port: int) -> None:
+        """Connect to another server from now on; open connections stay where they are.
+
+        As a name does, or a load balancer, that leads to whatever is the primary.
+        """
+        self._target = port
+
     def swallow(self, on: bool = True) -> None:
         """Let nothing through in either direction, without closing anything."""
         self._swallow = on
