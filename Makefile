@@ -19,7 +19,7 @@ sources := $(shell find swarmstate ext -name '*.py' -o -name '*.py[xdi]' -o -nam
 extension := $(shell find ext -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format typecheck dist build bench bench-peers bench-savers bench-codecs clean
+.PHONY: help demo test lint stubs format typecheck dist build bench bench-peers bench-savers bench-codecs bench-serializer clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -30,10 +30,15 @@ demo: $(DEMO)/.ready ## Kill an agent between two steps and resume it, on a priv
 test: build ## Run the whole suite (PYTEST_ARGS="-k words" to narrow it)
 	$(python) -m pytest -p no:benchmark -n 2 $(PYTEST_ARGS)
 
-lint: build ## Check style and types: ruff, mypy --strict
+lint: build ## Check style and types: ruff, mypy --strict, pyright
 	$(python) -m ruff check
 	$(python) -m ruff format --check
 	$(python) -m mypy --strict
+	$(python) -m pyright --pythonpath $(python)
+
+stubs: build ## Write the stub of RedisStore, after one of its methods has changed
+	PYTHONPATH=tests/support:examples $(python) tests/support/stubs.py
+	$(python) -m ruff format --quiet swarmstate/backends/redis/store.pyi
 
 format: build ## Rewrite the sources in the one style
 	$(python) -m ruff check --fix
@@ -50,13 +55,16 @@ bench: build ## Measure: BENCH=a file, BENCH_ARGS="--benchmark-save=before" keep
 	    --benchmark-group-by=group --benchmark-sort=name $(BENCH_ARGS)
 
 bench-peers: build ## Compare with the Rust package of the same name, in memory and on Redis
-	$(python) bench/peers
+	PYTHONPATH=bench:tests/support:examples $(python) bench/peers $(BENCH_ARGS)
 
 bench-savers: build ## Compare the LangGraph saver with the others (BENCH_ARGS="redis get_tuple" narrows it)
-	$(python) bench/savers $(BENCH_ARGS)
+	PYTHONPATH=bench:tests/support:examples $(python) bench/savers $(BENCH_ARGS)
 
 bench-codecs: build ## Compare the codecs with the bare libraries, which check less
-	$(python) bench/test_codecs.py
+	PYTHONPATH=bench $(python) bench/test_codecs.py
+
+bench-serializer: build ## Compare the serializer in C with LangGraph's own
+	$(python) bench/test_serializer.py
 
 clean: ## Remove everything that was built, the virtual environments included
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info swarmstate/*.so

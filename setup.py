@@ -1,11 +1,18 @@
-"""Builds the one extension module; everything else is in pyproject.toml."""
+"""Builds the extension modules; everything else is in pyproject.toml."""
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+NAMES = [
+    "_codec",
+    "_core",
+    "_handoff",
+    "_messages",
+]
+
 setup(
     ext_modules=cythonize(
-        [Extension("swarmstate._core", ["ext/_core.pyx"])],
+        [Extension(f"swarmstate.{name}", [f"ext/{name}.pyx"]) for name in NAMES],
         build_dir="build/cython",
         compiler_directives={"language_level": "3"},
     )

@@ -9,21 +9,19 @@ from __future__ import annotations
 import datetime
 import functools
 import random
-import statistics
 import sys
 import time
-import timeit
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgpack
 import ormsgpack
 import pytest
+from measuring import REPEATS, Row, Run, in_turns, loop, table
 
 from swarmstate import codecs
 
 OURS = {name: codecs.get(name) for name in ("msgpack", "ormsgpack")}
-REPEATS = 15
 REPEAT_SECONDS = 0.02
 WORDS = (
     "the",
@@ -112,6 +110,13 @@ class Pair(NamedTuple):
     ours: Callable[[], Any]
     other: Callable[[], Any]
 
+    def runs(self) -> dict[str, Run]:
+        """What is measured in turns."""
+        return {
+            name: loop(call, time.process_time, REPEAT_SECONDS)
+            for name, call in (("ours", self.ours), ("other", self.other))
+        }
+
 
 def pairs() -> list[Pair]:
     """Everything in the table."""
@@ -160,34 +165,8 @@ def main() -> int:
     """Print the table; return 1 if a ratio is above its limit."""
     print(f"msgpack {msgpack.__version__}, ormsgpack {ormsgpack.__version__}")
     print(f"medians of {REPEATS} alternated repeats; a ratio is our time over the other's\n")
-    heads = f"{'ours':>10} {'other':>10} {'limit':>6} {'ratio':>6}  middle half"
-    print(f"{'codec, call, value':50} {heads}")
-    short = 0
-    for pair in pairs():
-        timers = [timeit.Timer(call, timer=time.process_time) for call in (pair.ours, pair.other)]
-        loops = []
-        for timer in timers:
-            number = 1
-            while (took := timer.timeit(number)) < REPEAT_SECONDS / 4:
-                number *= 2
-            loops.append(max(1, round(number * REPEAT_SECONDS / took)))
-        times: list[list[float]] = [[], []]
-        for _ in range(REPEATS):
-            for timer, number, found in zip(timers, loops, times, strict=True):
-                found.append(timer.timeit(number) / number)
-        ratio = statistics.median(times[0]) / statistics.median(times[1])
-        low, _, high = statistics.quantiles(
-            [ours / other for ours, other in zip(*times, strict=True)], n=4
-        )
-        missed = pair.limit is not None and ratio > pair.limit
-        short += missed
-        print(
-            f"{pair.name:50} {statistics.median(times[0]) * 1e6:>8.2f}us "
-            f"{statistics.median(times[1]) * 1e6:>8.2f}us {pair.limit or '-':>6} {ratio:>6.2f}"
-            f"  {low:.2f}-{high:.2f}{'   SHORT' if missed else ''}",
-            flush=True,
-        )
-    return 1 if short else 0
+    rows = (Row(pair.name, *in_turns(pair.runs()).values(), most=pair.limit) for pair in pairs())
+    return 1 if table(rows, other="other", limit="at most") else 0
 
 
 Benchmark = Callable[..., Any]

@@ -15,20 +15,17 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-import redis
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
-
 _PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Run in the server's process before it starts: ask for SIGKILL when the parent ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a loopback port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -39,7 +36,7 @@ def _running(*command: str) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
         # Not in our process group: Ctrl-C reaches only us, and we stop the server in order.
         start_new_session=True,
     )
@@ -52,6 +49,11 @@ def _running(*command: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     """Wait until a server answers there; return whether it is the one that was started."""
+    # Imported here: what only wants a port needs no Redis client.
+    import redis
+    from redis.backoff import ConstantBackoff
+    from redis.retry import Retry
+
     patience = Retry(ConstantBackoff(0.05), retries=200)
     with redis.Redis(port=port, retry=patience) as client:
         return bool(client.info("server")["process_id"] == process.pid)
@@ -71,7 +73,7 @@ def private_server() -> Iterator[str]:
         # Nothing on disk but the log, which is not on our output.
         quiet = ("--save", "", "--dir", directory, "--logfile", f"{directory}/log")
         while True:
-            port = _free_port()
+            port = free_port()
             with _running(executable, "--bind", "127.0.0.1", "--port", str(port), *quiet) as server:
                 # Somebody else may have taken the port a moment ago: then try another one.
                 if _answers(server, port):

@@ -1,4 +1,4 @@
-"""Types of the compiled module; a test compares them with it."""
+"""Types of the compiled engine; a test compares them with it."""
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -9,27 +9,17 @@ from typing_extensions import Self
 
 from swarmstate.protocols import Default, Diff, Pair, SnapshotLike
 
-MAX_DEPTH: int
-MAX_KEY_DEPTH: int
-TIMES: int
-OTHER_KEYS: int
-TUPLE_KEYS: int
-DEEP: int
-REFUSED: int
-
-def pack(value: object, /) -> bytes: ...
-def scan(data: bytes, /) -> int: ...
-def examine(data: bytes, /) -> tuple[int, str, int]: ...
-def know_zone_info(zone_info: type, /) -> None: ...
 def work_done() -> dict[str, int]: ...
 
 @final
-class MsgpackUnpacker:
-    def __init__(self, unpackb: Callable[..., Any]) -> None: ...
-    def unpack(self, data: bytes, /) -> Any: ...
-
-@final
 class Snapshot:
+    """A store, frozen at one moment.
+
+    Immutable, hashable by identity, and safe to hold after its store is closed or gone. What it
+    holds in memory is in proportion to what has changed since it was taken. Stores make it, by
+    ``snapshot()``; so does :meth:`from_values`, for those who write a store.
+    """
+
     @classmethod
     def from_values(
         cls,
@@ -37,27 +27,100 @@ class Snapshot:
         *,
         codec: str = "msgpack",
         parent: int | None = None,
-    ) -> Snapshot: ...
+    ) -> Snapshot:
+        """Return a snapshot that holds ``values``, for those who write a store.
+
+        Args:
+            values: namespace -> key -> encoded value, as dicts. The bytes are not trusted: they are
+                checked when they are decoded.
+            codec: the name of the codec that decodes them.
+            parent: the id of the snapshot taken before from the same store, if any.
+
+        Raises:
+            InvalidArgumentError: names or values of the wrong type.
+            UnknownCodecError: there is no such codec.
+
+        Cost: O(number of keys).
+        """
     @property
-    def id(self) -> int: ...
+    def id(self) -> int:
+        """A number that grows with every snapshot taken in this process."""
     @property
-    def timestamp(self) -> float: ...
+    def timestamp(self) -> float:
+        """When the snapshot was taken, in seconds since the Unix epoch."""
     @property
-    def parent(self) -> int | None: ...
+    def parent(self) -> int | None:
+        """The id of the snapshot taken before this one from the same store, or None."""
     @property
-    def wire(self) -> str: ...
+    def wire(self) -> str:
+        """The wire format of the values."""
     @property
-    def size_bytes(self) -> int: ...
+    def size_bytes(self) -> int:
+        """The size of all encoded values, in bytes. O(1)."""
     @property
-    def keys(self) -> list[Pair]: ...
+    def keys(self) -> list[Pair]:
+        """Every (namespace, key) pair. O(all keys)."""
     @property
-    def state(self) -> PMap[str, PMap[str, bytes]]: ...
-    def get(self, namespace: str, key: str, default: Any = None) -> Any: ...
-    def values(self) -> dict[str, dict[str, bytes]]: ...
-    def diff(self, base: SnapshotLike) -> Diff: ...
+    def state(self) -> PMap[str, PMap[str, bytes]]:
+        """The content as persistent maps: a ``PMap`` of namespace -> ``PMap`` of key -> bytes.
+
+        The first call costs O(all keys), or O(what changed) where a snapshot of the same store not
+        far away has its maps already, with which these then share their structure; later calls
+        return the same object.
+        """
+    def get(self, namespace: str, key: str, default: Any = None) -> Any:
+        """Return one decoded value, or ``default`` where there is none.
+
+        Raises:
+            DecodeError: the bytes, which came from elsewhere, are not a valid value; the text names
+                namespace and key.
+
+        Cost: the codec's, and a step for each newer snapshot held, but never for more than some
+        hundred of them in a row a second time.
+        """
+    def values(self) -> dict[str, dict[str, bytes]]:
+        """Return the encoded content as a fresh dict: namespace -> key -> bytes. O(all keys)."""
+    def diff(self, base: SnapshotLike) -> Diff:
+        """Return how to go from ``base`` to this snapshot.
+
+        Args:
+            base: a snapshot of the same wire format, of any store.
+
+        Returns:
+            ``{"added": [...], "removed": [...], "changed": [...]}``: sorted (namespace, key) pairs.
+
+        Raises:
+            InvalidArgumentError: ``base`` is not a snapshot.
+            WireFormatError: ``base`` holds values of another wire format.
+
+        Cost: O(what was written between the two) for snapshots of one in-memory store, else
+        O(all keys).
+        """
     def __len__(self) -> int: ...
 
 class Store:
+    """A key/value store in memory, with free snapshots.
+
+    Values are encoded by ``set`` and decoded by ``get``, so callers never share mutable state with
+    the store. Names of namespaces and keys are ``str`` without lone surrogates; a namespace that
+    starts with NUL is reserved and refused. A namespace without keys does not exist. Every method
+    is atomic, batches included, also when several threads use the store. After :meth:`close`, every
+    method raises :class:`~swarmstate.errors.StoreUnavailable`.
+
+    All methods that take names raise :class:`~swarmstate.errors.InvalidArgumentError` for one that
+    no store accepts, before anything is read or written.
+
+    Args:
+        backend: ``"memory"``, the only one; other stores have classes of their own.
+        codec: the name of the codec of the values, see :mod:`swarmstate.codecs`.
+        max_history: how many snapshots :meth:`history` keeps: 0 none, n the last n, None all.
+        default: turns a value that the codec does not know into one that it does, or raises.
+
+    Raises:
+        InvalidArgumentError: an argument that is none of these.
+        UnknownCodecError: there is no such codec.
+    """
+
     def __init__(
         self,
         backend: str = "memory",
@@ -67,31 +130,140 @@ class Store:
         default: Default | None = None,
     ) -> None: ...
     @property
-    def codec(self) -> str: ...
+    def codec(self) -> str:
+        """The name of the codec."""
     @property
-    def max_history(self) -> int | None: ...
-    def set(self, namespace: str, key: str, value: Any) -> None: ...
-    def get(self, namespace: str, key: str, default: Any = None) -> Any: ...
-    def set_many(self, items: Iterable[tuple[str, str, Any]]) -> None: ...
-    def get_many(self, pairs: Iterable[Pair]) -> list[Any]: ...
-    def set_default(self, namespace: str, key: str, value: Any) -> bool: ...
-    def contains(self, namespace: str, key: str) -> bool: ...
-    def delete(self, namespace: str, key: str) -> bool: ...
-    def delete_many(self, pairs: Iterable[Pair]) -> int: ...
-    def delete_namespace(self, namespace: str) -> int: ...
+    def max_history(self) -> int | None:
+        """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
+    def set(self, namespace: str, key: str, value: Any) -> None:
+        """Store one value.
+
+        Raises:
+            EncodeError: the codec does not accept the value; nothing was written.
+
+        Cost: the codec's, and O(1).
+        """
+    def get(self, namespace: str, key: str, default: Any = None) -> Any:
+        """Return one value, or ``default`` where there is none.
+
+        Raises:
+            DecodeError: the bytes, which came from elsewhere by ``restore``, are not a valid value;
+                the text names namespace and key.
+
+        Cost: the codec's, and O(1).
+        """
+    def set_many(self, items: Iterable[tuple[str, str, Any]]) -> None:
+        """Store all the (namespace, key, value) triples at once, or none.
+
+        Args:
+            items: an iterable of triples; of two for one key the later counts.
+
+        Raises:
+            EncodeError: the codec does not accept a value; nothing was written.
+        """
+    def get_many(self, pairs: Iterable[Pair]) -> list[Any]:
+        """Return the values of (namespace, key) pairs at one moment, in their order.
+
+        Args:
+            pairs: an iterable of pairs.
+
+        Returns:
+            The values; None where there is none.
+
+        Raises:
+            DecodeError: as :meth:`get` does.
+        """
+    def set_default(self, namespace: str, key: str, value: Any) -> bool:
+        """Store ``value`` only if the key is absent.
+
+        Returns:
+            Whether it was stored.
+
+        Raises:
+            EncodeError: the codec does not accept the value, whether or not the key is absent.
+        """
+    def contains(self, namespace: str, key: str) -> bool:
+        """Return whether the key exists. O(1)."""
+    def delete(self, namespace: str, key: str) -> bool:
+        """Remove a key. O(1).
+
+        Returns:
+            Whether it existed.
+        """
+    def delete_many(self, pairs: Iterable[Pair]) -> int:
+        """Remove the keys of (namespace, key) pairs at once.
+
+        Returns:
+            How many existed.
+        """
+    def delete_namespace(self, namespace: str) -> int:
+        """Remove a namespace with all its keys. O(its keys).
+
+        Returns:
+            How many keys there were.
+        """
     def update(
         self, namespace: str, key: str, fn: Callable[[Any], Any], default: Any = None
-    ) -> Any: ...
-    def keys(self, namespace: str, prefix: str | None = None) -> list[str]: ...
-    def namespaces(self, prefix: str | None = None) -> list[str]: ...
-    def items(self, namespace: str) -> list[tuple[str, Any]]: ...
-    def max_key(self, namespace: str) -> str | None: ...
-    def clear(self) -> None: ...
-    def snapshot(self) -> Snapshot: ...
-    def restore(self, snapshot: SnapshotLike) -> None: ...
-    def history(self) -> list[SnapshotLike]: ...
-    def clear_history(self) -> None: ...
-    def close(self) -> None: ...
+    ) -> Any:
+        """Replace a value by ``fn(value)`` atomically.
+
+        Args:
+            namespace: the namespace.
+            key: the key.
+            fn: is given the value, or ``default`` where there is none, and returns the new one. It
+                is called again when another writer was faster, so it should have no side effects.
+            default: what ``fn`` is given where there is no value.
+
+        Returns:
+            What ``fn`` returned.
+
+        Raises:
+            EncodeError: the codec does not accept what ``fn`` returned; nothing was written.
+            StoreUnavailable: other writers were faster 1,000 times in a row.
+            DecodeError: as :meth:`get` does.
+        """
+    def keys(self, namespace: str, prefix: str | None = None) -> list[str]:
+        """Return the keys of a namespace, or those that start with ``prefix``. O(its keys)."""
+    def namespaces(self, prefix: str | None = None) -> list[str]:
+        """Return the namespaces, or those that start with ``prefix``. O(all namespaces)."""
+    def items(self, namespace: str) -> list[tuple[str, Any]]:
+        """Return the (key, value) pairs of a namespace at one moment. O(its keys).
+
+        Raises:
+            DecodeError: as :meth:`get` does.
+        """
+    def max_key(self, namespace: str) -> str | None:
+        """Return the greatest key of a namespace by code point, or None if it has none.
+
+        Cost: O(n log n) the first time; then O(1) while keys come in ascending order, and O(log n)
+        otherwise.
+        """
+    def clear(self) -> None:
+        """Remove everything; history and held snapshots stay. O(1) while a snapshot is held."""
+    def snapshot(self) -> Snapshot:
+        """Freeze the whole store. O(1), whatever has changed since the last time."""
+    def restore(self, snapshot: SnapshotLike) -> None:
+        """Make the store what ``snapshot`` holds, all of it or nothing.
+
+        Args:
+            snapshot: of any store of the same wire format.
+
+        Raises:
+            InvalidArgumentError: it is not a snapshot.
+            WireFormatError: its values are of another wire format; nothing was changed.
+            MemoryError: some of it may be restored; the snapshot is intact, so restore it again.
+
+        Cost: O(what was written in between) for a snapshot of this very store, else O(all keys).
+        """
+    def history(self) -> list[SnapshotLike]:
+        """Return the kept snapshots, oldest first."""
+    def clear_history(self) -> None:
+        """Let go of the kept snapshots."""
+    def close(self) -> None:
+        """Release what the store holds; calling it again does nothing.
+
+        Snapshots that are held elsewhere stay as they are.
+        """
     def __len__(self) -> int: ...
     def __contains__(self, namespace: object) -> bool: ...
     def __enter__(self) -> Self: ...

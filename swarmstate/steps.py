@@ -177,5 +177,7 @@ def introduced(cls: C) -> C:
         method.__name__ = name
         method.__qualname__ = f"{cls.__qualname__}.{name}"
         method.__module__ = cls.__module__
+        # Python's own errors about arguments name the function that was called.
+        step.__qualname__ = name
         del method.__wrapped__
     return cls

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from stores import CODECS, STORES
+from stores import CODECS, STORES, making, of
 
 from swarmstate.protocols import StoreLike
 
@@ -63,13 +64,23 @@ def cluster_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def no_scripts_url(server: Server) -> str:
+    """The private server, for a user who may not run scripts."""
+    with server.client() as client:
+        client.execute_command(
+            *("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-eval", "-evalsha")
+        )
+    return f"redis://plain:secret@127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture(scope="session")
 def limited_url() -> Iterator[str]:
-    """A server's URL for a user with only the rights that the README asks for."""
+    """A server's URL for a user with only the rights that docs/redis.md asks for."""
     from rights import SCRIPTS, STORE, limited
     from servers import running
 
     with running() as server, server.client() as client:
-        yield limited(server, client, "test", [*STORE, *SCRIPTS])
+        yield limited(server, client, "test*", [*STORE, *SCRIPTS])
 
 
 @pytest.fixture(scope="session")
@@ -111,26 +122,27 @@ def codec(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=of("interface"))
 def make_store(request: pytest.FixtureRequest) -> Iterator[Callable[..., StoreLike]]:
-    """Build stores of one kind; all are closed at the end."""
-    kind = STORES[request.param]
-    url = () if kind.server is None else (request.getfixturevalue(kind.server),)
-    made: list[StoreLike] = []
-
-    def make(**options: Any) -> StoreLike:
-        made.append(kind.make(*url, **options))
-        return made[-1]
-
-    yield make
-    for store in made:
-        store.close()
+    """Make stores of one kind, each empty."""
+    yield from making(request)
 
 
 @pytest.fixture
 def store(make_store: Callable[..., StoreLike], codec: str) -> StoreLike:
     """An empty store: every kind, with every codec."""
     return make_store(codec=codec)
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """Forget at the end of a test which codecs it registered."""
+    from swarmstate.codecs import registry
+
+    before = {name: dataclasses.replace(entry) for name, entry in registry._entries.items()}
+    yield
+    registry._entries.clear()
+    registry._entries.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from measuring import REPEATS, loop
+from measuring import in_turns, loop
 from memory_store import SMALL
 
 from swarmstate import Store, codecs
@@ -25,11 +25,7 @@ def floors() -> int:
         "decode": loop("unpack(data, *rest)", unpack=fast.unpack, rest=fast.unpack_args, data=data),
         "nested": loop("'ns' in nested and 'key' in nested['ns']", nested=nested),
     }
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(REPEATS):
-        for name, run in calls.items():
-            times[name].append(run())
-    cost = {name: statistics.median(values) * 1e9 for name, values in times.items()}
+    cost = {name: statistics.median(times) * 1e9 for name, times in in_turns(calls).items()}
     limits = [
         ("set above the codec's cost, ns", cost["set"] - cost["encode"], 60),
         ("get above the codec's cost, ns", cost["get"] - cost["decode"], 60),

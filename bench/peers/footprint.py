@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import rust_package
+import packages
 
 REPEATS = 5
 ENTRIES = 100_000
@@ -30,7 +30,7 @@ def measure(side: str, folder: str) -> None:
 
         store = Store(codec="ormsgpack")
     else:
-        store = rust_package.load(path=Path(folder)).Store()
+        store = packages.rust(folder=Path(folder)).Store()
     store.set("ns", "warm", 1)
     before = resident()
     for number in range(ENTRIES):
@@ -49,7 +49,7 @@ def footprints() -> int:
     found: dict[str, list[list[float]]] = {"ours": [], "peer": []}
     for _ in range(REPEATS):
         for side, results in found.items():
-            command = [sys.executable, __file__, side, str(rust_package.folder())]
+            command = [sys.executable, __file__, side, str(packages.rust_folder())]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             results.append(json.loads(done.stdout))
     short = 0

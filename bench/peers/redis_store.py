@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import sys
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
+import packages
 import redis
-import rust_package
-from measuring import Measure, Run, compare, loop, shown, table
+from measuring import Measure, Row, Run, loop, table
+from servers import chosen_url
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
-from servers import chosen_url
 
 REPEATS = 9
 SECONDS = 0.1  # of a repeat
@@ -85,7 +81,7 @@ BESIDE_FOREIGN_KEYS = [
 
 def redis_stores() -> int:
     """Print every measure; return how many fall short."""
-    peer = rust_package.load("backends.redis")
+    peer = packages.rust("backends.redis")
     with chosen_url() as url:
         return _measure(url, peer)
 
@@ -97,12 +93,12 @@ def _measure(url: str, peer: Any) -> int:
     def theirs() -> Any:
         return peer.RedisStore(url, prefix="bench-peer")
 
-    short = table(compare(measure, ours, theirs, REPEATS) for measure in CALLS)
+    short = table(measure.against(ours, theirs, REPEATS) for measure in CALLS)
     with redis.Redis.from_url(url) as client:
         names = [f"bench-foreign:{number}" for number in range(FOREIGN)]
         client.mset(dict.fromkeys(names, b"x"))
         try:
-            short += table(compare(each, ours, theirs, 5) for each in BESIDE_FOREIGN_KEYS)
+            short += table(each.against(ours, theirs, 5) for each in BESIDE_FOREIGN_KEYS)
         finally:
             client.unlink(*names)
     print()
@@ -121,7 +117,7 @@ async def _latency(url: str) -> int:
     ways: dict[str, Callable[[], Awaitable[Any]]] = {
         "AsyncRedisStore": lambda: awaited.get("ns", "key"),
         "a thread hop per call": lambda: asyncio.to_thread(store.get, "ns", "key"),
-        "redis.asyncio, without decoding": lambda: plain.hget("bench-ours:ns", "key"),
+        "redis.asyncio, undecoded": lambda: plain.hget("bench-ours:ns", "key"),
     }
     found: dict[str, list[float]] = {name: [] for name in ways}
 
@@ -136,17 +132,11 @@ async def _latency(url: str) -> int:
             latencies: list[float] = []
             await asyncio.gather(*[work(call, latencies) for _ in range(TASKS)])
             found[name].append(statistics.median(latencies))
-    hop = found["a thread hop per call"]
-    short = 0
-    print(f"{f'latency of get, {TASKS} tasks':58} {'median':>9} {'of a hop':>9}  {'at most':>9}")
-    for name, medians in found.items():
-        ratio = statistics.median(each / other for each, other in zip(medians, hop, strict=True))
-        limit = 0.75 if name == "AsyncRedisStore" else float("inf")
-        short += ratio > limit
-        print(
-            f"{name:58} {shown(statistics.median(medians)):>9} {ratio:>9.2f}"
-            + (f"  {limit:>9g}" if limit < float("inf") else "")
-        )
+    rows = [
+        Row(f"get, {TASKS} tasks: {name}", found["AsyncRedisStore"], found[name], most=limit)
+        for name, limit in (("a thread hop per call", 0.75), ("redis.asyncio, undecoded", None))
+    ]
+    short = table(rows, other="other", limit="at most")
     await awaited.close()
     await plain.aclose()
     store.close()

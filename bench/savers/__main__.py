@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import contestants
-from workloads import BYTES, CONCURRENT, MEMORY, REDIS, Subject, Workload, graph
-
-sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
+from measuring import in_turns, ratio, shown
 from servers import running
+from workloads import BYTES, CONCURRENT, MEMORY, REDIS, Subject, Workload, graph
 
 REPEATS = 11
 
@@ -25,21 +22,11 @@ REPEATS = 11
 def compare(workload: Workload, subjects: dict[str, Subject]) -> bool:
     """Measure all savers in turns, print ratios to the first; return whether ours is within."""
     runs = {name: workload.build(subject) for name, subject in subjects.items()}
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
-    for repeat in range(REPEATS):
-        for name in list(runs) if repeat % 2 else reversed(list(runs)):
-            times[name].append(runs[name]())
+    times = in_turns(runs, REPEATS)
     baseline, *others = runs
-    cells = [f"{statistics.median(times[baseline]) * 1e6:>10.0f}us"]
-    ratios: dict[str, float] = {}
-    for name in others:
-        pairs = sorted(mine / base for mine, base in zip(times[name], times[baseline], strict=True))
-        ratios[name] = statistics.median(pairs)
-        spread = f"{pairs[len(pairs) // 4]:.2f}-{pairs[-1 - len(pairs) // 4]:.2f}"
-        cells.append(f"{ratios[name]:>6.2f} {spread:>11}")
-    return show(workload, cells, ratios["ours"])
+    ratios = {name: ratio(times[name], times[baseline]) for name in others}
+    cells = [shown(statistics.median(times[baseline])), *map(str, ratios.values())]
+    return show(workload, cells, ratios["ours"].median)
 
 
 def show(workload: Workload, cells: list[str], ours: float) -> bool:
@@ -88,8 +75,7 @@ def asked(where: str) -> Callable[[Workload], bool]:
 def main() -> int:
     good = True
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swarmstate-peers-")))
-        contestants.install(scratch)
+        contestants.install()
         server = stack.enter_context(running())
         with server.client() as client:
             info = client.info("server")

@@ -1,7 +1,6 @@
 """The savers that are measured: ours over both stores, and what its users would use otherwise.
 
-Those that are not dependencies of the project are installed into a scratch folder for the run. The
-Rust package has our name, so its wheel is unpacked as `swarmstate_rust`.
+Those that are not dependencies of the project are installed for the run; see `packages`.
 """
 
 from __future__ import annotations
@@ -11,43 +10,25 @@ import importlib.metadata
 import itertools
 import platform
 import sqlite3
-import subprocess
-import sys
 import tempfile
-import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
+import packages
 from langgraph.checkpoint.memory import InMemorySaver
 
 from swarmstate import Store
 from swarmstate.backends.redis import RedisStore
 from swarmstate.integrations.langgraph import SwarmStateSaver
 
-RUST = "swarmstate==0.11.0"
 OTHERS = ("langgraph-checkpoint-sqlite", "langgraph-checkpoint-aws[valkey]")
 _numbers = itertools.count()
 
 
-def pip(*arguments: str) -> None:
-    """Run pip; what it prints is shown when it fails."""
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stdout}")
-
-
-def install(scratch: Path) -> None:
-    """Put the other savers on the path, behind what is installed already."""
-    pip("download", "--no-deps", "--dest", str(scratch), RUST)
-    (wheel,) = scratch.glob("swarmstate-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(scratch / "rust")
-    (scratch / "rust" / "swarmstate").rename(scratch / "rust" / "swarmstate_rust")
-    pip("install", "--target", str(scratch / "others"), *OTHERS)
-    sys.path += [str(scratch / "rust"), str(scratch / "others")]
+def install() -> None:
+    """Put the other savers on the path."""
+    packages.install(*OTHERS)
 
 
 def versions() -> str:
@@ -56,13 +37,13 @@ def versions() -> str:
     names += [name.partition("[")[0] for name in OTHERS]
     names += ["redis", "valkey"]
     found = [f"{name} {importlib.metadata.version(name)}" for name in names]
-    return f"Python {platform.python_version()}; Rust package: {RUST}\n{', '.join(found)}"
+    return f"Python {platform.python_version()}; Rust package: {packages.RUST}\n{', '.join(found)}"
 
 
 def on_redis(url: str, stack: ExitStack) -> dict[str, Callable[[], Any]]:
     """Return a maker for each saver over a server; the first is the baseline."""
-    rust_saver = importlib.import_module("swarmstate_rust.integrations.langgraph").SwarmStateSaver
-    rust_store = importlib.import_module("swarmstate_rust.backends.redis").RedisStore
+    rust_saver = packages.rust("integrations.langgraph").SwarmStateSaver
+    rust_store = packages.rust("backends.redis").RedisStore
     aws = importlib.import_module("langgraph_checkpoint_aws")
     valkey = importlib.import_module("valkey")
 

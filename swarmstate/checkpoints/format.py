@@ -1,4 +1,4 @@
-"""How a LangGraph thread lies in a store: the names of its namespaces and what they hold.
+r"""How a LangGraph thread lies in a store: the names of its namespaces and what they hold.
 
 This is a public format, the same for every store, so that a snapshot of one store carries its
 threads into any other. In each name ``tag`` is ``{t:<thread id>}``, which puts all keys of a thread
@@ -10,6 +10,8 @@ namespace                                                 key                  v
 ========================================================= ==================== ==================
 ``langgraph:thread:<len(thread)>:tag``                    checkpoint namespace 1
 ``langgraph:checkpoints:<len(thread)>:tag:<ns>``          checkpoint id        its record
+the same                                                  ``\0w``, then an id  1
+the same                                                  ``\0p``, then an id  1
 ``langgraph:values:<len(thread)>:tag:<ns>``               channel and version  type tag, bytes
 ``langgraph:strays:<len(thread)>:tag:<ns>``               checkpoint id        1
 ``langgraph:writes:<len(thread)>:tag:<len(ns)>:<ns><id>`` index and task id    a pending write
@@ -21,15 +23,23 @@ zero, and a point, as LangGraph's do, loses its leading zeros, and its key has `
 colon; for an int it has ``i`` and for a float ``f``. A record names all versions of its checkpoint,
 and lists the channels that have a value.
 
-A thread exists while its first namespace does. The orphans are checkpoint ids that have pending
-writes but, so far, no checkpoint: LangGraph may store the two in either order.
+A thread exists while its first namespace does, and a checkpoint namespace while it is listed there.
+The orphans are checkpoint ids that have pending writes but, so far, no checkpoint: LangGraph may
+store the two in either order.
+
+A server may lose any one of these namespaces: it evicts, keys expire, another program removes one.
+So that a checkpoint is then never taken for one without pending writes, ``\0w<id>`` stands among
+the records from its first write on. If it is there and the writes are not, they were lost. Who adds
+writes after that adds ``\0lost`` -> 1 to them. In the same way ``\0p<id>`` says that the parent was
+gone when a checkpoint was put whose ``DeltaChannel`` is rebuilt from it. Threads of version 0.1.0
+lack these entries. No checkpoint id starts with NUL and a letter from p to w.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from swarmstate.arguments import shown
 from swarmstate.checkpoints.protocol import (
@@ -39,22 +49,30 @@ from swarmstate.checkpoints.protocol import (
     StoredCheckpoint,
     TaskWrite,
 )
-from swarmstate.errors import ArgumentTypeError, DecodeError
+from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError
 
 __all__ = [
     "FORMAT",
+    "LOST",
     "THREADS",
     "ThreadNames",
     "assemble",
+    "check_id",
     "decode_record",
     "decode_write",
     "encode_record",
     "encode_writes",
     "field",
+    "id_of",
+    "is_id",
+    "lost_writes",
+    "mark_of_parent",
+    "mark_of_writes",
     "names",
     "new_field",
     "place",
     "record_fields",
+    "remembered",
     "thread_namespace",
     "thread_of",
     "unreadable",
@@ -65,8 +83,19 @@ FORMAT = 1
 
 _PARTS = 9
 
+T = TypeVar("T")
+
+_LONGEST = 256
+"""How many characters two texts may have together to be kept in a cache."""
+
 THREADS = "langgraph:thread:"
 """What the name of every thread's first namespace starts with."""
+
+_WRITES = "\0w"
+_PARENT = "\0p"
+
+LOST = "\0lost"
+"""The key, among pending writes, of what says that earlier ones are gone."""
 
 
 class ThreadNames(NamedTuple):
@@ -101,9 +130,27 @@ def thread_of(namespace: str) -> str | None:
     return thread if thread_namespace(thread) == namespace else None
 
 
-@lru_cache(maxsize=4096)
-def names(thread: str, checkpoint_ns: str) -> ThreadNames:
-    """Return where one checkpoint namespace of a thread is kept."""
+def remembered(make: Callable[[str, str], T], maxsize: int) -> Callable[[str, Any], T]:
+    """Return a function of two texts with a cache of its last results.
+
+    Long texts are not kept: a cache bounded by number alone grows with the length of what users
+    choose as ids, also with that of ids which nothing is stored under.
+
+    Args:
+        make: The function.
+        maxsize: How many results are kept.
+    """
+    kept = lru_cache(maxsize)(make)
+
+    def find(one: str, other: Any) -> T:
+        if type(one) is type(other) is str and len(one) + len(other) <= _LONGEST:
+            return kept(one, other)
+        return make(one, other)
+
+    return find
+
+
+def _names(thread: str, checkpoint_ns: str) -> ThreadNames:
     start = f"{_length(thread)}:{{t:{thread}}}"
     tail = f"{start}:{checkpoint_ns}"
     return ThreadNames(
@@ -114,6 +161,43 @@ def names(thread: str, checkpoint_ns: str) -> ThreadNames:
         f"langgraph:writes:{start}:{_length(checkpoint_ns)}:{checkpoint_ns}",
         tail,
     )
+
+
+names = remembered(_names, 4096)
+"""Return where one checkpoint namespace of a thread is kept."""
+
+
+def mark_of_writes(checkpoint_id: str) -> str:
+    """Return the key, among the records, of what says that a checkpoint has pending writes."""
+    return _WRITES + checkpoint_id
+
+
+def mark_of_parent(checkpoint_id: str) -> str:
+    """Return the key, among the records, of what says that the parent was gone already."""
+    return _PARENT + checkpoint_id
+
+
+def is_id(key: str) -> bool:
+    """Return whether a key among the records is that of a record, and no mark."""
+    return not _PARENT <= key[:2] <= _WRITES
+
+
+def id_of(key: str) -> str:
+    """Return the checkpoint id that a key among the records names: itself, or the marked one."""
+    return key if is_id(key) else key[2:]
+
+
+def check_id(checkpoint_id: str) -> None:
+    """Raise for an id that no checkpoint can have.
+
+    Raises:
+        ArgumentValueError: it would be taken for a mark.
+    """
+    if not is_id(checkpoint_id):
+        raise ArgumentValueError(
+            "the id of a checkpoint must not start with NUL and a letter from p to w, "
+            f"not {shown(checkpoint_id)}"
+        )
 
 
 def new_field(channel: str, version: str | int | float) -> str:
@@ -147,7 +231,7 @@ def new_field(channel: str, version: str | int | float) -> str:
     )
 
 
-field = lru_cache(maxsize=8192, typed=True)(new_field)
+field = remembered(new_field, 8192)
 """The same for versions that come again; a new one would only fill the cache."""
 
 
@@ -173,6 +257,8 @@ def assemble(
     fields: Mapping[str, str],
     held: Mapping[str, Any],
     writes: Iterable[tuple[str, Any]],
+    *,
+    marked: bool = False,
 ) -> StoredCheckpoint:
     """Return a checkpoint from what was read of it.
 
@@ -182,9 +268,10 @@ def assemble(
         fields: Channel -> key of the values that were asked for.
         held: Key -> value, for the keys that have one; a DecodeError where it could not be read.
         writes: Key and value of each pending write.
+        marked: Whether there must be pending writes.
 
     Raises:
-        DecodeError: a value or a write is not what it should be.
+        DecodeError: a value or a write is not what it should be, or the writes are missing.
     """
     values: dict[str, Blob] = {}
     for channel, key in fields.items():
@@ -199,6 +286,8 @@ def assemble(
     tasks = [decode_write(key, value, name) for key, value in writes]
     if len(tasks) > 1:
         tasks.sort(key=lambda write: write.order)
+    elif marked and not tasks:
+        raise lost_writes(name)
     return StoredCheckpoint(name, record, values, tasks)
 
 
@@ -208,6 +297,12 @@ def unreadable(name: CheckpointName, channel: str, value: Any) -> DecodeError:
         f"channel {channel!r} of {place(name)} "
         f"does not hold a type tag and bytes, but {type(value).__name__} ({shown(value)})"
     )
+
+
+def lost_writes(name: CheckpointName, *, some: bool = False) -> DecodeError:
+    """Return the error for a checkpoint whose pending writes, or some of them, are gone."""
+    what = "some of the pending writes" if some else "the pending writes"
+    return DecodeError(f"{what} of {place(name)} are missing: the store has lost their key")
 
 
 def place(name: CheckpointName) -> str:
@@ -302,6 +397,8 @@ def decode_write(key: str, value: Any, name: CheckpointName) -> TaskWrite:
     Raises:
         DecodeError: this is not a pending write of this checkpoint.
     """
+    if key == LOST:
+        raise lost_writes(name, some=True)
     index, _, task_id = key.partition(":")
     try:
         channel, kind, data, task_path = value

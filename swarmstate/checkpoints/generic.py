@@ -16,22 +16,33 @@ from weakref import WeakKeyDictionary
 
 from swarmstate.arguments import milliseconds
 from swarmstate.checkpoints.format import (
+    LOST,
     THREADS,
+    ThreadNames,
     assemble,
+    check_id,
     decode_record,
     encode_record,
+    id_of,
+    is_id,
+    mark_of_parent,
+    mark_of_writes,
     names,
     record_fields,
     thread_namespace,
     thread_of,
 )
+from swarmstate.checkpoints.limits import Limits
 from swarmstate.checkpoints.protocol import (
     Blob,
     CheckpointEngine,
     CheckpointName,
     CheckpointRecord,
+    SeveredCheckpoint,
     StoredCheckpoint,
+    Surplus,
 )
+from swarmstate.checkpoints.references import within
 from swarmstate.errors import ArgumentValueError
 from swarmstate.protocols import StoreLike
 from swarmstate.steps import InlineDriver
@@ -89,6 +100,7 @@ class GenericEngine(InlineDriver):
     def __init__(self, store: StoreLike) -> None:
         self._store = store
         self._lock = _lock_of(store)
+        self._limits = Limits(store)
 
     def put(
         self,
@@ -97,38 +109,85 @@ class GenericEngine(InlineDriver):
         values: Mapping[str, Blob],
         inherited: Sequence[str],
         *,
-        count: bool,
-    ) -> tuple[int, list[str]]:
+        keep: int | None = None,
+        caller: CheckpointName | None = None,
+    ) -> tuple[Surplus | None, list[str]]:
         """Store a checkpoint by one ``set_many``."""
         store = self._store
         thread, checkpoint_ns, checkpoint_id = name
+        check_id(checkpoint_id)
         where = names(thread, checkpoint_ns)
         items: list[tuple[str, str, Any]] = [
             (where.thread, checkpoint_ns, 1),
             (where.checkpoints, checkpoint_id, encode_record(record)),
         ]
-        items += [(where.values, key, value) for key, value in values.items()]
+        kept = set(inherited)
         with self._lock:
-            missing = [key for key in inherited if not store.contains(where.values, key)]
-            if not missing:
-                store.set_many(items)
-                if store.contains(where.orphans, checkpoint_id):
-                    store.delete(where.orphans, checkpoint_id)
-            held = len(store.keys(where.checkpoints)) if count else 0
-        return held, missing
+            missing = [
+                key
+                for key in inherited
+                if key not in values and not store.contains(where.values, key)
+            ]
+            if missing:
+                return None, missing
+            self._bury(where, checkpoint_ns)
+            parent = record.parent
+            if record.deltas and parent and not store.contains(where.checkpoints, parent):
+                items.append((where.checkpoints, mark_of_parent(checkpoint_id), 1))
+            # What was there first stays: the caller may have changed its objects since.
+            items += [
+                (where.values, key, value)
+                for key, value in values.items()
+                if key not in kept or not store.contains(where.values, key)
+            ]
+            noted = self._limits.before(where, checkpoint_id, keep)
+            store.set_many(items)
+            if store.contains(where.orphans, checkpoint_id):
+                store.delete(where.orphans, checkpoint_id)
+            if keep is None:
+                return None, []
+            fields = tuple(
+                record_fields(record).values() if record.deltas else {*values, *inherited}
+            )
+            return self._limits.after(where, name, record, fields, keep, caller, noted), []
+
+    def _bury(self, where: ThreadNames, checkpoint_ns: str) -> None:
+        """Remove what is left of a checkpoint namespace that is not listed, but for its values.
+
+        A value is the same for whoever names it, so nothing can come back to life by it.
+        """
+        store = self._store
+        if store.contains(where.thread, checkpoint_ns):
+            return
+        spaces = [where.checkpoints, where.orphans]
+        spaces += [where.writes + each for each in self._named(where)]
+        store.delete_many([(space, key) for space in spaces for key in store.keys(space)])
+
+    def _named(self, where: ThreadNames) -> set[str]:
+        """Return every checkpoint id under which there may be pending writes."""
+        store = self._store
+        return {*store.keys(where.orphans), *map(id_of, store.keys(where.checkpoints))}
 
     def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> None:
         """Store writes, those at a positional index by ``set_default``."""
         store = self._store
         thread, checkpoint_ns, checkpoint_id = name
+        check_id(checkpoint_id)
+        if not writes:
+            return
         where = names(thread, checkpoint_ns)
         target = where.writes + checkpoint_id
+        mark = mark_of_writes(checkpoint_id)
         with self._lock:
+            self._bury(where, checkpoint_ns)
             if not store.contains(where.checkpoints, checkpoint_id):
                 store.set_many(
                     [(where.thread, checkpoint_ns, 1), (where.orphans, checkpoint_id, 1)]
                 )
+            marked = store.contains(where.checkpoints, mark)
             special: list[tuple[str, str, Any]] = []
+            if marked and target not in store:
+                special.append((target, LOST, 1))
             for key, value in writes.items():
                 if key[0] == "-":
                     special.append((target, key, value))
@@ -136,29 +195,50 @@ class GenericEngine(InlineDriver):
                     store.set_default(target, key, value)
             if special:
                 store.set_many(special)
+            if not marked:
+                # Last: whoever reads meanwhile must not miss what it announces.
+                store.set(where.checkpoints, mark, 1)
 
     def get(self, name: CheckpointName) -> StoredCheckpoint | None:
         """Return a checkpoint; the latest is found by ``max_key``."""
         store = self._store
         thread, checkpoint_ns, key = name
-        checkpoints = names(thread, checkpoint_ns).checkpoints
+        where = names(thread, checkpoint_ns)
+        if not store.contains(where.thread, checkpoint_ns):
+            return None
+        checkpoints = where.checkpoints
         while True:
             if not name.id:
-                latest = store.max_key(checkpoints)
+                latest = self._latest(checkpoints)
                 if latest is None:
                     return None
                 key = latest
+            elif not is_id(key):
+                return None
             raw = store.get(checkpoints, key)
             if raw is not None:
                 found = self._whole(CheckpointName(thread, checkpoint_ns, key), raw)
                 if found is not None:
                     return found
             # It went away after it was found to be the latest: now another one is, or none.
-            elif name.id or store.max_key(checkpoints) == key:
+            elif name.id or self._latest(checkpoints) == key:
                 return None
 
+    def _latest(self, checkpoints: str) -> str | None:
+        """Return the greatest id."""
+        key = self._store.max_key(checkpoints)
+        if key is None or is_id(key):
+            return key
+        # A mark comes before every usual id.
+        return max(filter(is_id, self._store.keys(checkpoints)), default=None)
+
     def _whole(
-        self, name: CheckpointName, raw: Any, channels: Collection[str] | None = None
+        self,
+        name: CheckpointName,
+        raw: Any,
+        channels: Collection[str] | None = None,
+        *,
+        writes: bool = True,
     ) -> StoredCheckpoint | None:
         """Return a checkpoint with its values and writes; None if it went away meanwhile."""
         store = self._store
@@ -167,28 +247,39 @@ class GenericEngine(InlineDriver):
         fields = record_fields(record, channels)
         kept = store.get_many([(where.values, key) for key in fields.values()])
         held = dict(zip(fields.values(), kept, strict=True))
-        found = assemble(name, record, fields, held, store.items(where.writes + name.id))
-        if len(found.values) < len(fields):
-            lost = any(c in fields and c not in found.values for c in record.stored)
-            if lost and not store.contains(where.checkpoints, name.id):
-                return None
-        return found
+        marked = False
+        written: Sequence[tuple[str, Any]] = ()
+        if writes:
+            written = store.items(where.writes + name.id)
+            if not written:
+                marked = store.contains(where.checkpoints, mark_of_writes(name.id))
+                if marked:
+                    # They are there before their mark, so these came a moment ago, or are lost.
+                    written = store.items(where.writes + name.id)
+        seems_whole = None not in kept and (written or not writes)
+        if not seems_whole and not store.contains(where.checkpoints, name.id):
+            return None
+        return assemble(name, record, fields, held, written, marked=marked)
 
     def list_ids(
         self, thread: str, checkpoint_ns: str | None, before: str | None, limit: int | None
     ) -> list[CheckpointName]:
         """Return the greatest ids; sorts all of the namespace."""
         store = self._store
-        spaces = (
-            [checkpoint_ns] if checkpoint_ns is not None else store.keys(thread_namespace(thread))
-        )
+        if checkpoint_ns is None:
+            spaces = store.keys(thread_namespace(thread))
+        else:
+            spaces = [checkpoint_ns] if self._exists(thread, checkpoint_ns) else []
         found = [
             CheckpointName(thread, space, checkpoint_id)
             for space in spaces
-            for checkpoint_id in store.keys(names(thread, space).checkpoints)
+            for checkpoint_id in filter(is_id, store.keys(names(thread, space).checkpoints))
             if before is None or checkpoint_id < before
         ]
         return newest_first(found, limit)
+
+    def _exists(self, thread: str, checkpoint_ns: str) -> bool:
+        return self._store.contains(names(thread, checkpoint_ns).thread, checkpoint_ns)
 
     def load(
         self,
@@ -199,12 +290,13 @@ class GenericEngine(InlineDriver):
     ) -> list[StoredCheckpoint | None]:
         """Return checkpoints by name."""
         kept = self._store.get_many([(_checkpoints(name), name.id) for name in names])
+        spaces = {name[:2]: self._exists(*name[:2]) for name in names}
         found: list[StoredCheckpoint | None] = []
         for name, raw in zip(names, kept, strict=True):
-            if raw is None:
+            if raw is None or not spaces[name[:2]] or not is_id(name.id):
                 found.append(None)
             elif writes or channels is None or channels:
-                found.append(self._whole(name, raw, channels))
+                found.append(self._whole(name, raw, channels, writes=writes))
             else:
                 found.append(StoredCheckpoint(name, decode_record(raw, name), {}, []))
         return found
@@ -214,13 +306,20 @@ class GenericEngine(InlineDriver):
         checkpoints = _checkpoints(name)
         found: list[StoredCheckpoint] = []
         cursor: CheckpointName | None = name
+        if not self._exists(name.thread, name.checkpoint_ns):
+            return []
         while cursor is not None and len(found) < limit:
-            raw = self._store.get(checkpoints, cursor.id)
+            raw = self._store.get(checkpoints, cursor.id) if is_id(cursor.id) else None
             if raw is None:
                 break
             record = decode_record(raw, cursor)
             found.append(StoredCheckpoint(cursor, record, {}, []))
             cursor = None if record.parent is None else cursor._replace(id=record.parent)
+        if found and cursor is not None and found[-1].record.deltas:
+            mark = mark_of_parent(found[-1].name.id)
+            contains = self._store.contains
+            if not contains(checkpoints, cursor.id) and contains(checkpoints, mark):
+                found[-1] = SeveredCheckpoint(*found[-1])
         return found
 
     def delete(
@@ -236,25 +335,30 @@ class GenericEngine(InlineDriver):
         where = names(thread, checkpoint_ns)
         gone = set(ids)
         with self._lock:
+            self._limits.forget(where)
             if not any(store.contains(where.checkpoints, checkpoint_id) for checkpoint_id in gone):
                 return
             if orphans_before is not None:
                 gone.update(
                     orphan
-                    for orphan in store.keys(where.orphans)
+                    for orphan in self._named(where)
                     if orphan < orphans_before and not store.contains(where.checkpoints, orphan)
                 )
             used: set[str] = set()
             for checkpoint_id, raw in store.items(where.checkpoints):
-                if checkpoint_id not in gone:
+                if checkpoint_id not in gone and is_id(checkpoint_id):
                     record = decode_record(
                         raw, CheckpointName(thread, checkpoint_ns, checkpoint_id)
                     )
                     used.update(record_fields(record).values())
-            doomed = [(where.checkpoints, checkpoint_id) for checkpoint_id in gone]
-            doomed += [(where.values, key) for key in store.keys(where.values) if key not in used]
+            doomed = [(where.values, key) for key in store.keys(where.values) if key not in used]
             for checkpoint_id in gone:
-                doomed.append((where.orphans, checkpoint_id))
+                doomed += [
+                    (where.checkpoints, checkpoint_id),
+                    (where.checkpoints, mark_of_writes(checkpoint_id)),
+                    (where.checkpoints, mark_of_parent(checkpoint_id)),
+                    (where.orphans, checkpoint_id),
+                ]
                 doomed += [
                     (where.writes + checkpoint_id, key)
                     for key in store.keys(where.writes + checkpoint_id)
@@ -263,16 +367,68 @@ class GenericEngine(InlineDriver):
             if where.checkpoints not in store and where.orphans not in store:
                 store.delete(where.thread, checkpoint_ns)
 
-    def _namespaces(self, thread: str) -> list[str]:
-        """Return every namespace of the store that holds a part of a thread, but its first."""
+    def surplus(self, thread: str, checkpoint_ns: str, keep: int) -> Surplus | None:
+        """Return what a namespace holds beyond its newest checkpoints; reads all of it."""
+        with self._lock:
+            return self._limits.surplus(thread, checkpoint_ns, keep)
+
+    def inspect(
+        self, surplus: Surplus, ids: Sequence[str], *, gates: bool
+    ) -> tuple[dict[str, list[str]], Mapping[str, CheckpointRecord]]:
+        """Return the keys of pending writes; a surplus of this engine has its gates."""
+        writes = names(surplus.thread, surplus.checkpoint_ns).writes
+        return {each: self._store.keys(writes + each) for each in ids}, surplus.gates or {}
+
+    def release(
+        self,
+        surplus: Surplus,
+        doomed: Sequence[tuple[str, Sequence[str]]],
+        spaces: Sequence[str],
+        calls: Mapping[str, Sequence[str]] | None = None,
+    ) -> bool:
+        """Remove a part of a surplus by one ``delete_many``."""
         store = self._store
-        found: list[str] = []
-        for checkpoint_ns in store.keys(thread_namespace(thread)):
-            where = names(thread, checkpoint_ns)
-            found += (where.checkpoints, where.values, where.orphans)
-            for checkpoint_id in {*store.keys(where.checkpoints), *store.keys(where.orphans)}:
-                found.append(where.writes + checkpoint_id)
-        return found
+        thread = surplus.thread
+        where = names(thread, surplus.checkpoint_ns)
+        with self._lock:
+            if not self._limits.is_current(surplus):
+                return False
+            ids = [checkpoint_id for checkpoint_id, _ in doomed]
+            ids += [
+                orphan
+                for orphan in store.keys(where.orphans)
+                if orphan < surplus.oldest and not store.contains(where.checkpoints, orphan)
+            ]
+            gone = [(where.values, key) for _, fields in doomed for key in fields]
+            if surplus.calls is not None:
+                gone += self._limits.strays(where, surplus)
+            for checkpoint_id in ids:
+                writes = where.writes + checkpoint_id
+                gone += [
+                    (where.checkpoints, checkpoint_id),
+                    (where.checkpoints, mark_of_writes(checkpoint_id)),
+                    (where.checkpoints, mark_of_parent(checkpoint_id)),
+                    (where.orphans, checkpoint_id),
+                ]
+                gone += [(writes, key) for key in store.keys(writes)]
+            for space in within(spaces, store.keys(where.thread) if spaces else ()):
+                self._limits.forget(names(thread, space))
+                gone.append((where.thread, space))
+                for part in self._parts(thread, space):
+                    gone += [(part, key) for key in store.keys(part)]
+            store.delete_many(gone)
+            self._limits.removed(surplus, doomed, calls)
+        return True
+
+    def spaces(self, thread: str) -> list[str]:
+        """Return the checkpoint namespaces of a thread."""
+        return self._store.keys(thread_namespace(thread))
+
+    def _parts(self, thread: str, checkpoint_ns: str) -> list[str]:
+        """Return every namespace of the store that holds a part of a checkpoint namespace."""
+        where = names(thread, checkpoint_ns)
+        writes = [where.writes + each for each in self._named(where)]
+        return [where.checkpoints, where.values, where.orphans, *writes]
 
     def delete_thread(self, thread: str) -> None:
         """Remove everything of a thread by one ``delete_many``."""
@@ -280,8 +436,11 @@ class GenericEngine(InlineDriver):
         first = thread_namespace(thread)
         with self._lock:
             doomed = [(first, key) for key in store.keys(first)]
-            for name in self._namespaces(thread):
-                doomed += [(name, key) for key in store.keys(name)]
+            # Also where the thread has lost the list of its namespaces: the root is one of them.
+            for checkpoint_ns in dict.fromkeys(("", *store.keys(first))):
+                self._limits.forget(names(thread, checkpoint_ns))
+                for part in self._parts(thread, checkpoint_ns):
+                    doomed += [(part, key) for key in store.keys(part)]
             store.delete_many(doomed)
 
     def copy_thread(self, source: str, target: str) -> None:
@@ -293,16 +452,15 @@ class GenericEngine(InlineDriver):
             items: list[tuple[str, str, Any]] = []
             for checkpoint_ns in store.keys(thread_namespace(source)):
                 here, there = names(source, checkpoint_ns), names(target, checkpoint_ns)
+                self._limits.forget(there)
+                self._bury(there, checkpoint_ns)
                 items.append((there.thread, checkpoint_ns, 1))
                 pairs = [
                     (here.checkpoints, there.checkpoints),
                     (here.values, there.values),
                     (here.orphans, there.orphans),
                 ]
-                pairs += [
-                    (here.writes + checkpoint_id, there.writes + checkpoint_id)
-                    for checkpoint_id in {*store.keys(here.checkpoints), *store.keys(here.orphans)}
-                ]
+                pairs += [(here.writes + each, there.writes + each) for each in self._named(here)]
                 for old, new in pairs:
                     items += [(new, key, value) for key, value in store.items(old)]
             store.set_many(items)

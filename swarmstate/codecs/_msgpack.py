@@ -1,6 +1,6 @@
 """The default codec: msgpack, decoded by msgpack-python.
 
-Both built-in codecs encode with one code, :func:`swarmstate._core.pack`, whose bytes the tests
+Both built-in codecs encode with one code, :func:`swarmstate._codec.pack`, whose bytes the tests
 compare with msgpack-python's; they differ only in who decodes.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from swarmstate._core import REFUSED, TUPLE_KEYS, pack, scan
+from swarmstate._codec import REFUSED, TUPLE_KEYS, pack, scan
 from swarmstate.codecs import _reference
 from swarmstate.protocols import Default, FastPath
 

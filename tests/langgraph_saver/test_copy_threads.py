@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import operator
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
@@ -123,13 +125,25 @@ def test_a_copy_that_was_interrupted_anywhere_goes_on_where_it_stopped(
     assert calls > 20
 
 
-def test_only_the_threads_that_were_named_are_copied(capsys: pytest.CaptureFixture[str]) -> None:
+class Terminal(io.StringIO):
+    """Standard error of a program that a person started."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stderr", [Terminal(), io.StringIO()])
+def test_only_the_threads_that_were_named_are_copied_with_a_bar_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stderr)
     source = InMemorySaver()
     fill(source)
     target = SwarmStateSaver()
     copy_threads(source, target, ["two", "two", "never"])
     assert target.threads() == ["two"]
-    assert "2/2 threads" in capsys.readouterr().err
+    assert ("2/2" in stderr.getvalue()) == stderr.isatty()
+    assert ("checkpoints copied, 0 already there" in stderr.getvalue()) == stderr.isatty()
 
 
 class Careless(SwarmStateSaver):

@@ -12,7 +12,9 @@ from threads import config, grow, ready
 
 from swarmstate import Store
 from swarmstate.backends.redis import RedisStore
-from swarmstate.errors import InvalidArgumentError
+from swarmstate.checkpoints.generic import GenericEngine
+from swarmstate.checkpoints.protocol import CheckpointEngine
+from swarmstate.errors import ArgumentValueError, InvalidArgumentError
 from swarmstate.integrations.langgraph import SwarmStateSaver
 
 DAY = 86_400_000
@@ -36,7 +38,7 @@ class Keys:
         self.prefix = prefix
 
     def all(self) -> list[Any]:
-        keys = self.raw.keys(f"{self.prefix}:*")
+        keys = self.raw.keys(f"*{self.prefix}:*")
         return sorted(key for key in keys if not key.endswith(b"\0store"))
 
     def first(self) -> Any:
@@ -101,14 +103,12 @@ def test_what_is_rebuilt_ends_with_the_rest(
     assert all(each > DAY - 60_000 for each in keys.left().values())
 
 
-def test_a_read_renews_it_only_if_asked_to(
-    make_redis: Callable[..., RedisStore], keys: Keys
-) -> None:
-    grow(SwarmStateSaver(make_redis(), ttl=DAY / 1000), 3, writes=1)
+def test_a_read_renews_it_only_if_asked_to(make: Callable[..., RedisStore], keys: Keys) -> None:
+    grow(SwarmStateSaver(make(), ttl=DAY / 1000), 3, writes=1)
     keys.age(1_000_000)
-    SwarmStateSaver(make_redis(), ttl=DAY / 1000).get_tuple(config())
+    SwarmStateSaver(make(), ttl=DAY / 1000).get_tuple(config())
     assert all(each <= 1_000_000 for each in keys.left().values())
-    SwarmStateSaver(make_redis(), ttl=DAY / 1000, ttl_on_read=True).get_tuple(config())
+    SwarmStateSaver(make(), ttl=DAY / 1000, ttl_on_read=True).get_tuple(config())
     assert all(each > DAY - 60_000 for each in keys.left().values())
 
 
@@ -151,12 +151,55 @@ def test_without_its_first_key_a_thread_is_absent_and_does_not_come_back(
     assert found.checkpoint["channel_values"] == {"kept": "the same all along", "step": 0}
 
 
-@pytest.mark.parametrize("ttl", [0, -1, True, "60", float("nan"), float("inf")])
-def test_what_is_no_time_is_refused(make_redis: Callable[..., RedisStore], ttl: Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="ttl"):
-        SwarmStateSaver(make_redis(), ttl=ttl)
+@pytest.mark.parametrize(
+    "ttl", [0, -1, True, "60", 0.0001, 1e300, float("nan"), float("inf"), -float("inf")]
+)
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+def test_what_is_not_a_time_within_the_bounds_of_the_store_is_refused(
+    make_redis: Callable[..., RedisStore], kind: str, ttl: Any
+) -> None:
+    store = Store() if kind == "memory" else make_redis()
+    with pytest.raises(InvalidArgumentError, match="ttl must be"):
+        SwarmStateSaver(store, ttl=ttl)
 
 
-def test_a_store_that_cannot_expire_keys_says_so() -> None:
-    with pytest.raises(InvalidArgumentError, match="cannot"):
-        SwarmStateSaver(Store(), ttl=60)
+def test_the_least_and_the_greatest_time_are_accepted(
+    make: Callable[..., RedisStore], keys: Keys
+) -> None:
+    grow(SwarmStateSaver(make(), ttl=10**10), 1)
+    assert all(left > 9 * 10**12 for left in keys.left().values())
+    SwarmStateSaver(make(), ttl=0.001).get_tuple(config())
+
+
+class Plain:
+    """A store of another author, with an engine that knows nothing of time."""
+
+    def __init__(self) -> None:
+        self.inner = Store()
+
+    def checkpoint_engine(self) -> CheckpointEngine:
+        return GenericEngine(self.inner)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def set_many(self, items: Any) -> None:
+        self.inner.set_many(items)
+
+
+@pytest.mark.parametrize("make_plain", [Store, Plain])
+@pytest.mark.parametrize("options", [{"ttl": 60}, {"ttl_on_read": True}])
+def test_a_store_whose_threads_cannot_expire_says_so(
+    make_plain: Callable[[], Any], options: dict[str, Any]
+) -> None:
+    with pytest.raises(ArgumentValueError, match=f"{next(iter(options))}.*cannot"):
+        SwarmStateSaver(make_plain(), **options)
+    assert SwarmStateSaver(make_plain()).get_tuple(config()) is None
+
+
+def test_there_is_nothing_to_renew_on_reading_without_a_time(
+    make_redis: Callable[..., RedisStore],
+) -> None:
+    with pytest.raises(ArgumentValueError, match="ttl_on_read"):
+        SwarmStateSaver(make_redis(), ttl_on_read=True)
+    SwarmStateSaver(make_redis(ttl=60), ttl_on_read=True)

@@ -74,7 +74,7 @@ def test_pruning_keeps_the_values_of_a_rewritten_record(make_store: MakeStore) -
 def test_a_history_follows_the_parent_of_a_rewritten_record(make_store: MakeStore) -> None:
     saver = SwarmStateSaver(make_store())
     last = grow(saver, 5, writes=1)["configurable"]["checkpoint_id"]
-    ids = sorted(saver.store.keys(HERE.checkpoints))
+    ids = sorted(one.checkpoint["id"] for one in saver.list(config()))
     record: Any = saver.store.get(HERE.checkpoints, last)
     record[1] = ids[1]
     saver.store.set(HERE.checkpoints, last, record)

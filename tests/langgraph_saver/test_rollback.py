@@ -76,7 +76,7 @@ def test_what_the_scripts_know_is_rebuilt_when_it_is_missing_or_does_not_fit(
     saver = SwarmStateSaver(make_redis())
     grow(saver, 5, writes=1)
     before = everything(saver)
-    derived = [key for key in raw.keys(f"{prefix}:*") if key.startswith(f"{prefix}:\0".encode())]
+    derived = [key for key in raw.keys(f"!{prefix}:*") if key.startswith(f"!{prefix}:\0".encode())]
     derived = [key for key in derived if not key.endswith(b"\0store")]
     assert len(derived) == 2
     raw.delete(*derived)

@@ -139,9 +139,9 @@ def test_one_thread_is_one_slot_and_ends_without_a_trace(
     saver = SwarmStateSaver(make_redis())
     for thread in ("thread", "}", "", "{}", "ü", "a{b}c"):
         grow(saver, 3, thread=thread, writes=2)
-        keys = [k for k in raw.keys(f"{prefix}:*") if not k.endswith(b"\0store")]
+        keys = [k for k in raw.keys(f"*{prefix}:*") if not k.endswith(b"\0store")]
         assert keys
         assert all(b"{t:" + thread.encode() + b"}" in key for key in keys)
         assert len({slot_of(key) for key in keys}) == 1
         saver.delete_thread(thread)
-        assert [k for k in raw.keys(f"{prefix}:*") if not k.endswith(b"\0store")] == []
+        assert [k for k in raw.keys(f"*{prefix}:*") if not k.endswith(b"\0store")] == []

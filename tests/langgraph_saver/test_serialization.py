@@ -174,7 +174,7 @@ def test_a_record_of_a_newer_format_is_refused(make_store: Callable[..., StoreLi
 
 
 # Without scripts all values go along with each put.
-@pytest.mark.parametrize("make_store", ["memory", "redis", "cluster"], indirect=True)
+@pytest.mark.parametrize("make_store", ["memory", "redis", "redis-cluster"], indirect=True)
 def test_a_value_that_does_not_change_is_not_serialized_again(
     make_store: Callable[..., StoreLike],
 ) -> None:

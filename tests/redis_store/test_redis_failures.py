@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import redis
 from proxies import Proxy
-from servers import Server, running, wait_until
+from servers import Server, present, running, wait_until
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
 from swarmstate.backends.redis.commands import CommandRefused
+from swarmstate.backends.redis.transport.clock import monotonic
 from swarmstate.errors import AccessDenied, StoreUnavailable
 
 Make = Callable[..., RedisStore]
@@ -198,7 +199,7 @@ def test_a_replica_refuses_writes_in_bounded_time_and_answers_reads(
         assert reader.get("n", "k") == 2
 
 
-@pytest.mark.parametrize("kind", ["valkey", "redis-6.2"])
+@pytest.mark.parametrize("kind", [kind for kind in ("valkey", "redis-6.2") if present(kind)])
 def test_a_script_on_a_replica_is_tried_again_as_other_commands_are(kind: str, make: Make) -> None:
     with running(kind) as server, server.client() as client:
         store = make(server.url, retries=2)
@@ -252,7 +253,7 @@ def test_connections_of_a_pool_that_is_used_up_are_waited_for_and_then_an_error(
 ) -> None:
     store = make(proxy.url, max_connections=1, timeout=0.1, retries=0)
     node = store.driver._topology.primaries()[0]
-    held = node.acquire()
+    held = node.acquire(monotonic() + 5)
     refused("get", f"127.0.0.1:{proxy.port}", lambda: store.get("n", "k"))
     node.release(held)
     assert store.get("n", "k") is None

@@ -59,7 +59,7 @@ def test_a_hash_is_a_marker_nowhere_and_a_namespace_only_outside_the_reserved_pa
 ) -> None:
     store = build()
     store.set("a", "k", 1)
-    for name in ("\0index", "b:\0store", "b:c"):
+    for name in ("\0index", "\0store", "b:\0store", "b:c"):
         raw.hset(f"{prefix}:{name}", "k", b"\x02")
     assert sorted(store.namespaces()) == ["a", "b:\0store", "b:c"]
     assert len(store) == len(store.snapshot().keys) == 3
@@ -98,9 +98,12 @@ def test_a_marker_is_written_with_the_first_write_and_not_before(
     store.namespaces()
     store.clear()
     store.snapshot()
-    assert raw.keys(f"{prefix}:*") == []
+    assert raw.keys(f"*{prefix}:*") == []
     store.set("n", "k", 1)
-    assert sorted(raw.keys(f"{prefix}:*")) == [f"{prefix}:\0store".encode(), f"{prefix}:n".encode()]
+    assert sorted(raw.keys(f"*{prefix}:*")) == [
+        f"!{prefix}:\0store".encode(),
+        f"{prefix}:n".encode(),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_whichever_write_is_the_first_writes_the_marker(
     make: Make, raw: redis.Redis, prefix: str, write: Callable[[RedisStore], object]
 ) -> None:
     write(make())
-    assert raw.exists(f"{prefix}:\0store")
+    assert raw.exists(f"!{prefix}:\0store")
 
 
 def test_a_marker_that_a_flush_took_away_comes_back_with_a_later_write(
@@ -123,13 +126,13 @@ def test_a_marker_that_a_flush_took_away_comes_back_with_a_later_write(
 ) -> None:
     store = make()
     store.set("n", "k", 1)
-    raw.delete(f"{prefix}:\0store")
+    raw.delete(f"!{prefix}:\0store")
     store.set("n", "k", 2)
-    assert not raw.exists(f"{prefix}:\0store")
+    assert not raw.exists(f"!{prefix}:\0store")
     later = monotonic() + 2
-    monkeypatch.setattr("swarmstate.backends.redis.steps.monotonic", lambda: later)
+    monkeypatch.setattr("swarmstate.backends.redis.sending.monotonic", lambda: later)
     store.set("n", "k", 3)
-    assert raw.exists(f"{prefix}:\0store")
+    assert raw.exists(f"!{prefix}:\0store")
 
 
 def test_a_restore_into_a_fresh_prefix_writes_the_marker(
@@ -138,7 +141,7 @@ def test_a_restore_into_a_fresh_prefix_writes_the_marker(
     source = build(prefix=f"{prefix}-source")
     source.set("n", "k", 1)
     build().restore(source.snapshot())
-    assert raw.exists(f"{prefix}:\0store")
+    assert raw.exists(f"!{prefix}:\0store")
 
 
 @pytest.mark.parametrize("odd", ODD)
@@ -276,7 +279,7 @@ def test_a_hash_whose_name_is_no_text_is_left_alone(
     assert len(store) == 0
 
 
-@pytest.mark.parametrize("wrong", [None, 1, b"app", "a\0b", "\ud800"])
+@pytest.mark.parametrize("wrong", [None, 1, b"app", "a\0b", "\ud800", "!", "!app"])
 def test_a_prefix_that_cannot_be_is_refused(wrong: object) -> None:
     with pytest.raises(InvalidArgumentError, match="prefix must"):
         Layout(wrong)  # type: ignore[arg-type]

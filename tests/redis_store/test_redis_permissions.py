@@ -1,4 +1,4 @@
-"""The rights that the README asks for are enough, and are those that the suites run with."""
+"""The rights that docs/redis.md asks for are enough, and are those that the suites run with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from rights import CLUSTER, SAVER, SCRIPTS, STORE, limited
+from rights import CLUSTER, FENCES, LARGE, SAVER, SCRIPTS, STORE, limited
 from servers import Server, cluster
 
 from swarmstate.backends.redis import RedisStore
@@ -15,19 +15,21 @@ from swarmstate.errors import AccessDenied
 
 Make = Callable[..., RedisStore]
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
 ROWS = {
     "every store": STORE,
     "`update`; fewer round trips elsewhere": SCRIPTS,
+    "calls over [the limits of a server](#limits-of-servers)": LARGE,
     "the LangGraph checkpointer": SAVER,
+    "closing the connection of a request that was given up": FENCES,
     "a cluster": CLUSTER,
 }
 
 
-@pytest.mark.skipif(not README.exists(), reason="the README is not beside these tests")
+@pytest.mark.skipif(not PAGE.exists(), reason="the documents are not with these tests")
 @pytest.mark.parametrize("row", ROWS)
-def test_the_readme_lists_what_the_suites_are_allowed(row: str) -> None:
-    lines = README.read_text().splitlines()
+def test_the_page_lists_what_the_suites_are_allowed(row: str) -> None:
+    lines = PAGE.read_text().splitlines()
     (line,) = (line for line in lines if line.startswith(f"| {row} | `"))
     listed = line.split("`")[-2].lower().replace("\\|", "|").split()
     assert sorted(listed) == sorted(ROWS[row])

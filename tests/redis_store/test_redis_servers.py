@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from servers import Server, wait_until
 
-SUPPORT = Path(__file__).parents[1] / "support"
+TESTS = Path(__file__).parents[1]
+PATH = {"PYTHONPATH": os.pathsep.join([str(TESTS / "support"), str(TESTS.parent / "examples")])}
 
 
 def test_a_server_starts_elsewhere_when_somebody_else_answers_at_its_port(server: Server) -> None:
@@ -36,7 +38,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_a_server_ends_with_the_tests_that_were_killed() -> None:
     killed = subprocess.run(
-        [sys.executable, "-c", _KILLED], cwd=SUPPORT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", _KILLED],
+        env={**os.environ, **PATH},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert killed.returncode < 0, killed.stderr
     pid = Path("/proc", killed.stdout.split()[1])
@@ -49,8 +55,6 @@ def test_a_server_ends_with_the_tests_that_were_killed() -> None:
 
 
 _PREFIX = """
-import sys
-sys.path.insert(0, sys.argv[1])
 from stores import STORES
 print(STORES["redis"].make("redis://localhost").prefix)
 """
@@ -59,7 +63,8 @@ print(STORES["redis"].make("redis://localhost").prefix)
 def test_runs_that_share_a_server_have_prefixes_of_their_own() -> None:
     prefixes = {
         subprocess.run(
-            [sys.executable, "-c", _PREFIX, str(SUPPORT)],
+            [sys.executable, "-c", _PREFIX],
+            env={**os.environ, **PATH},
             check=True,
             capture_output=True,
             text=True,

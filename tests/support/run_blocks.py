@@ -1,9 +1,10 @@
-"""Runs Python blocks as somebody does who pastes them into a fresh interpreter.
+"""Runs Python blocks the way a reader does who pastes them into a fresh interpreter.
 
 Standard input is a JSON list of (file name, line, source). The lines are read as the interactive
-interpreter reads them: an empty line ends a compound statement, so there is none inside of one and
-one behind each. Where a line ends in a comment ``# -> text``, the interpreter must show just that.
-Nobody's own server is touched: connecting to the port that the documents name is refused.
+interpreter reads them: an empty line ends a compound statement, so there is none inside one and
+one after each. Where a line ends in a comment ``# -> text``, the interpreter must show exactly
+that. A server of the reader's own is never touched: connecting to the port that the documents name
+is refused.
 """
 
 import codeop
@@ -32,7 +33,7 @@ def statements(name: str, line: int, source: str) -> Iterator[CodeType]:
     """Yield what the interpreter would execute, one statement after the other."""
     compiler = codeop.CommandCompiler()
     waiting: list[str] = []
-    # The empty line at the end is the key that whoever pastes the block presses.
+    # The empty line at the end is the Enter key, pressed after pasting the block.
     for number, text in enumerate([*source.splitlines(), ""], start=line):
         if not waiting and not text.strip():
             continue

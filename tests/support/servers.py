@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib.util
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,21 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from private_server import die_with_parent, free_port
+
 if TYPE_CHECKING:
     import redis
 
 BINARIES = ("valkey", "redis-6.2", "redis-7.0")
 _START_SECONDS = 20.0
 _PORTS = 10
-
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end a server whose tests were killed (on Linux)."""
-    if hasattr(_LIBC, "prctl"):
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def binary(kind: str) -> str:
@@ -62,13 +52,6 @@ def present(kind: str) -> bool:
         return False
     version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
     return "v=7.0." in version
-
-
-def free_port() -> int:
-    """Return a loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -108,7 +91,7 @@ class Server:
                 [binary(self.kind), *self.arguments()],
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         deadline = time.monotonic() + _START_SECONDS
         while self.process.poll() is None and time.monotonic() < deadline:

@@ -1,16 +1,18 @@
-"""The table of stores: every test of the store interface runs on each of them.
+"""The table of stores: every suite that describes what all stores do takes them from here.
 
-A backend added later adds one line to :data:`STORES`.
+A backend adds one line to :data:`STORES`, and with it runs the store interface, the LangGraph saver
+and whatever suite is added later.
 """
 
 from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from servers import present
 
 from swarmstate import Store
@@ -31,11 +33,14 @@ class Kind:
         server: the fixture that gives that URL, or None where no server is needed.
         codecs: with which codecs the interface is tested; a variant of a kind that is tested with
             all of them needs only one.
+        suites: the suites that run on it: a variant that keeps checkpoints as another kind does
+            need not run the saver's.
     """
 
     make: Callable[..., StoreLike]
     server: str | None = None
     codecs: tuple[str, ...] = CODECS
+    suites: tuple[str, ...] = ("interface", "saver")
 
 
 def _redis(url: str, **options: Any) -> StoreLike:
@@ -57,13 +62,34 @@ def _awaited_redis(url: str, **options: Any) -> StoreLike:
 STORES: dict[str, Kind] = {
     "memory": Kind(Store),
     "redis": Kind(_redis, "server_url"),
-    "redis-awaited": Kind(_awaited_redis, "server_url", ("msgpack",)),
+    "redis-awaited": Kind(_awaited_redis, "server_url", ("msgpack",), ("interface",)),
     "redis-cluster": Kind(_redis, "cluster_url", ("msgpack",)),
-    "redis-least-rights": Kind(_redis, "limited_url", ("msgpack",)),
-    "redis-6.2": Kind(_redis, "redis_6_url", ("msgpack",)),
-    "redis-7.0": Kind(_redis, "redis_7_url", ("msgpack",)),
+    "redis-no-scripts": Kind(_redis, "no_scripts_url", suites=("saver",)),
+    "redis-least-rights": Kind(_redis, "limited_url", ("msgpack",), ("interface",)),
+    "redis-6.2": Kind(_redis, "redis_6_url", ("msgpack",), ("interface",)),
+    "redis-7.0": Kind(_redis, "redis_7_url", ("msgpack",), ("interface",)),
 }
 # A server that this machine lacks is reported once, by the tests of the servers, not by each test.
 for _binary in ("redis-6.2", "redis-7.0"):
     if not present(_binary):
         del STORES[_binary]
+
+
+def of(suite: str) -> list[str]:
+    """Return the names of the stores that a suite runs on."""
+    return [name for name, kind in STORES.items() if suite in kind.suites]
+
+
+def making(request: pytest.FixtureRequest) -> Iterator[Callable[..., StoreLike]]:
+    """Give what makes stores of the kind that a fixture's parameter names; close all at the end."""
+    kind = STORES[request.param]
+    url = () if kind.server is None else (request.getfixturevalue(kind.server),)
+    made: list[StoreLike] = []
+
+    def make(**options: Any) -> StoreLike:
+        made.append(kind.make(*url, **options))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()

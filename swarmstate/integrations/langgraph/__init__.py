@@ -1,11 +1,20 @@
 """LangGraph: a checkpointer over any store, and a way to move threads into it."""
 
+from importlib.metadata import version
+
 try:
-    import langgraph.checkpoint.base  # noqa: F401 (only whether it is installed)
+    from langgraph.checkpoint import base
 except ImportError as error:
     raise ImportError(
-        "the LangGraph integration needs langgraph-checkpoint: pip install 'swarmstate[langgraph]'"
+        "the LangGraph integration needs the library langgraph-checkpoint: "
+        "pip install 'langgraph-checkpoint>=4.1'"
     ) from error
+if not hasattr(base, "DeltaChannelHistory"):
+    raise ImportError(
+        "the LangGraph integration needs langgraph-checkpoint 4.1 or later, and "
+        f"{version('langgraph-checkpoint')} is installed: "
+        "pip install --upgrade 'langgraph-checkpoint>=4.1'"
+    )
 
 from swarmstate.integrations.langgraph.copying import CopyMismatchError, CopyReport, copy_threads
 from swarmstate.integrations.langgraph.saver import SwarmStateSaver

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 
@@ -11,7 +11,7 @@ from swarmstate.arguments import shown
 from swarmstate.checkpoints.protocol import CheckpointName
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 
-__all__ = ["checkpoint_id_of", "config_of", "name_of", "text", "thread_id_of"]
+__all__ = ["checkpoint_id_of", "config_of", "configurable_of", "name_of", "text", "thread_id_of"]
 
 
 def name_of(config: RunnableConfig) -> CheckpointName:
@@ -21,7 +21,7 @@ def name_of(config: RunnableConfig) -> CheckpointName:
         ArgumentTypeError, ArgumentValueError: it names none that a store can hold.
     """
     try:
-        configurable: Mapping[str, Any] = config["configurable"]
+        configurable = configurable_of(config)
         thread = configurable["thread_id"]
     except (KeyError, TypeError):
         raise ArgumentValueError(
@@ -35,6 +35,17 @@ def name_of(config: RunnableConfig) -> CheckpointName:
         text("checkpoint_ns", checkpoint_ns) if checkpoint_ns else "",
         checkpoint_id_of(configurable),
     )
+
+
+def configurable_of(config: RunnableConfig) -> Mapping[str, Any]:
+    """Return the part of a config that names a checkpoint.
+
+    Raises:
+        KeyError, TypeError: it has none, or is not a config.
+    """
+    # LangChain's type lets every key be absent.
+    found: Mapping[str, Any] = cast("Mapping[str, Any]", config)["configurable"]
+    return found
 
 
 def config_of(name: CheckpointName) -> RunnableConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from swarmstate.arguments import shown
 from swarmstate.errors import ArgumentTypeError, SwarmStateError
+from swarmstate.integrations.langgraph.config import configurable_of
 from swarmstate.integrations.langgraph.saver import SwarmStateSaver
 
 __all__ = ["CopyMismatchError", "CopyReport", "copy_threads"]
@@ -77,8 +78,8 @@ def copy_threads(
         source: Where the threads are.
         target: Where they go.
         thread_ids: Which threads; all of them if omitted, for which the source is listed.
-        progress: Whether to draw a progress bar on standard error, or a function to call after
-            each thread instead.
+        progress: Whether to draw a progress bar on standard error, which is done on a terminal
+            only, or a function to call after each thread instead.
 
     Returns:
         What was done.
@@ -99,12 +100,12 @@ def copy_threads(
         )
     ids = list(dict.fromkeys(_all_threads(source) if thread_ids is None else thread_ids))
     report = CopyReport(total=len(ids))
-    tell = _bar if progress is True else progress or _silent
-    tell(report)
-    for thread in ids:
-        _copy(source, target, thread, report)
-        report.threads += 1
+    with _bar(len(ids)) if progress is True else nullcontext(progress or _silent) as tell:
         tell(report)
+        for thread in ids:
+            _copy(source, target, thread, report)
+            report.threads += 1
+            tell(report)
     return report
 
 
@@ -113,7 +114,7 @@ def _all_threads(saver: BaseCheckpointSaver[Any]) -> Iterator[str]:
         yield from saver.threads()
         return
     for found in saver.list(None):
-        yield found.config["configurable"]["thread_id"]
+        yield configurable_of(found.config)["thread_id"]
 
 
 def _copy(
@@ -137,7 +138,7 @@ def _copy(
             continue
         configurable = {"thread_id": thread, "checkpoint_ns": namespace}
         if original.parent_config is not None:
-            parent = original.parent_config["configurable"]["checkpoint_id"]
+            parent = configurable_of(original.parent_config)["checkpoint_id"]
             configurable["checkpoint_id"] = parent
         stored = target.put({"configurable": configurable}, checkpoint, original.metadata, new)
         for task_id, path, writes in _writes_of(source, thread, original):
@@ -158,7 +159,7 @@ def _history(saver: BaseCheckpointSaver[Any], thread: str) -> dict[_Name, Checkp
     """Return everything a saver holds of a thread, by namespace and id."""
     found: dict[_Name, CheckpointTuple] = {}
     for one in saver.list({"configurable": {"thread_id": thread}}):
-        configurable = one.config["configurable"]
+        configurable = configurable_of(one.config)
         found[configurable.get("checkpoint_ns", ""), configurable["checkpoint_id"]] = one
     return found
 
@@ -169,7 +170,7 @@ def _writes_of(source: BaseCheckpointSaver[Any], thread: str, original: Checkpoi
     A tuple does not tell the task paths that order its writes. Savers that we can ask are asked;
     otherwise the paths count up, which keeps the order as well.
     """
-    configurable = original.config["configurable"]
+    configurable = configurable_of(original.config)
     namespace = configurable.get("checkpoint_ns", "")
     checkpoint_id = configurable["checkpoint_id"]
     paths: dict[str, str] = {}
@@ -226,22 +227,26 @@ def _difference(
 
 def _parent(found: CheckpointTuple) -> Any:
     config = found.parent_config
-    return None if config is None else config["configurable"].get("checkpoint_id")
+    return None if config is None else configurable_of(config).get("checkpoint_id")
 
 
 def _silent(report: CopyReport) -> None:
     pass
 
 
-def _bar(report: CopyReport) -> None:
-    """Draw the progress on standard error."""
-    total = report.total or 0
-    part = report.threads / total if total else 1.0
-    filled = round(part * 30)
-    sys.stderr.write(
-        f"\r[{'#' * filled}{'.' * (30 - filled)}] {report.threads}/{total} threads, "
-        f"{report.checkpoints} checkpoints copied, {report.skipped} already there"
-    )
-    if report.threads == total:
-        sys.stderr.write("\n")
-    sys.stderr.flush()
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[CopyReport], None]]:
+    """Draw the progress on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield _silent
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=" threads") as bar:
+
+        def tell(report: CopyReport) -> None:
+            copied, skipped = report.checkpoints, report.skipped
+            bar.set_postfix_str(f"{copied} checkpoints copied, {skipped} already there", False)
+            bar.update(report.threads - bar.n)
+
+        yield tell

@@ -1,9 +1,8 @@
-"""LangGraph checkpoints on Redis and Valkey: one script call per operation.
+r"""LangGraph checkpoints on Redis and Valkey: one script call per operation.
 
 The hashes are those of :mod:`swarmstate.checkpoints.format`. Two keys per checkpoint namespace are
-derived from them and live in the store's reserved namespaces: the order of the ids, and which
-values each checkpoint refers to, for the scripts to read whatever the store's codec. Both are
-rebuilt when they are missing or do not fit the hashes.
+derived from them and lie apart: the order of the ids, and which values each checkpoint refers to,
+for the scripts to read whatever the store's codec (see :mod:`~.derived`).
 
 Where the server refuses scripts, :class:`~.without_scripts.PlainCheckpoints` does the same with
 transactions and a few more round trips.
@@ -12,34 +11,42 @@ transactions and a few more round trips.
 from __future__ import annotations
 
 import functools
-import hashlib
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from random import getrandbits
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from swarmstate import codecs
 from swarmstate.arguments import milliseconds
 from swarmstate.backends.redis.checkpoints import scripts as lua
-from swarmstate.backends.redis.checkpoints.keys import ThreadKeys
+from swarmstate.backends.redis.checkpoints.copies import Copies
+from swarmstate.backends.redis.checkpoints.derived import Derived
+from swarmstate.backends.redis.checkpoints.keys import AT_A_TIME, ThreadKeys, in_parts
+from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
+from swarmstate.backends.redis.checkpoints.removal import Removal
+from swarmstate.backends.redis.checkpoints.retention import PUT_WITHIN, Retention
 from swarmstate.backends.redis.checkpoints.without_scripts import PlainCheckpoints
-from swarmstate.backends.redis.commands import (
-    Batch,
-    Command,
-    CommandRefused,
-    Script,
-    fields,
-    fill,
-)
+from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, Script
 from swarmstate.backends.redis.steps import StoreSteps
 from swarmstate.backends.redis.transport.driver import Driver
-from swarmstate.checkpoints.format import THREADS, assemble, field, record_fields, thread_of
+from swarmstate.checkpoints.format import (
+    THREADS,
+    assemble,
+    check_id,
+    field,
+    is_id,
+    record_fields,
+    thread_of,
+)
 from swarmstate.checkpoints.generic import newest_first
 from swarmstate.checkpoints.protocol import (
     Blob,
     CheckpointName,
     CheckpointRecord,
+    SeveredCheckpoint,
     StoredCheckpoint,
+    Surplus,
 )
-from swarmstate.errors import ArgumentValueError, DecodeError
+from swarmstate.checkpoints.references import rebuilt_channels
+from swarmstate.errors import ArgumentValueError, StoreUnavailable
 from swarmstate.steps import Steps
 
 __all__ = ["RedisCheckpoints"]
@@ -47,9 +54,15 @@ __all__ = ["RedisCheckpoints"]
 T = TypeVar("T")
 P = ParamSpec("P")
 _Operation = Callable[Concatenate["RedisCheckpoints", P], Steps[T]]
+_Arguments = list[bytes | str | int]
 
-_plain = codecs.get("msgpack")
 _TRIES = 50
+# Ids of latest checkpoints that are kept to be guessed, and how long the names of one may be.
+_MOST_GUESSES = 1024
+_LONGEST_GUESS = 512
+_PAGE_OF_KEYS = 10_000
+# More keys than any server holds.
+_ALL = 1_000_000_000
 
 
 def _or_plainly(operation: _Operation[P, T]) -> _Operation[P, T]:
@@ -106,11 +119,15 @@ class RedisCheckpoints:
         self._store = steps
         self._driver = driver
         self._keys = ThreadKeys(steps)
-        self.plain = PlainCheckpoints(self._keys, lifetime, on_read=ttl_on_read)
+        self._life = Lifetime(self._keys, lifetime, on_read=ttl_on_read)
+        self._derived = Derived(self._keys)
+        self._removal = Removal(self._keys)
+        self._retention = Retention(self._keys, self._derived)
+        self.plain = PlainCheckpoints(self._keys, self._life, self._retention)
+        self._copies = Copies(self._keys, self._life)
+        self._guesses: dict[bytes, str] = {}
         self.scripting = True
         """Whether the server lets us run scripts, as far as known."""
-        self._ttl: bytes = b"" if lifetime is None else b"%d" % lifetime
-        self._read_ttl = self._ttl if ttl_on_read else b""
 
     def run(self, steps: Generator[Any, Any, T]) -> T:
         """Run an operation, blocking on one connection of the pool."""
@@ -120,36 +137,7 @@ class RedisCheckpoints:
         """Run an operation without blocking; what many tasks send shares pipelines."""
         return await self._driver.arun(steps)
 
-    # Keys and values ---------------------------------------------------------------------------
-
-    def _call(
-        self,
-        script: Script,
-        thread: str,
-        checkpoint_ns: str,
-        arguments: Sequence[bytes | str | int],
-        *,
-        ttl: bytes = b"",
-    ) -> Command:
-        writes = self._keys.writes(thread, checkpoint_ns)
-        keys = self._keys.of(thread, checkpoint_ns)
-        return script(keys, [checkpoint_ns, writes, ttl, *arguments])
-
-    def _send(
-        self, command: Command, *, write: bool = False, idempotent: bool = True
-    ) -> Steps[Any]:
-        if write:
-            replies = yield from self._store.written([command], atomic=False, idempotent=idempotent)
-        else:
-            replies = yield Batch([command], idempotent=idempotent)
-        return replies[0]
-
-    def _entry(self, encoded: bytes, parent: str | None, values: Iterable[str]) -> bytes:
-        # Plain msgpack, whatever the store's codec: scripts read it.
-        digest = hashlib.sha1(encoded, usedforsecurity=False).hexdigest()
-        return _plain.encode([digest[:16], parent or "", *values])
-
-    # The operations ----------------------------------------------------------------------------
+    # Writing -----------------------------------------------------------------------------------
 
     @_or_plainly
     def put(
@@ -159,47 +147,123 @@ class RedisCheckpoints:
         values: Mapping[str, Blob],
         inherited: Sequence[str],
         *,
-        count: bool,
-    ) -> Steps[tuple[int, list[str]]]:
+        keep: int | None = None,
+        caller: CheckpointName | None = None,
+    ) -> Steps[tuple[Surplus | None, list[str]]]:
         """Store a checkpoint. One round trip."""
+        check_id(name.id)
         encode = self._store.encode
         encoded = self._keys.encode_record(record)
         # The same as record_fields() gives, most of it without making the names again.
         deltas = (field(c, record.versions[c]) for c in record.deltas if c in record.versions)
-        entry = self._entry(encoded, record.parent, (*values, *inherited, *deltas))
-        arguments: list[bytes | str | int] = [
+        asked, kept, new = inherited, [], list(values)
+        if values.keys() & set(inherited):
+            asked = [key for key in inherited if key not in values]
+            kept = [key for key in inherited if key in values]
+            new = [key for key in values if key not in set(kept)]
+        script, more, drawn, within = lua.PUT, [], b"%x" % getrandbits(64), b""
+        if keep is not None:
+            script, more = PUT_WITHIN, [self._retention.above(name, caller)]
+            within = self._retention.argument(keep, caller, rebuilt_channels(record))
+        arguments: _Arguments = [
             name.id,
             encoded,
-            entry,
+            self._keys.entry(encoded, record.parent, (*new, *inherited, *deltas)),
             self._keys.one,
-            int(count),
-            len(inherited),
-            *inherited,
+            drawn,
+            within,
+            (record.parent or "") if record.deltas else "",
+            len(asked),
+            len(kept),
+            *asked,
         ]
-        for key, value in values.items():
-            arguments += (key, encode(value))
-        command = self._call(lua.PUT, name.thread, name.checkpoint_ns, arguments, ttl=self._ttl)
-        outcome = yield from self._send(command, write=True)
-        if isinstance(outcome, int):
-            return outcome, []
-        return 0, [key.decode() for key in outcome]
+        for key in (*kept, *new):
+            arguments += (key, encode(values[key]))
+        outcome = yield from self._write(script, name, arguments, *more)
+        self._guess(name)
+        if not isinstance(outcome, list):
+            return None, []
+        if isinstance(outcome[0], bytes):
+            return None, [key.decode() for key in outcome]
+        return (yield from self._retention.found(name, keep or 0, drawn, outcome[1])), []
 
     @_or_plainly
     def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
         """Store pending writes. One round trip for any number."""
-        arguments: list[bytes | str | int] = [name.id, self._keys.one]
+        check_id(name.id)
+        arguments: _Arguments = [name.id, self._keys.one]
         for key, value in writes.items():
             arguments += (key, self._store.encode(value))
-        command = self._call(
-            lua.PUT_WRITES, name.thread, name.checkpoint_ns, arguments, ttl=self._ttl
+        yield from self._write(lua.PUT_WRITES, name, arguments)
+
+    def _write(
+        self, script: Script, name: CheckpointName, arguments: _Arguments, *above: bytes
+    ) -> Steps[Any]:
+        """Run a script that writes, and do what it leaves to be done."""
+        thread, checkpoint_ns, _ = name
+        keys = (
+            *self._keys.of(thread, checkpoint_ns),
+            self._keys.written(name),
+            *self._keys.droppable(thread, checkpoint_ns),
+            *above,
         )
-        yield from self._send(command, write=True)
+        for _ in range(_TRIES):
+            command = script(keys, [checkpoint_ns, self._life.argument, *arguments])
+            outcome = (yield from self._store.written([command], atomic=False, idempotent=True))[0]
+            if not isinstance(outcome, list) or isinstance(outcome[0], bytes):
+                return outcome
+            fits, *more = outcome
+            if fits < 0:
+                yield from self._removal.bury(thread, checkpoint_ns)
+                continue
+            _, renew, left, refused = more
+            if refused:
+                self._life.refuse(refused.decode(errors="replace"))
+            if not fits:
+                yield from self._derived.put_right(thread, checkpoint_ns)
+            if renew:
+                yield from self._life.renew(thread, left, scripted=True)
+            return outcome
+        raise StoreUnavailable(
+            f"thread {thread!r} expired and came back more often than it could be written to"
+        )
+
+    # Reading -----------------------------------------------------------------------------------
 
     @_or_plainly
     def get(self, name: CheckpointName) -> Steps[StoredCheckpoint | None]:
-        """Return a checkpoint. One round trip; three more after the store was restored."""
-        found = yield from self._read(name.thread, name.checkpoint_ns, [name.id], None, True)
-        return next(iter(found.values()), None)
+        """Return a checkpoint. One round trip.
+
+        By the id "" on a cluster two, where the latest id is not known yet. Up to three more where
+        what is derived must be put right first.
+        """
+        if name.id:
+            found = yield from self._load([name], None, writes=True)
+            return found[0]
+        keys = self._keys.of(name.thread, name.checkpoint_ns)
+        compare = self._derived.comparison(keys[1])
+        guess = self._guesses.get(keys[1], "")
+        for _ in range(_TRIES):
+            command = self._reading(name, ["", guess] if guess else [""], None, True, compare)
+            reply = (yield from self._store.asked([command]))[0]
+            if isinstance(reply, bytes):
+                guess = reply.decode()
+            elif not isinstance(reply, list):
+                if not (yield from self._derived.put_right(name.thread, name.checkpoint_ns)):
+                    break
+            else:
+                if compare:
+                    self._derived.compared(keys[1], reply[4])
+                    compare = ""
+                if (yield from self._known(name, reply)):
+                    yield from self._renew_on_read(name.thread, reply[3])
+                    latest = next(iter(self._assembled(name, reply, None).values()), None)
+                    if latest is not None:
+                        self._guess(latest.name)
+                    return latest
+                if self._derived.refused:
+                    break
+        return (yield from self.plain.get(name))
 
     @_or_plainly
     def load(
@@ -209,103 +273,170 @@ class RedisCheckpoints:
         channels: Collection[str] | None,
         writes: bool,
     ) -> Steps[list[StoredCheckpoint | None]]:
-        """Return checkpoints by name. One round trip for each checkpoint namespace."""
-        spaces: dict[tuple[str, str], list[str]] = {}
-        for thread, checkpoint_ns, checkpoint_id in names:
-            spaces.setdefault((thread, checkpoint_ns), []).append(checkpoint_id)
+        """Return checkpoints by name. One round trip."""
+        return (yield from self._load(names, channels, writes=writes))
+
+    def _load(
+        self, names: Sequence[CheckpointName], channels: Collection[str] | None, *, writes: bool
+    ) -> Steps[list[StoredCheckpoint | None]]:
+        spaces: dict[CheckpointName, list[str]] = {}
+        for name in names:
+            if is_id(name.id):
+                spaces.setdefault(name._replace(id=""), []).append(name.id)
+        asked = [(space, some) for space, ids in spaces.items() for some in in_parts(ids)]
         found: dict[CheckpointName, StoredCheckpoint] = {}
-        for (thread, checkpoint_ns), ids in spaces.items():
-            found |= yield from self._read(thread, checkpoint_ns, ids, channels, writes)
+        left: dict[str, int] = {}
+        for _ in range(_TRIES):
+            if not asked or self._derived.refused:
+                break
+            commands = [self._reading(space, ids, channels, writes, "") for space, ids in asked]
+            replies = yield from self._store.asked(commands)
+            again = []
+            for (space, ids), reply in zip(asked, replies, strict=True):
+                left[space.thread] = reply[3]
+                if (yield from self._known(space, reply)):
+                    found |= self._assembled(space, reply, channels)
+                else:
+                    again.append((space, ids))
+            asked = again
+        for thread, milliseconds_left in left.items():
+            yield from self._renew_on_read(thread, milliseconds_left)
+        if asked:
+            rest = [space._replace(id=each) for space, ids in asked for each in ids]
+            loaded = yield from self.plain.load(rest, channels=channels, writes=writes)
+            found |= {one.name: one for one in loaded if one is not None}
         return [found.get(name) for name in names]
 
-    def _read(
+    def _reading(
         self,
-        thread: str,
-        checkpoint_ns: str,
+        name: CheckpointName,
         ids: Sequence[str],
         channels: Collection[str] | None,
         writes: bool,
-    ) -> Steps[dict[CheckpointName, StoredCheckpoint]]:
+        compare: str,
+    ) -> Command:
+        """Return the command that reads checkpoints of the namespace that a name is of."""
+        first, checkpoints, values, _, order, entries = self._keys.of(*name[:2])
+        start = self._keys.writes(*name[:2])
+        declared: list[bytes] = []
+        if self._driver.clustered:
+            declared = [start + each.encode() for each in ids if each] if writes else []
+            start = b""
         kind = "all" if channels is None else "some" if channels else "none"
-        chosen = list(channels or ())
-        arguments: list[bytes | str | int] = [kind, int(writes), len(chosen), *chosen, *ids]
-        command = self._call(lua.READ, thread, checkpoint_ns, arguments, ttl=self._read_ttl)
-        found, keys, data = yield from self._send(command)
-        if not all(known for _, _, known, _ in found):
-            yield from self._repair(thread, checkpoint_ns)
-            found, keys, data = yield from self._send(command)
+        chosen = channels or ()
+        arguments: _Arguments = [name.checkpoint_ns, start, kind, int(writes), compare]
+        arguments += [int(self._life.on_read), len(chosen), *chosen, *ids]
+        return lua.READ((first, checkpoints, values, order, entries, *declared), arguments)
+
+    def _known(self, space: CheckpointName, reply: list[Any]) -> Steps[bool]:
+        """Return whether it is derived what all of these records refer to; if not, note it."""
+        entries = {
+            raw_id: self._keys.entry_of(raw, space._replace(id=raw_id.decode()))
+            for raw_id, raw, known, _, _ in reply[0]
+            if not known
+        }
+        if entries:
+            yield from self._derived.remember(space.thread, space.checkpoint_ns, entries)
+        return not entries
+
+    def _assembled(
+        self, space: CheckpointName, reply: list[Any], channels: Collection[str] | None
+    ) -> dict[CheckpointName, StoredCheckpoint]:
+        found, keys, data, _, _ = reply
         held = self._keys.blobs(keys, data)
         result: dict[CheckpointName, StoredCheckpoint] = {}
-        for raw_id, raw, _, writes_there in found:
-            name = CheckpointName(thread, checkpoint_ns, raw_id.decode())
+        for raw_id, raw, _, written, missing in found:
+            name = space._replace(id=raw_id.decode())
             record = self._keys.decode_record(raw, name)
             result[name] = assemble(
                 name,
                 record,
                 record_fields(record, channels) if held else {},
                 held,
-                self._keys.writes_of(name, writes_there),
+                self._keys.writes_of(name, written),
+                marked=bool(missing),
             )
         return result
 
-    def _repair(self, thread: str, checkpoint_ns: str) -> Steps[None]:
-        """Tell the scripts again what the records say; needed once after a restore."""
-        keys = self._keys.of(thread, checkpoint_ns)
-        replies = yield Batch([("HGETALL", keys[1]), ("PTTL", keys[1])], idempotent=True)
-        flat: list[bytes] = []
-        for raw_id, raw in fields(replies[0]).items():
-            name = CheckpointName(thread, checkpoint_ns, raw_id.decode())
-            record = self._keys.decode_record(raw, name)
-            named = record_fields(record).values()
-            flat += (raw_id, self._entry(raw, record.parent, named))
-        commands = fill(keys[5], flat)
-        if replies[1] > 0:
-            commands.append(("PEXPIRE", keys[5], replies[1]))
-        if commands:
-            yield Batch(commands, atomic=True, idempotent=True)
+    def _renew_on_read(self, thread: str, left: int) -> Steps[None]:
+        if self._life.outdated_on_read(left):
+            yield from self._life.renew(thread, left, scripted=True, read=True)
+
+    def _guess(self, name: CheckpointName) -> None:
+        """Keep the id of what may be the latest checkpoint: a cluster is asked by it."""
+        key = self._keys.of(*name[:2])[1]
+        if self._driver.clustered and len(key) + len(name.id) <= _LONGEST_GUESS:
+            if len(self._guesses) >= _MOST_GUESSES:
+                self._guesses.clear()
+            self._guesses[key] = name.id
 
     @_or_plainly
     def ancestors(self, name: CheckpointName, limit: int) -> Steps[list[StoredCheckpoint]]:
-        """Follow the parents. One round trip; three more after the store was restored."""
-        thread, checkpoint_ns, _ = name
+        """Follow the parents. One round trip; up to three more for each hundred after a restore."""
+        thread, checkpoint_ns, checkpoint_id = name
+        first, checkpoints, _, _, _, entries = self._keys.of(thread, checkpoint_ns)
+        arguments: _Arguments = [checkpoint_ns, checkpoint_id, limit]
+        command = lua.ANCESTORS((first, checkpoints, entries), arguments)
+        known, found = (yield Batch([command], idempotent=True))[0]
         chain: list[StoredCheckpoint] = []
-        cursor: str | None = name.id
-        repaired = False
-        while cursor is not None and len(chain) < limit:
-            arguments: list[bytes | str | int] = [cursor, limit - len(chain)]
-            command = self._call(lua.ANCESTORS, thread, checkpoint_ns, arguments)
-            known, found = yield from self._send(command)
-            pairs = iter(found)
-            for raw_id, raw in zip(pairs, pairs, strict=True):
-                ancestor = CheckpointName(thread, checkpoint_ns, raw_id.decode())
-                record = self._keys.decode_record(raw, ancestor)
-                chain.append(StoredCheckpoint(ancestor, record, {}, []))
-            if known:
-                break
-            cursor = chain[-1].record.parent
-            if cursor is not None and not repaired:
-                repaired = True
-                yield from self._repair(thread, checkpoint_ns)
+        pairs = iter(found)
+        for raw_id, raw in zip(pairs, pairs, strict=True):
+            ancestor = CheckpointName(thread, checkpoint_ns, raw_id.decode())
+            record = self._keys.decode_record(raw, ancestor)
+            chain.append(StoredCheckpoint(ancestor, record, {}, []))
+        if known == 2:
+            chain[-1] = SeveredCheckpoint(*chain[-1])
+        elif not known and len(chain) < limit:
+            # What is not derived yet comes to be known when the checkpoints are loaded.
+            parent = chain[-1].record.parent
+            if parent is not None:
+                rest = name._replace(id=parent)
+                chain += yield from self.plain.ancestors(rest, limit - len(chain))
         return chain
 
     @_or_plainly
     def list_ids(
         self, thread: str, checkpoint_ns: str | None, before: str | None, limit: int | None
     ) -> Steps[list[CheckpointName]]:
-        """Return the greatest ids. One round trip."""
-        arguments = [
-            "all" if checkpoint_ns is None else "one",
-            before or "",
-            -1 if limit is None else limit,
-        ]
-        command = self._call(lua.LIST_IDS, thread, checkpoint_ns or "", arguments)
-        entries = iter((yield from self._send(command)))
-        found = [
-            CheckpointName(thread, space.decode(), checkpoint_id.decode())
-            for space, ids in zip(entries, entries, strict=True)
-            for checkpoint_id in ids
-        ]
+        """Return the greatest ids. One round trip, two for all namespaces."""
+        if limit is None or limit > AT_A_TIME:
+            # All are to be looked at anyway.
+            return (yield from self.plain.list_ids(thread, checkpoint_ns, before, limit))
+        if checkpoint_ns is None:
+            listed = yield Batch([("HKEYS", self._keys.of(thread, "")[0])], idempotent=True)
+            spaces = [raw.decode() for raw in listed[0]]
+        else:
+            spaces = [checkpoint_ns]
+        found: list[CheckpointName] = []
+        for _ in range(_TRIES):
+            commands = []
+            compared = []
+            for space in spaces:
+                first, checkpoints, _, _, order, _ = self._keys.of(thread, space)
+                compare = self._derived.comparison(checkpoints)
+                compared.append(checkpoints if compare else b"")
+                arguments: _Arguments = [space, before or "", limit, compare]
+                commands.append(lua.LIST_IDS((first, checkpoints, order), arguments))
+            replies = yield Batch(commands, idempotent=True)
+            again = []
+            for space, checkpoints, reply in zip(spaces, compared, replies, strict=True):
+                if isinstance(reply, list):
+                    size, *ids = reply
+                    if checkpoints:
+                        self._derived.compared(checkpoints, size)
+                    found += [CheckpointName(thread, space, raw.decode()) for raw in ids]
+                elif (yield from self._derived.put_right(thread, space)):
+                    again.append(space)
+                else:
+                    found += yield from self.plain.list_ids(thread, space, before, limit)
+            spaces = again
+            if not spaces:
+                break
+        for space in spaces:
+            found += yield from self.plain.list_ids(thread, space, before, limit)
         return newest_first(found, limit)
+
+    # Removing and copying ----------------------------------------------------------------------
 
     @_or_plainly
     def delete(
@@ -316,60 +447,79 @@ class RedisCheckpoints:
         *,
         orphans_before: str | None = None,
     ) -> Steps[None]:
-        """Remove checkpoints. One round trip; three more after the store was restored."""
-        command = self._call(lua.DELETE, thread, checkpoint_ns, [orphans_before or "", *ids])
-        for _ in range(_TRIES):
-            if (yield from self._send(command)):
-                return
-            yield from self._repair(thread, checkpoint_ns)
-        raise DecodeError(f"the records of thread {thread!r} changed faster than they were read")
+        """Remove checkpoints. Four round trips, whatever their number."""
+        yield from self._removal.delete(thread, checkpoint_ns, ids, orphans_before)
+
+    def surplus(self, thread: str, checkpoint_ns: str, keep: int) -> Steps[Surplus | None]:
+        """Return what a namespace holds beyond its newest checkpoints. Three round trips."""
+        return (yield from self._retention.surplus(thread, checkpoint_ns, keep))
+
+    def inspect(
+        self, surplus: Surplus, ids: Sequence[str], *, gates: bool
+    ) -> Steps[tuple[dict[str, list[str]], Mapping[str, CheckpointRecord]]]:
+        """Return more about a surplus. One round trip."""
+        return (yield from self._retention.inspect(surplus, ids, gates=gates))
+
+    def release(
+        self,
+        surplus: Surplus,
+        doomed: Sequence[tuple[str, Sequence[str]]],
+        spaces: Sequence[str],
+        calls: Mapping[str, Sequence[str]] | None = None,
+    ) -> Steps[bool]:
+        """Remove a part of a surplus. One round trip, and one for namespaces that go with it."""
+        release = self._retention.release
+        if self.scripting:
+            try:
+                return (yield from release(surplus, doomed, spaces, calls, scripted=True))
+            except CommandRefused as refused:
+                if not refused.scripting_refused:
+                    raise
+                self.scripting = False
+        return (yield from release(surplus, doomed, spaces, calls, scripted=False))
+
+    def spaces(self, thread: str) -> Steps[list[str]]:
+        """Return the checkpoint namespaces of a thread. One round trip."""
+        listed = yield Batch([("HKEYS", self._keys.of(thread, "")[0])], idempotent=True)
+        return [raw.decode() for raw in listed[0]]
 
     @_or_plainly
     def delete_thread(self, thread: str) -> Steps[None]:
-        """Remove everything of a thread. One round trip."""
-        yield from self._send(self._call(lua.DELETE_THREAD, thread, "", ()))
-
-    @_or_plainly
-    def dump_thread(self, thread: str) -> Steps[list[Any]]:
-        """Return what a thread's hashes hold. One round trip."""
-        dump: list[Any] = yield from self._send(self._call(lua.DUMP_THREAD, thread, "", ()))
-        return dump
+        """Remove everything of a thread. Three round trips, more for thousands of checkpoints."""
+        yield from self._removal.delete_thread(thread)
 
     def copy_thread(self, source: str, target: str) -> Steps[None]:
-        """Add a thread to another. Two round trips, each of which carries the whole thread."""
-        if source == target:
-            return
-        dump = yield from self.dump_thread(source)
-        commands: list[Command] = []
-        touched: dict[bytes, None] = {}
-
-        def add(key: bytes, content: Any) -> None:
-            commands.extend(
-                fill(key, [part for entry in fields(content).items() for part in entry])
-            )
-            touched[key] = None
-
-        for raw, checkpoints, values, orphans, writes in dump:
-            checkpoint_ns = raw.decode()
-            first, *parts, order, entries = self._keys.of(target, checkpoint_ns)
-            if self.scripting:
-                commands.append(self._call(lua.REVIVE, target, checkpoint_ns, ()))
-            else:
-                commands += yield from self.plain.revive(target, checkpoint_ns)
-            add(first, {raw: self._keys.one})
-            for key, content in zip(parts, (checkpoints, values, orphans), strict=True):
-                add(key, content)
-            commands.append(("UNLINK", order, entries))
-            pairs = iter(writes)
-            for raw_id, content in zip(pairs, pairs, strict=True):
-                add(self._keys.writes(target, checkpoint_ns) + raw_id, content)
-        if self._ttl:
-            commands += [("PEXPIRE", key, self._ttl) for key in touched]
-        if commands:
-            yield from self._store.written(commands, atomic=True, idempotent=True)
+        """Add a thread to another. Five round trips, more for thousands of checkpoints."""
+        bury = self._removal.bury if self.scripting else self.plain.bury
+        try:
+            yield from self._copies.copy(source, target, bury, scripted=self.scripting)
+        except CommandRefused as refused:
+            if not refused.scripting_refused:
+                raise
+            self.scripting = False
+            yield from self._copies.copy(source, target, self.plain.bury, scripted=False)
 
     def threads(self) -> Steps[list[str]]:
-        """Return the ids of all threads. One round trip; enumerates the keys on the server."""
-        found = yield from self._store.namespaces(THREADS)
-        threads = (thread_of(name) for name in found)
+        """Return the ids of all threads; enumerates the keys on the server.
+
+        In pages of 10,000 keys, a round trip each, so that nobody waits for long; on a cluster in
+        one command for each node.
+        """
+        layout = self._store.layout
+        pattern = layout.pattern.removesuffix(b"*") + THREADS.encode() + b"*"
+        found: dict[bytes, None] = {}
+        if self._driver.clustered:
+            scan = ("SCAN", b"0", "MATCH", pattern, "COUNT", _ALL, "TYPE", "hash")
+            pages = (yield Batch([scan], idempotent=True, everywhere=True))[0]
+        else:
+            pages, cursor = [], b"0"
+            while not pages or cursor != b"0":
+                scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE_OF_KEYS, "TYPE", "hash")
+                page = (yield Batch([scan], idempotent=True))[0]
+                cursor = page[0]
+                pages.append(page)
+        for _, keys in pages:
+            found.update(dict.fromkeys(keys))
+        names = (key[len(layout.head) :].decode(errors="surrogateescape") for key in found)
+        threads = map(thread_of, names)
         return [thread for thread in threads if thread is not None]

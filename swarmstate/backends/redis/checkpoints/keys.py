@@ -1,18 +1,77 @@
-"""What both ways of keeping checkpoints on Redis share: the keys of a thread, and their bytes."""
+"""What all ways of keeping checkpoints on Redis share: the keys of a thread, and their bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from typing import Any
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
-from swarmstate.backends.redis.commands import fields
+from swarmstate import codecs
+from swarmstate.backends.redis.commands import Batch, Command, fields
 from swarmstate.backends.redis.steps import StoreSteps
-from swarmstate.checkpoints.format import decode_record, encode_record, names, place
+from swarmstate.checkpoints.format import (
+    decode_record,
+    encode_record,
+    names,
+    place,
+    record_fields,
+    remembered,
+)
 from swarmstate.checkpoints.protocol import CheckpointName, CheckpointRecord
 from swarmstate.errors import DecodeError
+from swarmstate.steps import Steps
 
-__all__ = ["ThreadKeys"]
+__all__ = ["AT_A_TIME", "Part", "ThreadKeys", "id_in", "in_parts", "is_record", "marks"]
+
+T = TypeVar("T")
+
+AT_A_TIME = 500
+"""How much one command asks for: none keeps a server busy for more than a few milliseconds."""
+
+_plain = codecs.get("msgpack")
+
+
+def in_parts(items: Sequence[T], size: int = AT_A_TIME) -> Iterator[Sequence[T]]:
+    """Yield the items, a bounded number at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def is_record(key: bytes) -> bool:
+    """Return whether a key among the records is that of a record, and no mark."""
+    return not b"\0p" <= key[:2] <= b"\0w"
+
+
+def id_in(key: bytes) -> bytes:
+    """Return the checkpoint id that a key among the records names: itself, or the marked one."""
+    return key if is_record(key) else key[2:]
+
+
+def marks(ids: Iterable[bytes]) -> list[bytes]:
+    """Return the keys of all marks that there may be of these checkpoints."""
+    return [mark + each for each in ids for mark in (b"\0w", b"\0p")]
+
+
+class Part(NamedTuple):
+    """One checkpoint namespace of a thread, by name.
+
+    Attributes:
+        space: The checkpoint namespace.
+        listed: Whether the thread lists it.
+        keys: Its keys, the thread's first among them.
+        records: The keys among the records, marks included.
+        orphans: The ids that have writes but no checkpoint.
+        writes: Id -> key of its writes, whether there are any or not.
+        fields: The fields of the values, if they were asked for.
+    """
+
+    space: str
+    listed: bool
+    keys: tuple[bytes, ...]
+    records: list[bytes]
+    orphans: list[bytes]
+    writes: dict[bytes, bytes]
+    fields: list[bytes]
 
 
 class ThreadKeys:
@@ -22,7 +81,7 @@ class ThreadKeys:
         self.store = store
         self.one = store.encode(1)
         # Every call on a thread needs its keys, and checking names is most of their cost.
-        self._named = lru_cache(maxsize=1024)(self._name)
+        self._named = remembered(self._name, 1024)
 
     def of(self, thread: str, checkpoint_ns: str) -> tuple[bytes, ...]:
         """Return the six keys of a checkpoint namespace, in the order that the scripts expect."""
@@ -32,7 +91,21 @@ class ThreadKeys:
         """Return what the keys of pending writes start with; a checkpoint id follows."""
         return self._named(thread, checkpoint_ns)[1]
 
-    def _name(self, thread: str, checkpoint_ns: str) -> tuple[tuple[bytes, ...], bytes]:
+    def written(self, name: CheckpointName) -> bytes:
+        """Return the key of a checkpoint's pending writes."""
+        return self._named(name.thread, name.checkpoint_ns)[1] + name.id.encode()
+
+    def droppable(self, thread: str, checkpoint_ns: str) -> tuple[bytes, ...]:
+        """Return what else is derived of a checkpoint namespace, which nothing relies on.
+
+        Where version 0.1.0 kept the order and what records refer to; and the references that are
+        noted for a limit (see :mod:`~.retention`).
+        """
+        return self._named(thread, checkpoint_ns)[2]
+
+    def _name(
+        self, thread: str, checkpoint_ns: str
+    ) -> tuple[tuple[bytes, ...], bytes, tuple[bytes, ...]]:
         layout = self.store.layout
         where = names(thread, checkpoint_ns)
         keys = (
@@ -43,7 +116,47 @@ class ThreadKeys:
             layout.derived(f"ids:{where.tail}"),
             layout.derived(f"fields:{where.tail}"),
         )
-        return keys, layout.key(where.writes)
+        before = [layout.derived_before(f"{what}:{where.tail}") for what in ("ids", "fields")]
+        references = layout.derived(f"kept:{where.tail}")
+        return keys, layout.key(where.writes), (*before, references)
+
+    def parts(
+        self, thread: str, *, derived: bool = False, values: bool = False
+    ) -> Steps[list[Part]]:
+        """Return what a thread consists of, its root also where it is not listed.
+
+        Two round trips.
+
+        Args:
+            thread: The thread.
+            derived: Whether to ask what is derived too, which may name what the hashes have lost.
+            values: Whether to ask for the fields of values.
+        """
+        listed = yield Batch([("HKEYS", self.of(thread, "")[0])], idempotent=True)
+        spaces = {raw.decode(): True for raw in listed[0]}
+        spaces.setdefault("", False)
+        commands: list[Command] = []
+        for space in spaces:
+            _, checkpoints, held, orphans, order, entries = self.of(thread, space)
+            commands += [("HKEYS", checkpoints), ("HKEYS", orphans)]
+            if values:
+                commands.append(("HKEYS", held))
+            if derived:
+                commands += [("ZREVRANGE", order, 0, -1), ("HKEYS", entries)]
+        # What is derived may be of any type, and not ours to read. Then less can be named.
+        ignore = ("WRONGTYPE", "NOPERM") if derived else ()
+        replies = iter((yield Batch(commands, idempotent=True, ignore=ignore)))
+        found = []
+        for space in spaces:
+            records, waiting = next(replies) or [], next(replies) or []
+            fields = next(replies) if values else []
+            more = [next(replies) or [] for _ in range(2 if derived else 0)]
+            start = self.writes(thread, space)
+            ids = {id_in(raw) for names in (records, waiting, *more) for raw in names}
+            writes = {raw: start + raw for raw in ids}
+            keys = self.of(thread, space)
+            found.append(Part(space, spaces[space], keys, records, waiting, writes, fields))
+        return found
 
     def encode_record(self, record: CheckpointRecord) -> bytes:
         """Return a record in the store's wire format."""
@@ -56,6 +169,37 @@ class ThreadKeys:
         except DecodeError as error:
             raise DecodeError(f"{place(name)}: {error}") from error
         return decode_record(value, name)
+
+    def entry(self, encoded: bytes, parent: str | None, values: Iterable[str]) -> bytes:
+        """Return what is derived of a record, in plain msgpack, whatever the store's codec."""
+        digest = hashlib.sha1(encoded, usedforsecurity=False).hexdigest()
+        return _plain.encode([digest[:16], parent or "", *values])
+
+    def entry_of(self, data: bytes, name: CheckpointName) -> bytes:
+        """Return what is derived of a record that was read."""
+        record = self.decode_record(data, name)
+        return self.entry(data, record.parent, record_fields(record).values())
+
+    def fields_of(self, entry: bytes) -> list[str]:
+        """Return the fields that a record refers to, by what is derived of it."""
+        found: Any = _plain.decode(entry)
+        fields: list[str] = found[2:]
+        return fields
+
+    def used(self, space: CheckpointName, ids: Sequence[bytes]) -> Steps[set[bytes]]:
+        """Return the fields that the records with these ids refer to. One round trip."""
+        if not ids:
+            return set()
+        checkpoints = self.of(space.thread, space.checkpoint_ns)[1]
+        groups = [*in_parts(ids)]
+        replies = yield Batch([("HMGET", checkpoints, *some) for some in groups], idempotent=True)
+        found: set[bytes] = set()
+        for some, reply in zip(groups, replies, strict=True):
+            for raw, data in zip(some, reply, strict=True):
+                if data is not None:
+                    record = self.decode_record(data, space._replace(id=raw.decode()))
+                    found.update(each.encode() for each in record_fields(record).values())
+        return found
 
     def blobs(self, keys: Iterable[bytes | str], data: Iterable[Any]) -> dict[str, Any]:
         """Return field -> value for the fields that have one, right or wrong."""

@@ -1,17 +1,22 @@
-"""The scripts of the checkpointer.
+r"""The scripts of the checkpointer.
 
-All of one thread's keys share a cluster slot, so a script may name keys that it was not given. The
-first six keys are always the same ones of one checkpoint namespace:
+A script touches only the keys that it declares, except for ``READ`` on one server, which names the
+writes of the checkpoints itself. So on a cluster, a slot that is being moved answers with a
+redirect, never with a part. Each script does a bounded amount of work.
+
+The keys of a checkpoint namespace are, in this order, where a script says "all of them":
 
 1. the thread: checkpoint namespace -> 1; what it does not list does not exist, whatever remains
-2. checkpoints: id -> record
+2. checkpoints: id -> record; and marks: ``\0w<id>`` -> 1 of one that has writes, ``\0p<id>`` -> 1
+   of one whose parent was gone
 3. values: field -> value
 4. orphans: ids that have writes but no checkpoint -> 1
-5. derived, a sorted set of the ids, every score 0
-6. derived, id -> msgpack of [start of the record's SHA-1, parent or "", field, ...]
+5. derived, the order: a sorted set of the keys of the second, every score 0
+6. derived, id -> msgpack of [start of the record's SHA-1, parent or "", field, ...];
+   ``\0n`` -> what the last put has drawn by lot
 
-ARGV[1] is the checkpoint namespace, ARGV[2] what the keys of its writes start with, and ARGV[3] the
-time to live in milliseconds, or "" for none. Replies hold bytes only; lists may hold nulls.
+ARGV[1] is the checkpoint namespace. The derived keys may be missing, stale, or of any type; what
+changes them never fails for that. Replies hold bytes and integers; lists may hold nulls.
 """
 
 from __future__ import annotations
@@ -20,187 +25,265 @@ from swarmstate.backends.redis.commands import Script
 
 __all__ = [
     "ANCESTORS",
-    "DELETE",
+    "BURY",
     "DELETE_THREAD",
-    "DUMP_THREAD",
+    "DROP",
+    "DROP_VALUES",
+    "ENTRIES",
     "LIST_IDS",
+    "ORDER",
     "PUT",
     "PUT_WRITES",
     "READ",
-    "REVIVE",
+    "REMEMBER",
+    "RENEW",
+    "put_script",
 ]
 
-_CALL = "local call = redis.call\n"
+_CALL = "local call, try = redis.call, redis.pcall\n"
 
 _EACH = """
-local function each(items, size, run)
-  for first = 1, #items, size do run(first, math.min(first + size - 1, #items)) end
+local function each(first, last, run)
+  for i = first, last, 1000 do run(i, math.min(i + 999, last)) end
 end
 """
 
-# The keys of other namespaces of the same thread; only what needs them pays for them.
-_KEYS = """
-local function base(i) return KEYS[i]:sub(1, #KEYS[i] - #ARGV[1]) end
-local function writes_of(ns)
-  return ARGV[2]:sub(1, #ARGV[2] - #ARGV[1] - 1 - #tostring(#ARGV[1])) .. #ns .. ':' .. ns
+# What is left of a namespace that is not listed must not come back to life. Writers look for it
+# here and let the engine bury it, which may take several parts.
+_ALIVE = """
+local left = call('PTTL', KEYS[1])
+local alive = left ~= -2 and call('HEXISTS', KEYS[1], ARGV[1]) == 1
+if not alive then
+  if call('EXISTS', KEYS[2], KEYS[4]) > 0 then return {-1} end
+  call('UNLINK', unpack(KEYS, 5, 10))
 end
-local function everything()
-  local keys = {KEYS[1]}
-  for _, ns in ipairs(call('HKEYS', KEYS[1])) do
-    for i = 2, 6 do keys[#keys + 1] = base(i) .. ns end
-    local prefix = writes_of(ns)
-    for _, i in ipairs({2, 4}) do
-      for _, id in ipairs(call('HKEYS', base(i) .. ns)) do keys[#keys + 1] = prefix .. id end
+"""
+
+# ARGV[2] is the time to live in milliseconds, "" for a thread that must stay, "-" to leave it. The
+# keys written get all of the time, and the first no more than that: with it go all.
+_EXPIRE = """
+local renew, refused = 0, ''
+local function expire(own)
+  if ARGV[2] == '' then
+    if left >= 0 then renew = 1 end
+  elseif ARGV[2] ~= '-' then
+    local ttl = tonumber(ARGV[2])
+    if left < 0 or left > ttl then table.insert(own, 1, KEYS[1]) end
+    if left ~= -2 and (left * 2 < ttl or left > ttl) then renew = 1 end
+    for _, key in ipairs(own) do
+      local done = try('PEXPIRE', key, ttl)
+      if type(done) ~= 'number' then refused = done.err; break end
     end
   end
-  return keys
+end
+"""
+
+_KEPT = """
+local function fits()
+  if try('ZCARD', KEYS[5]) == call('HLEN', KEYS[2]) then return true end
+  call('UNLINK', unpack(KEYS, 8, 10))
+  return false
+end
+local function done(kept, surplus)
+  if kept and not surplus and renew == 0 and refused == '' then return 0 end
+  return {kept and 1 or 0, surplus or 0, renew, left, refused}
 end
 """
 
 
-def _renew(own: str) -> str:
-    """Return what renews keys. The thread's first must not outlive the others: with it go all."""
-    return f"""
-if ARGV[3] ~= '' then
-  {_KEYS}
-  local own, ttl = {own}, tonumber(ARGV[3])
-  if call('PTTL', KEYS[1]) * 2 < ttl then own = everything() end
-  for _, key in ipairs(own) do call('PEXPIRE', key, ttl) end
-end
-"""
+def put_script(name: str, before: str, after: str) -> Script:
+    """Return a script that stores a checkpoint and does something more.
 
-
-# What is left of a namespace whose thread expired must not come back to life; ARGV[4] is an id.
-_BURY = """
-local alive = call('HEXISTS', KEYS[1], ARGV[1]) == 1
-if not alive then
-  call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6])
-  if ARGV[4] then call('UNLINK', ARGV[2] .. ARGV[4]) end
-end
-"""
-
-_ORDER = """
-local function order(ids, checkpoints)
-  local top = call('ZREVRANGE', ids, 0, 0)[1]
-  local held = call('HLEN', checkpoints)
-  if call('ZCARD', ids) == held and (not top or call('HEXISTS', checkpoints, top) == 1) then
-    return top
-  end
-  call('UNLINK', ids)
-  local found = call('HKEYS', checkpoints)
-  each(found, 1000, function(a, b)
-    local add = {}
-    for i = a, b do add[#add + 1] = 0; add[#add + 1] = found[i] end
-    call('ZADD', ids, unpack(add))
-  end)
-  local left = call('PTTL', checkpoints)
-  if left > 0 then call('PEXPIRE', ids, left) end
-  return call('ZREVRANGE', ids, 0, 0)[1]
-end
-"""
-
-_ENTRY = """
-local function entry(id, record)
-  local raw = call('HGET', KEYS[6], id)
-  if not raw then return nil end
-  local found = cmsgpack.unpack(raw)
-  if found[1] ~= redis.sha1hex(record):sub(1, 16) then return nil end
-  return found
-end
-"""
-
-PUT = Script(
-    "put",
-    _CALL
-    + _BURY
-    + """
-local id = ARGV[4]
-local values = 10 + ARGV[9]
-local missing = nil
-for i = 10, values - 1 do
+    Args:
+        name: What it is called.
+        before: Runs when it is sure that the checkpoint will be stored.
+        after: Runs when it is stored, where ``kept`` says whether the order fits; may set
+            ``surplus``.
+    """
+    return Script(
+        name,
+        _CALL
+        + _ALIVE
+        + _EXPIRE
+        + _KEPT
+        + """
+local id, parent = ARGV[3], ARGV[9]
+local given = 12 + ARGV[10]
+local values = given + 2 * ARGV[11]
+local missing, surplus = nil, nil
+for i = 12, given - 1 do
   if call('HEXISTS', KEYS[3], ARGV[i]) == 0 then
     missing = missing or {}
     missing[#missing + 1] = ARGV[i]
   end
 end
 if missing then return missing end
+local own = {KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]}
+"""
+        + before
+        + """
 -- The record and the thread last: a command that is refused ends the script where it stands.
+for i = given, values - 1, 2 do call('HSETNX', KEYS[3], ARGV[i], ARGV[i + 1]) end
 for i = values, #ARGV, 1000 do
   call('HSET', KEYS[3], unpack(ARGV, i, math.min(i + 999, #ARGV)))
 end
 call('HDEL', KEYS[4], id)
-call('HSET', KEYS[6], id, ARGV[6])
-call('ZADD', KEYS[5], 0, id)
-call('HSET', KEYS[2], id, ARGV[5])
-if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[7]) end
+if parent ~= '' and call('HEXISTS', KEYS[2], parent) == 0 then
+  call('HSET', KEYS[2], '\\0p' .. id, ARGV[6])
+  try('ZADD', KEYS[5], 0, '\\0p' .. id)
+end
+call('HSET', KEYS[2], id, ARGV[4])
+if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[6]) end
+try('HSET', KEYS[6], id, ARGV[5], '\\0n', ARGV[7])
+try('ZADD', KEYS[5], 0, id)
+local kept = fits()
 """
-    + _renew("{KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]}")
-    + """
-if ARGV[8] == '1' then return call('HLEN', KEYS[2]) end
-return 0
+        + after
+        + """
+expire(own)
+return done(kept, surplus)
 """,
-)
-"""Store a checkpoint. Returns how many there are, or the inherited fields without a value.
+    )
 
-ARGV: id, record, entry for key 6, encoded 1, 1 to count, number of inherited fields, these, then
-field, value, and so on. If a value is missing, nothing is stored.
+
+PUT = put_script("put", "", "")
+"""Store a checkpoint. All of the keys, that of its writes, and what else is derived.
+
+ARGV: time to live, id, record, entry for key 6, encoded 1, a number drawn, "", the parent if a
+channel is rebuilt from its writes or else "", how many inherited fields follow, how many fields
+that stay if they are there, then the first, then the second with their values, then field, value,
+and so on.
+
+Returns 0; or {1 if the order fits, 0, 1 to renew the other keys, what was left of the first key's
+time, why expiry was refused}; or the inherited fields without a value, and then nothing was stored;
+or {-1}, and nothing was stored because something must be buried first.
 """
 
 PUT_WRITES = Script(
     "put_writes",
     _CALL
-    + _BURY
+    + "if #ARGV < 5 then return 0 end\n"
+    + _ALIVE
+    + _EXPIRE
+    + _KEPT
     + """
-local id = ARGV[4]
-if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[5]) end
-local target = ARGV[2] .. id
+local id, target = ARGV[3], KEYS[7]
+local mark, own, kept = '\\0w' .. id, {target}, true
 if call('EXISTS', target) == 0 then
-  for i = 6, #ARGV, 1000 do
+  if call('HEXISTS', KEYS[2], mark) == 1 then call('HSET', target, '\\0lost', ARGV[4]) end
+  for i = 5, #ARGV, 1000 do
     call('HSET', target, unpack(ARGV, i, math.min(i + 999, #ARGV)))
   end
 else
-  for i = 6, #ARGV, 2 do
+  for i = 5, #ARGV, 2 do
     local set = 'HSETNX'
     if ARGV[i]:byte() == 45 then set = 'HSET' end
     call(set, target, ARGV[i], ARGV[i + 1])
   end
 end
-local orphan = nil
 if call('HEXISTS', KEYS[2], id) == 0 then
-  orphan = KEYS[4]
-  call('HSET', orphan, id, ARGV[5])
+  call('HSET', KEYS[4], id, ARGV[4])
+  own[2] = KEYS[4]
+end
+if call('HSETNX', KEYS[2], mark, ARGV[4]) == 1 then
+  try('ZADD', KEYS[5], 0, mark)
+  own[#own + 1] = KEYS[2]
+  own[#own + 1] = KEYS[5]
+  kept = fits()
+end
+if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[4]) end
+expire(own)
+return done(kept, nil)
+""",
+)
+"""Store pending writes. All of the keys, that of the writes, and what else is derived.
+
+ARGV: time to live, id, encoded 1, then key, write, and so on. A key that starts with a minus sign
+is that of a special channel, which may be replaced. A call never names a positional key twice.
+
+Returns what PUT returns, but never missing fields.
+"""
+
+_ENTRY = """
+local function entry(key, id, record)
+  local raw = try('HGET', key, id)
+  if type(raw) ~= 'string' then return nil end
+  local good, found = pcall(cmsgpack.unpack, raw)
+  if not good or type(found) ~= 'table' or found[1] ~= redis.sha1hex(record):sub(1, 16) then
+    return nil
+  end
+  return found
 end
 """
-    + _renew("{target, orphan}"),
-)
-"""Store pending writes. ARGV: id, encoded 1, then key, write, and so on.
 
-A key that starts with a minus sign is that of a special channel, which may be replaced. A call
-never names a positional key twice.
+_ORDER = """
+-- Returns how many keys the order lists, or nil where it does not list those that there are. A
+-- foreign program that adds as many checkpoints as it removes leaves the number as it was. Only
+-- comparing one by one shows that: all of them, or of many a stretch that starts at random.
+local function compared(order, checkpoints, compare)
+  local size = try('ZCARD', order)
+  if size ~= call('HLEN', checkpoints) then return nil end
+  if compare == '' then return size end
+  if size <= 2000 then
+    local listed = {}
+    for _, id in ipairs(call('ZREVRANGE', order, 0, -1)) do listed[id] = true end
+    for _, id in ipairs(call('HKEYS', checkpoints)) do
+      if not listed[id] then return nil end
+    end
+  else
+    local start = math.floor(tonumber(compare) * size)
+    for _, id in ipairs(call('ZREVRANGE', order, start, start + 499)) do
+      if call('HEXISTS', checkpoints, id) == 0 then return nil end
+    end
+  end
+  return size
+end
+-- Returns the greatest ids. Marks lie between those that begin with lesser characters and the rest.
+local function greatest(order, before, limit)
+  local top, below = '+', '(\\0p'
+  if before ~= '' then
+    top = '(' .. before
+    if before:byte() == 0 and (before:byte(2) or 0) < 112 then below = top end
+  end
+  local found = call('ZREVRANGEBYLEX', order, top, '[\\0x', 'LIMIT', 0, limit)
+  if #found < limit then
+    local more = call('ZREVRANGEBYLEX', order, below, '-', 'LIMIT', 0, limit - #found)
+    for _, id in ipairs(more) do found[#found + 1] = id end
+  end
+  return found
+end
 """
 
 READ = Script(
     "read",
     _CALL
-    + _EACH
     + _ORDER
     + _ENTRY
     + """
-local want_values, want_writes = ARGV[4], ARGV[5] == '1'
-if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {{}, {}, {}} end
-local wanted = nil
+local prefix, want_values, want_writes = ARGV[2], ARGV[3], ARGV[4] == '1'
+if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {{}, {}, {}, -2, 0} end
+local wanted, size = nil, 0
 if want_values == 'some' then wanted = {} end
-local first = 7 + tonumber(ARGV[6])
-for i = 7, first - 1 do wanted[ARGV[i]] = true end
+local first, last = 8 + tonumber(ARGV[7]), #ARGV
+for i = 8, first - 1 do wanted[ARGV[i]] = true end
+if ARGV[first] == '' then last = first end
 local found, fields, seen = {}, {}, {}
-for i = first, #ARGV do
-  local id = ARGV[i]
-  if id == '' then id = order(KEYS[5], KEYS[2]) end
-  local record = id and call('HGET', KEYS[2], id)
+for i = first, last do
+  local id, target = ARGV[i], KEYS[6 + i - first]
+  if id == '' then
+    size = compared(KEYS[4], KEYS[2], ARGV[5])
+    if not size then return 0 end
+    id = greatest(KEYS[4], '', 1)[1]
+    if not id then return {{}, {}, {}, -2, size} end
+    if prefix == '' and id ~= ARGV[i + 1] then return id end
+  end
+  if prefix ~= '' then target = prefix .. id end
+  local record = call('HGET', KEYS[2], id)
+  if not record and ARGV[i] == '' then return 0 end
   if record then
     local known = 1
     if want_values ~= 'none' then
-      local list = entry(id, record)
+      local list = entry(KEYS[5], id, record)
       if not list then
         known = 0
       else
@@ -215,29 +298,34 @@ for i = first, #ARGV do
         end
       end
     end
-    local writes = {}
-    if want_writes then writes = call('HGETALL', ARGV[2] .. id) end
-    found[#found + 1] = {id, record, known, writes}
+    local writes, marked = {}, 0
+    if want_writes then
+      writes = call('HGETALL', target)
+      if #writes == 0 then marked = call('HEXISTS', KEYS[2], '\\0w' .. id) end
+    end
+    found[#found + 1] = {id, record, known, writes, marked}
   end
 end
 local values = {}
-each(fields, 1000, function(a, b)
-  for _, value in ipairs(call('HMGET', KEYS[3], unpack(fields, a, b))) do
-    values[#values + 1] = value
-  end
-end)
-if #found > 0 then
-"""
-    + _renew("{}")
-    + """
+for i = 1, #fields, 1000 do
+  local part = call('HMGET', KEYS[3], unpack(fields, i, math.min(i + 999, #fields)))
+  for j = 1, #part do values[i + j - 1] = part[j] end
 end
-return {found, fields, values}
+local left = -1
+if ARGV[6] == '1' then left = call('PTTL', KEYS[1]) end
+return {found, fields, values, left, size}
 """,
 )
-"""Read checkpoints at one moment: {{id, record, 1 if key 6 knows it, writes}, ...}, fields, values.
+r"""Read checkpoints at one moment. Keys 1, 2, 3, 5, 6, and on a cluster those of the ids' writes.
 
-ARGV: "all", "some" or "none" of the values, 1 for the writes, the number of channels (for "some"),
-these, then ids; an empty one means the greatest. What is gone is left out.
+ARGV: what the keys of writes start with, or "" if they are declared; "all", "some" or "none" of the
+values; 1 for the writes; a number from 0 to 1 to compare the order one by one, else ""; 1 for the
+time that is left; the number of channels (for "some"), these, then ids. The only id may be empty:
+the greatest. Then the id may follow whose writes are declared.
+
+Returns {{{id, record, 1 if key 6 knows it, writes, 1 if these are missing}, ...}, fields, values,
+what is left of the first key's time, how many keys the order lists}; what is gone is left out. Or 0
+if the order does not fit; or the greatest id, if its writes were not declared.
 """
 
 ANCESTORS = Script(
@@ -246,141 +334,204 @@ ANCESTORS = Script(
     + _ENTRY
     + """
 if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {1, {}} end
-local id, left, found = ARGV[4], tonumber(ARGV[5]), {}
+local id, left, found, last = ARGV[2], tonumber(ARGV[3]), {}, nil
 while id ~= '' and left > 0 do
   local record = call('HGET', KEYS[2], id)
   if not record then break end
   found[#found + 1] = id
   found[#found + 1] = record
-  left = left - 1
-  local list = entry(id, record)
+  last, left = id, left - 1
+  local list = entry(KEYS[3], id, record)
   if not list then return {0, found} end
   id = list[2]
 end
+if last and id ~= '' and call('HEXISTS', KEYS[2], id) == 0
+  and call('HEXISTS', KEYS[2], '\\0p' .. last) == 1 then return {2, found} end
 return {1, found}
 """,
 )
-"""Follow parents: {1, {id, record, id, record, ...}}. ARGV: id, how many at most.
+"""Follow parents: {1, {id, record, id, record, ...}}. Keys 1, 2, 6. ARGV: id, how many at most.
 
-Starts with 0 where it ended early at a checkpoint that key 6 does not know.
+Starts with 0 where it ended early at a checkpoint that key 6 does not know, and with 2 where the
+parent of the last was gone already when that was put.
 """
 
 LIST_IDS = Script(
     "list_ids",
     _CALL
-    + _KEYS
-    + _EACH
     + _ORDER
     + """
-local before, limit = ARGV[5], tonumber(ARGV[6])
-local spaces = {ARGV[1]}
-if ARGV[4] == 'all' then
-  spaces = call('HKEYS', KEYS[1])
-elseif call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
-  spaces = {}
+if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {0} end
+local size = compared(KEYS[3], KEYS[2], ARGV[4])
+if not size then return 0 end
+local found = greatest(KEYS[3], ARGV[2], tonumber(ARGV[3]))
+for _, id in ipairs(found) do
+  if call('HEXISTS', KEYS[2], id) == 0 then return 0 end
 end
-local top = '+'
-if before ~= '' then top = '(' .. before end
-local found = {}
-for _, ns in ipairs(spaces) do
-  order(base(5) .. ns, base(2) .. ns)
-  found[#found + 1] = ns
-  found[#found + 1] = call('ZREVRANGEBYLEX', base(5) .. ns, top, '-', 'LIMIT', 0, limit)
-end
+table.insert(found, 1, size)
 return found
 """,
 )
-"""Return {namespace, ids newest first, ...}. ARGV: "all" or "one", before or "", limit or -1."""
+"""Return how many keys the order lists, and ids, greatest first; or 0 if the order does not fit.
 
-DELETE = Script(
-    "delete",
+Keys 1, 2, 5. ARGV: before or "", limit, a number from 0 to 1 to compare one by one, else "".
+"""
+
+_LIFE = """
+local function as_long(key)
+  local left = call('PTTL', KEYS[1])
+  if left > 0 then try('PEXPIRE', key, left) end
+end
+"""
+
+ORDER = Script(
+    "order",
     _CALL
-    + _EACH
-    + _ORDER
-    + _ENTRY
+    + _LIFE
     + """
-if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 1 end
-local gone, doomed = {}, {}
-for i = 5, #ARGV do gone[#gone + 1] = ARGV[i]; doomed[ARGV[i]] = true end
-local used = {}
-for _, id in ipairs(call('HKEYS', KEYS[2])) do
-  if not doomed[id] then
-    local list = entry(id, call('HGET', KEYS[2], id))
-    if not list then return 0 end
-    for j = 3, #list do used[list[j]] = true end
+local kind = call('TYPE', KEYS[2]).ok
+if kind ~= 'zset' and kind ~= 'none' then call('UNLINK', KEYS[2]) end
+for _, id in ipairs(ARGV) do
+  if call('HEXISTS', KEYS[1], id) == 1 then
+    call('ZADD', KEYS[2], 0, id)
+  else
+    call('ZREM', KEYS[2], id)
   end
 end
-order(KEYS[5], KEYS[2])
--- Not Lua's own: that compares text as the server's locale does.
-local function less(a, b)
-  for i = 1, math.min(#a, #b) do
-    if a:byte(i) ~= b:byte(i) then return a:byte(i) < b:byte(i) end
+as_long(KEYS[2])
+return 1
+""",
+)
+"""Make the order right about these keys. Keys 2, 5. ARGV: keys of the hash, or once there."""
+
+REMEMBER = Script(
+    "remember",
+    _CALL
+    + _LIFE
+    + """
+local kind = call('TYPE', KEYS[2]).ok
+if kind ~= 'hash' and kind ~= 'none' then call('UNLINK', KEYS[2]) end
+call('HSET', KEYS[2], unpack(ARGV))
+as_long(KEYS[2])
+return 1
+""",
+)
+"""Remember what records refer to. Keys 2, 6. ARGV: id, entry, and so on."""
+
+RENEW = Script(
+    "renew",
+    _CALL
+    + """
+local ttl, exact = ARGV[1], ARGV[2] == '1'
+local first = call('PTTL', KEYS[1])
+if ttl == '' then
+  if exact and first ~= -1 then return 1 end
+  for i = 2, #KEYS do
+    local done = try('PERSIST', KEYS[i])
+    if type(done) ~= 'number' then return done.err end
   end
-  return #a < #b
+  return 1
 end
-for _, id in ipairs(call('HKEYS', KEYS[4])) do
-  if less(id, ARGV[4]) and call('HEXISTS', KEYS[2], id) == 0 then gone[#gone + 1] = id end
-end
-for _, id in ipairs(gone) do
-  for _, k in ipairs({2, 4, 6}) do call('HDEL', KEYS[k], id) end
-  call('ZREM', KEYS[5], id)
-  call('UNLINK', ARGV[2] .. id)
-end
-for _, field in ipairs(call('HKEYS', KEYS[3])) do
-  if not used[field] then call('HDEL', KEYS[3], field) end
-end
-if call('HLEN', KEYS[2]) == 0 and call('HLEN', KEYS[4]) == 0 then
-  call('HDEL', KEYS[1], ARGV[1])
-  call('UNLINK', KEYS[3], KEYS[5], KEYS[6])
+ttl = tonumber(ttl)
+if exact and (first < 0 or first > ttl) then return 1 end
+for i = 2, #KEYS do
+  local left = exact and 0 or call('PTTL', KEYS[i])
+  if left >= 0 and left < ttl then
+    local done = try('PEXPIRE', KEYS[i], ttl)
+    if type(done) ~= 'number' then return done.err end
+  end
 end
 return 1
 """,
 )
-"""Remove checkpoints, their writes and the values that only they refer to.
+"""Renew keys of a thread, the first of which is given but not renewed.
 
-ARGV: an id or "", then ids. Orphans with a lesser id than the first go as well.
+ARGV: time to live or ""; then 0 to lengthen what would end sooner, or 1 to give all of them that
+time, unless the first key has meanwhile been given more by another writer.
 
-Returns 0, with nothing done, if key 6 does not know a checkpoint that stays.
+Returns 1, or why it was refused.
 """
+
+BURY = Script(
+    "bury",
+    _CALL
+    + """
+if call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 0 end
+call('UNLINK', unpack(KEYS, 2))
+return 1
+""",
+)
+"""Remove keys of a namespace that is not listed; where it is, return 0. KEYS: 1, then any."""
 
 DELETE_THREAD = Script(
     "delete_thread",
     _CALL
-    + _EACH
-    + _KEYS
     + """
-local keys = everything()
-each(keys, 1000, function(a, b) call('UNLINK', unpack(keys, a, b)) end)
-""",
-)
-"""Remove all keys of a thread."""
-
-DUMP_THREAD = Script(
-    "dump_thread",
-    _CALL
-    + _KEYS
-    + """
-local out = {}
-for _, ns in ipairs(call('HKEYS', KEYS[1])) do
-  local writes, prefix = {}, writes_of(ns)
-  for _, i in ipairs({2, 4}) do
-    for _, id in ipairs(call('HKEYS', base(i) .. ns)) do
-      writes[#writes + 1] = id
-      writes[#writes + 1] = call('HGETALL', prefix .. id)
-    end
-  end
-  out[#out + 1] = {
-    ns,
-    call('HGETALL', base(2) .. ns),
-    call('HGETALL', base(3) .. ns),
-    call('HGETALL', base(4) .. ns),
-    writes,
-  }
+if call('HLEN', KEYS[1]) ~= tonumber(ARGV[1]) then return 0 end
+for i = 2, #ARGV do
+  if call('HLEN', KEYS[i]) ~= tonumber(ARGV[i]) then return 0 end
 end
-return out
+for i = 1, #KEYS, 1000 do call('UNLINK', unpack(KEYS, i, math.min(i + 999, #KEYS))) end
+return 1
 """,
 )
-"""Return {{namespace, checkpoints, values, orphans, {id, writes, ...}}, ...} at one moment."""
+"""Remove keys if as many fields as ARGV says are in each of the first, or else return 0."""
 
-REVIVE = Script("revive", _CALL + _BURY)
-"""Remove what an expired thread left behind, before a namespace of it is filled again."""
+ENTRIES = Script(
+    "entries",
+    _CALL
+    + _ENTRY
+    + """
+local found = {}
+for i, id in ipairs(ARGV) do
+  local record = call('HGET', KEYS[1], id)
+  found[i] = ''
+  if record and entry(KEYS[2], id, record) then found[i] = call('HGET', KEYS[2], id) end
+end
+return found
+""",
+)
+"""Return the entry of each id, or "" where key 6 does not know it. Keys 2, 6."""
+
+DROP = Script(
+    "drop",
+    _CALL
+    + """
+for i = 2, #ARGV do
+  local id = ARGV[i]
+  if ARGV[1] == '' or call('HEXISTS', KEYS[2], id) == 0 then
+    local mark, severed = '\\0w' .. id, '\\0p' .. id
+    call('HDEL', KEYS[2], id, mark, severed)
+    call('HDEL', KEYS[4], id)
+    try('HDEL', KEYS[6], id)
+    try('ZREM', KEYS[5], id, mark, severed)
+    call('UNLINK', KEYS[5 + i])
+  end
+end
+return 1
+""",
+)
+"""Remove checkpoints with their marks and writes. All of the keys, and one for each id's writes.
+
+ARGV: "" or, to remove only the writes of ids that have no checkpoint, "orphans"; then ids.
+"""
+
+DROP_VALUES = Script(
+    "drop_values",
+    _CALL
+    + """
+local drawn = try('HGET', KEYS[6], '\\0n')
+if (type(drawn) == 'string' and drawn or '') ~= ARGV[2] then return 0 end
+if #ARGV > 2 then call('HDEL', KEYS[3], unpack(ARGV, 3)) end
+if call('EXISTS', KEYS[2], KEYS[4]) == 0 then
+  call('HDEL', KEYS[1], ARGV[1])
+  call('UNLINK', KEYS[3], unpack(KEYS, 5))
+end
+return 1
+""",
+)
+"""Remove values, and an empty namespace with its last checkpoint. All, and what else is derived.
+
+ARGV: the number last drawn or "", fields. Returns 0, with nothing done, if a put has drawn another:
+it may refer to these fields.
+"""

@@ -1,23 +1,36 @@
 """LangGraph checkpoints for users whom the server does not let run scripts.
 
-The same hashes by transactions. What scripts derive from the hashes is neither read nor written
-here; it no longer fits and is rebuilt by the next user who may run scripts.
+The same by transactions. Reads use the hashes alone, without transactions: so they also answer
+those who may not read what is derived, and where a server is full.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from random import getrandbits
 from typing import Any
 
-from swarmstate.backends.redis.checkpoints.keys import ThreadKeys
-from swarmstate.backends.redis.commands import AT_ONCE, Batch, Command, fields, fill
-from swarmstate.checkpoints.format import assemble, record_fields
+from swarmstate.backends.redis.checkpoints.keys import ThreadKeys, id_in, in_parts, is_record, marks
+from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
+from swarmstate.backends.redis.checkpoints.retention import Retention
+from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, fill
+from swarmstate.checkpoints.format import (
+    LOST,
+    assemble,
+    check_id,
+    is_id,
+    mark_of_parent,
+    mark_of_writes,
+    record_fields,
+)
 from swarmstate.checkpoints.generic import newest_first
 from swarmstate.checkpoints.protocol import (
     Blob,
     CheckpointName,
     CheckpointRecord,
+    SeveredCheckpoint,
     StoredCheckpoint,
+    Surplus,
 )
 from swarmstate.steps import Steps
 
@@ -29,15 +42,17 @@ class PlainCheckpoints:
 
     Args:
         keys: Where a thread lies.
-        ttl: Milliseconds that a thread lives after it was last renewed, or None.
-        on_read: Whether reading a thread renews it too.
+        life: How long threads live.
+        retention: What finds what a limit removes.
     """
 
-    def __init__(self, keys: ThreadKeys, ttl: int | None, *, on_read: bool) -> None:
+    def __init__(self, keys: ThreadKeys, life: Lifetime, retention: Retention) -> None:
         self._keys = keys
+        self._retention = retention
         self._store = keys.store
-        self._ttl = ttl
-        self._on_read = on_read
+        self._life = life
+
+    # Writing -----------------------------------------------------------------------------------
 
     def put(
         self,
@@ -46,96 +61,165 @@ class PlainCheckpoints:
         values: Mapping[str, Blob],
         inherited: Sequence[str],
         *,
-        count: bool,
-    ) -> Steps[tuple[int, list[str]]]:
+        keep: int | None = None,
+        caller: CheckpointName | None = None,
+    ) -> Steps[tuple[Surplus | None, list[str]]]:
         """Store a checkpoint by a transaction. One round trip, two with a time to live.
 
         A transaction cannot look whether inherited values are still there, so all of them are asked
         for and go along: whatever another process removes at the same moment, nothing is missing.
+        Those that are there stay as they are.
         """
-        if inherited:
-            return 0, list(inherited)
-        first, checkpoints, held, orphans, _, derived = self._of(name)
-        flat: list[bytes | str] = []
+        check_id(name.id)
+        missing = [key for key in inherited if key not in values]
+        if missing:
+            return None, missing
+        first, checkpoints, held, orphans, order, entries = self._keys.of(*name[:2])
+        kept = set(inherited)
+        encode = self._store.encode
+        encoded = self._keys.encode_record(record)
+        new: list[bytes | str] = []
+        commands: list[Command] = [("HSET", first, name.checkpoint_ns, self._keys.one)]
         for key, value in values.items():
-            flat += (key, self._store.encode(value))
-        before, after = yield from self._lifetime(name, [checkpoints, held, orphans])
-        commands: list[Command] = [
-            *before,
-            ("HSET", first, name.checkpoint_ns, self._keys.one),
-            ("HSET", checkpoints, name.id, self._keys.encode_record(record)),
-            *fill(held, flat),
+            if key in kept:
+                commands.append(("HSETNX", held, key, encode(value)))
+            else:
+                new += (key, encode(value))
+        named = (*values, *record_fields(record, record.deltas).values())
+        entry = self._keys.entry(encoded, record.parent, dict.fromkeys(named))
+        commands += [
+            *fill(held, new),
             ("HDEL", orphans, name.id),
-            ("HDEL", derived, name.id),
-            *after,
-            ("HLEN", checkpoints),
+            ("HSET", checkpoints, name.id, encoded),
+            ("HSET", entries, name.id, entry, b"\0n", b"%x" % getrandbits(64)),
+            ("ZADD", order, 0, name.id),
         ]
-        replies = yield from self._store.written(commands, atomic=True, idempotent=True)
-        return replies[-1] if count else 0, []
+        own = [checkpoints, held, orphans, order, entries]
+        if keep is not None:
+            commands.append(("HKEYS", checkpoints))
+        parent = record.parent if record.deltas else None
+        if parent:
+            commands.insert(0, ("HEXISTS", checkpoints, parent))
+        held_at = len(commands) - 1
+        replies = yield from self._write(name, commands, own)
+        if parent and not replies[0]:
+            mark = mark_of_parent(name.id)
+            marking: list[Command] = [
+                ("HSET", checkpoints, mark, self._keys.one),
+                ("ZADD", order, 0, mark),
+            ]
+            yield Batch(marking, idempotent=True)
+        if keep is None:
+            return None, []
+        if sum(map(is_record, replies[held_at])) <= keep:
+            return None, []
+        return (yield from self._retention.surplus(*name[:2], keep)), []
 
     def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
         """Store pending writes by a transaction. One round trip, two with a time to live."""
-        first, _, _, orphans, _, _ = self._of(name)
-        target = self._writes(name)
+        check_id(name.id)
+        first, checkpoints, _, orphans, order, _ = self._keys.of(*name[:2])
+        if not writes:
+            yield Batch([("HEXISTS", first, name.checkpoint_ns)], idempotent=True)
+            return
+        target, mark, one = self._keys.written(name), mark_of_writes(name.id), self._keys.one
         commands: list[Command] = [
-            ("HSET", first, name.checkpoint_ns, self._keys.one),
+            ("EXISTS", target),
+            ("HSETNX", checkpoints, mark, one),
+            ("HSET", first, name.checkpoint_ns, one),
             # Also where the checkpoint exists: a transaction cannot look first.
-            ("HSET", orphans, name.id, self._keys.one),
+            ("HSET", orphans, name.id, one),
+            ("ZADD", order, 0, mark),
         ]
         for key, value in writes.items():
             command = "HSET" if key.startswith("-") else "HSETNX"
             commands.append((command, target, key, self._store.encode(value)))
-        before, after = yield from self._lifetime(name, [orphans, target])
-        yield from self._store.written([*before, *commands, *after], atomic=True, idempotent=True)
-
-    def _of(self, name: CheckpointName) -> tuple[bytes, ...]:
-        return self._keys.of(name.thread, name.checkpoint_ns)
-
-    def _writes(self, name: CheckpointName) -> bytes:
-        return self._keys.writes(name.thread, name.checkpoint_ns) + name.id.encode()
-
-    def _lifetime(
-        self, name: CheckpointName, own: Sequence[bytes]
-    ) -> Steps[tuple[list[Command], list[Command]]]:
-        """Return what to send before and after a write, so that a thread expires as a whole."""
-        if self._ttl is None:
-            return [], []
-        keys = self._of(name)
-        listed, left = yield Batch(
-            [("HEXISTS", keys[0], name.checkpoint_ns), ("PTTL", keys[0])], idempotent=True
+        there, new, *_ = yield from self._write(
+            name, commands, [checkpoints, orphans, order, target]
         )
-        before: list[Command] = []
-        if not listed:
-            before = [("UNLINK", *keys[1:], self._writes(name))]
-        renewed = list(own)
-        if left * 2 < self._ttl:
-            renewed = [keys[0], *own, *(yield from self._everything(name.thread))]
-        return before, [("PEXPIRE", key, self._ttl) for key in renewed]
+        if not there and not new:
+            # They were marked, but gone.
+            yield Batch([("HSET", target, LOST, one)], idempotent=True)
 
-    def _read(self, thread: str) -> Steps[None]:
-        """Renew a thread that was read and has less than half of its time left."""
-        if not self._on_read or self._ttl is None:
+    def _write(
+        self, name: CheckpointName, commands: list[Command], own: list[bytes]
+    ) -> Steps[list[Any]]:
+        """Send a transaction with what makes the thread live on, and return its replies."""
+        first = self._keys.of(*name[:2])[0]
+        left = -1
+        if self._life.ttl is not None:
+            left = yield from self._revive(name)
+        sent = [*commands, ("PTTL", first), *self._life.own(first, left, own)]
+        try:
+            replies = yield from self._sent(name, sent)
+        except CommandRefused as refused:
+            self._life.refused(refused)
+            replies = yield from self._sent(name, [*commands, ("PTTL", first)])
+        if self._life.ttl is None:
+            left = replies[len(commands)]
+        if self._life.outdated(left):
+            yield from self._life.renew(name.thread, left, scripted=False)
+        return replies
+
+    def _sent(self, name: CheckpointName, commands: list[Command]) -> Steps[list[Any]]:
+        """Send a transaction; again if something derived was of a wrong type."""
+        try:
+            return (yield from self._store.written(commands, atomic=True, idempotent=True))
+        except CommandRefused as refused:
+            if refused.code != "WRONGTYPE":
+                raise
+            order, entries = self._keys.of(*name[:2])[4:]
+            kinds = yield Batch([("TYPE", order), ("TYPE", entries)], idempotent=True)
+            wrong: list[Command] = []
+            for key, kind, right in zip((order, entries), kinds, (b"zset", b"hash"), strict=True):
+                if kind not in (right, b"none"):
+                    wrong.append(("UNLINK", key))
+            if not wrong:
+                raise
+            yield Batch(wrong, idempotent=True)
+        return (yield from self._store.written(commands, atomic=True, idempotent=True))
+
+    def _revive(self, name: CheckpointName) -> Steps[int]:
+        """Bury what is left of an expired namespace; return how much time its thread has left."""
+        first, checkpoints, _, orphans, _, _ = self._keys.of(*name[:2])
+        listed, left, remains = yield Batch(
+            [
+                ("HEXISTS", first, name.checkpoint_ns),
+                ("PTTL", first),
+                ("EXISTS", checkpoints, orphans),
+            ],
+            idempotent=True,
+        )
+        if remains and not listed:
+            yield from self.bury(*name[:2])
+        time_left: int = left
+        return time_left
+
+    def bury(self, thread: str, checkpoint_ns: str) -> Steps[None]:
+        """Remove what is left of a namespace that is not listed, but for its values.
+
+        By name: a transaction cannot look whether another writer has listed it meanwhile, and what
+        that one has written must stay.
+        """
+        first, checkpoints, _, orphans, order, entries = self._keys.of(thread, checkpoint_ns)
+        listed, held, waiting = yield Batch(
+            [("HEXISTS", first, checkpoint_ns), ("HKEYS", checkpoints), ("HKEYS", orphans)],
+            idempotent=True,
+        )
+        if listed:
             return
-        first = self._keys.of(thread, "")[0]
-        left = yield Batch([("PTTL", first)], idempotent=True)
-        if left[0] >= 0 and left[0] * 2 < self._ttl:
-            renewed = yield from self._everything(thread)
-            yield Batch([("PEXPIRE", key, self._ttl) for key in renewed], idempotent=True)
+        start = self._keys.writes(thread, checkpoint_ns)
+        ids = list({id_in(raw) for raw in (*held, *waiting)})
+        yield Batch([("UNLINK", order, entries)], idempotent=True)
+        for some in in_parts(ids):
+            commands: list[Command] = [
+                ("UNLINK", *(start + raw for raw in some)),
+                ("HDEL", checkpoints, *some, *marks(some)),
+                ("HDEL", orphans, *some),
+            ]
+            yield Batch(commands, atomic=True, idempotent=True)
 
-    def _everything(self, thread: str) -> Steps[list[bytes]]:
-        """Return every key of a thread. Two round trips."""
-        first = self._keys.of(thread, "")[0]
-        listed = yield Batch([("HKEYS", first)], idempotent=True)
-        spaces = [raw.decode() for raw in listed[0]]
-        all_keys = [self._keys.of(thread, space) for space in spaces]
-        commands = [("HKEYS", keys[part]) for keys in all_keys for part in (1, 3)]
-        ids = yield Batch(commands, idempotent=True)
-        found = [first]
-        for number, keys in enumerate(all_keys):
-            start = self._keys.writes(thread, spaces[number])
-            found += keys[1:]
-            found += [start + raw for raw in {*ids[2 * number], *ids[2 * number + 1]}]
-        return found
+    # Reading -----------------------------------------------------------------------------------
 
     def get(self, name: CheckpointName) -> Steps[StoredCheckpoint | None]:
         """Return a checkpoint. Two round trips by id, three for the latest."""
@@ -154,59 +238,72 @@ class PlainCheckpoints:
         channels: Collection[str] | None,
         writes: bool,
     ) -> Steps[list[StoredCheckpoint | None]]:
-        """Return checkpoints by name. Two round trips."""
+        """Return checkpoints by name. Two round trips, one for records alone.
+
+        With what is removed, the record or the thread's list goes first. So what was read after
+        them, and before they were seen to be there still, is complete.
+        """
         commands: list[Command] = []
         for name in names:
-            first, checkpoints, *_ = self._of(name)
+            first, checkpoints, *_ = self._keys.of(*name[:2])
             commands += [
                 ("HEXISTS", first, name.checkpoint_ns),
-                ("HGET", checkpoints, name.id),
+                ("HMGET", checkpoints, name.id, mark_of_writes(name.id)),
+                ("PTTL", first),
             ]
             if writes:
-                commands.append(("HGETALL", self._writes(name)))
-        replies = yield Batch(commands, atomic=True, idempotent=True)
-        width = 3 if writes else 2
-        records: dict[CheckpointName, tuple[CheckpointRecord, dict[str, str], Any]] = {}
+                commands.append(("HGETALL", self._keys.written(name)))
+        replies = iter((yield from self._store.asked(commands)))
+        width = 4 if writes else 3
+        records: dict[CheckpointName, tuple[CheckpointRecord, dict[str, str], Any, bool]] = {}
         wanted: dict[bytes, dict[str, None]] = {}
-        for number, name in enumerate(names):
-            listed, raw, *more = replies[width * number : width * (number + 1)]
-            if not listed or raw is None:
+        left: dict[str, int] = {}
+        for name in names:
+            listed, (raw, marked), left[name.thread], *more = (next(replies) for _ in range(width))
+            if not listed or raw is None or not is_id(name.id):
                 continue
             record = self._keys.decode_record(raw, name)
             asked = record_fields(record, channels)
-            records[name] = (record, asked, more[0] if more else ())
-            wanted.setdefault(self._of(name)[2], {}).update(dict.fromkeys(asked.values()))
-        blobs = yield from self._values(wanted)
+            written = more[0] if more else ()
+            records[name] = (record, asked, written, bool(more) and marked is not None)
+            wanted.setdefault(self._keys.of(*name[:2])[2], {}).update(dict.fromkeys(asked.values()))
+        whole = bool(writes or channels is None or channels)
+        blobs, still = yield from self._values(wanted, records if whole else ())
         found: list[StoredCheckpoint | None] = []
         for name in names:
-            if name not in records:
+            if name not in records or (whole and name not in still):
                 found.append(None)
                 continue
-            record, asked, raw_writes = records[name]
-            held = blobs.get(self._of(name)[2], {})
-            one = assemble(name, record, asked, held, self._keys.writes_of(name, raw_writes))
-            lost = any(c in asked and c not in one.values for c in record.stored)
-            if lost and not (yield from self._holds(name)):
-                found.append(None)
-            else:
-                found.append(one)
-        for thread in {one.name.thread for one in found if one is not None}:
-            yield from self._read(thread)
+            record, asked, written, marked = records[name]
+            held = blobs.get(self._keys.of(*name[:2])[2], {})
+            pending = self._keys.writes_of(name, written)
+            found.append(assemble(name, record, asked, held, pending, marked=marked))
+        for thread, milliseconds_left in left.items():
+            if self._life.outdated_on_read(milliseconds_left):
+                yield from self._life.renew(thread, milliseconds_left, scripted=False, read=True)
         return found
 
-    def _values(self, wanted: Mapping[bytes, Mapping[str, None]]) -> Steps[dict[bytes, Any]]:
-        places = [(key, list(names)) for key, names in wanted.items() if names]
-        if not places:
-            return {}
-        replies = yield Batch([("HMGET", key, *names) for key, names in places], idempotent=True)
-        return {
-            key: self._keys.blobs(names, reply)
-            for (key, names), reply in zip(places, replies, strict=True)
-        }
-
-    def _holds(self, name: CheckpointName) -> Steps[bool]:
-        replies = yield Batch([("HEXISTS", self._of(name)[1], name.id)], idempotent=True)
-        return bool(replies[0])
+    def _values(
+        self, wanted: Mapping[bytes, Mapping[str, None]], names: Collection[CheckpointName]
+    ) -> Steps[tuple[dict[bytes, Any], set[CheckpointName]]]:
+        """Return the values by key and field, and which checkpoints are still there after that."""
+        places = [(key, some) for key, asked in wanted.items() for some in in_parts(list(asked))]
+        commands: list[Command] = [("HMGET", key, *some) for key, some in places]
+        for name in names:
+            first, checkpoints, *_ = self._keys.of(*name[:2])
+            commands += [
+                ("HEXISTS", checkpoints, name.id),
+                ("HEXISTS", first, name.checkpoint_ns),
+            ]
+        if not commands:
+            return {}, set()
+        replies = yield Batch(commands, idempotent=True)
+        values: dict[bytes, Any] = {}
+        for (key, some), reply in zip(places, replies, strict=False):
+            values.setdefault(key, {}).update(self._keys.blobs(some, reply))
+        answers = iter(replies[len(places) :])
+        there = zip(names, answers, answers, strict=True)
+        return values, {name for name, *both in there if all(both)}
 
     def ancestors(self, name: CheckpointName, limit: int) -> Steps[list[StoredCheckpoint]]:
         """Follow the parents. Two round trips where ids grow from parent to child."""
@@ -224,6 +321,13 @@ class PlainCheckpoints:
             chain.append(one)
             parent = one.record.parent
             cursor = None if parent is None else name._replace(id=parent)
+        if chain and cursor is not None and cursor not in known and chain[-1].record.deltas:
+            checkpoints = self._keys.of(*name[:2])[1]
+            mark = mark_of_parent(chain[-1].name.id)
+            replies = yield Batch([("HMGET", checkpoints, cursor.id, mark)], idempotent=True)
+            parent_there, marked = replies[0]
+            if parent_there is None and marked is not None:
+                chain[-1] = SeveredCheckpoint(*chain[-1])
         return chain
 
     def list_ids(
@@ -243,7 +347,6 @@ class PlainCheckpoints:
                     ("HEXISTS", first, checkpoint_ns),
                     ("HKEYS", self._keys.of(thread, checkpoint_ns)[1]),
                 ],
-                atomic=True,
                 idempotent=True,
             )
             if not listed:
@@ -251,10 +354,12 @@ class PlainCheckpoints:
         found = [
             CheckpointName(thread, space, checkpoint_id)
             for space, raw_ids in zip(spaces, ids, strict=True)
-            for checkpoint_id in (raw.decode() for raw in raw_ids)
+            for checkpoint_id in (raw.decode() for raw in raw_ids if is_record(raw))
             if before is None or checkpoint_id < before
         ]
         return newest_first(found, limit)
+
+    # Removing ----------------------------------------------------------------------------------
 
     def delete(
         self,
@@ -264,81 +369,77 @@ class PlainCheckpoints:
         *,
         orphans_before: str | None = None,
     ) -> Steps[None]:
-        """Remove checkpoints. Three round trips.
+        """Remove checkpoints. Four round trips, and more for thousands of them.
 
         A checkpoint that is put meanwhile and inherits a value which goes gets it back at once.
         """
-        first, checkpoints, held, orphans, _, derived = self._keys.of(thread, checkpoint_ns)
+        space = CheckpointName(thread, checkpoint_ns, "")
+        _, checkpoints, held, orphans, order, entries = self._keys.of(thread, checkpoint_ns)
         start = self._keys.writes(thread, checkpoint_ns)
-        records, values, waiting = yield Batch(
-            [("HGETALL", checkpoints), ("HKEYS", held), ("HKEYS", orphans)],
-            atomic=True,
-            idempotent=True,
+        raw_ids, values, waiting = yield Batch(
+            [("HKEYS", checkpoints), ("HKEYS", held), ("HKEYS", orphans)], idempotent=True
         )
-        known = {raw.decode(): data for raw, data in fields(records).items()}
-        if not any(checkpoint_id in known for checkpoint_id in ids):
+        known = set(filter(is_record, raw_ids))
+        gone = {each.encode() for each in ids}
+        if not known & gone:
             return
+        stay = known - gone
         if orphans_before is not None:
-            others = (raw.decode() for raw in waiting)
-            ids = [*ids, *(key for key in others if key < orphans_before and key not in known)]
-        stay = {key: data for key, data in known.items() if key not in set(ids)}
-        used = self._used(thread, checkpoint_ns, stay)
-        doomed = [raw for raw in values if raw.decode() not in used]
-        saved: dict[bytes, bytes] = {}
-        if doomed:
-            replies = yield Batch([("HMGET", held, *doomed)], idempotent=True)
-            saved = {k: v for k, v in zip(doomed, replies[0], strict=True) if v is not None}
-        commands: list[Command] = []
-        for part in range(0, len(ids), AT_ONCE):
-            some = ids[part : part + AT_ONCE]
-            commands += [("HDEL", key, *some) for key in (checkpoints, orphans, derived)]
-        commands += [("UNLINK", start + checkpoint_id.encode()) for checkpoint_id in ids]
-        gone = list(saved)
-        for part in range(0, len(gone), AT_ONCE):
-            commands.append(("HDEL", held, *gone[part : part + AT_ONCE]))
-        commands += [("HGETALL", checkpoints), ("HLEN", orphans)]
-        replies = yield Batch(commands, atomic=True, idempotent=True)
-        left = {raw.decode(): data for raw, data in fields(replies[-2]).items()}
-        new = {key: data for key, data in left.items() if key not in stay}
-        back = [key.encode() for key in self._used(thread, checkpoint_ns, new)]
-        again: list[Command] = [("HSETNX", held, k, saved[k]) for k in back if k in saved]
-        if not left and not replies[-1]:
-            again.append(("HDEL", first, checkpoint_ns))
-        if again:
-            yield Batch(again, atomic=True, idempotent=True)
+            marked = set(map(id_in, raw_ids))
+            before = orphans_before.encode()
+            gone |= {raw for raw in marked.union(waiting) - known if raw < before}
+        used = yield from self._keys.used(space, list(stay))
+        doomed = [raw for raw in values if raw not in used]
+        # Those that others were continued from go last.
+        for some in in_parts(sorted(gone, reverse=True)):
+            yield Batch(
+                [
+                    ("HDEL", checkpoints, *some, *marks(some)),
+                    ("UNLINK", *(start + raw for raw in some)),
+                    ("HDEL", orphans, *some),
+                    ("HDEL", entries, *some),
+                    ("ZREM", order, *some, *marks(some)),
+                ],
+                idempotent=True,
+                ignore=("WRONGTYPE",),
+            )
+        for some in in_parts(doomed):
+            saved = (yield Batch([("HMGET", held, *some)], idempotent=True))[0]
+            _, ids_now = yield Batch(
+                [("HDEL", held, *some), ("HKEYS", checkpoints)], atomic=True, idempotent=True
+            )
+            new = [raw for raw in filter(is_record, ids_now) if raw not in stay]
+            used = yield from self._keys.used(space, new)
+            again: list[Command] = [
+                ("HSETNX", held, key, value)
+                for key, value in zip(some, saved, strict=True)
+                if key in used and value is not None
+            ]
+            if again:
+                yield Batch(again, atomic=True, idempotent=True)
+        if not stay:
+            yield from self._end(thread, checkpoint_ns)
 
-    def _used(self, thread: str, checkpoint_ns: str, records: Mapping[str, bytes]) -> set[str]:
-        used: set[str] = set()
-        for checkpoint_id, data in records.items():
-            name = CheckpointName(thread, checkpoint_ns, checkpoint_id)
-            record = self._keys.decode_record(data, name)
-            used.update(record_fields(record).values())
-        return used
+    def _end(self, thread: str, checkpoint_ns: str) -> Steps[None]:
+        """Stop listing a namespace if it is empty."""
+        first, checkpoints, _, orphans, order, entries = self._keys.of(thread, checkpoint_ns)
+        there = yield Batch([("EXISTS", checkpoints, orphans)], idempotent=True)
+        if not there[0]:
+            derived = (order, entries, *self._keys.droppable(thread, checkpoint_ns))
+            commands: list[Command] = [("HDEL", first, checkpoint_ns), ("UNLINK", *derived)]
+            yield Batch(commands, atomic=True, idempotent=True)
 
     def delete_thread(self, thread: str) -> Steps[None]:
-        """Remove everything of a thread. Three round trips."""
-        doomed = yield from self._everything(thread)
-        yield Batch([("UNLINK", key) for key in doomed], atomic=True, idempotent=True)
-
-    def dump_thread(self, thread: str) -> Steps[list[Any]]:
-        """Return what a thread's hashes hold, as the script of that name does."""
-        listed = yield Batch([("HKEYS", self._keys.of(thread, "")[0])], idempotent=True)
-        dump: list[Any] = []
-        for raw in listed[0]:
-            checkpoint_ns = raw.decode()
-            keys = self._keys.of(thread, checkpoint_ns)
-            parts = yield Batch(
-                [("HGETALL", key) for key in keys[1:4]], atomic=True, idempotent=True
-            )
-            ids = list({*fields(parts[0]), *fields(parts[2])})
-            start = self._keys.writes(thread, checkpoint_ns)
-            writes = yield Batch([("HGETALL", start + raw_id) for raw_id in ids], idempotent=True)
-            flat = [part for pair in zip(ids, writes, strict=True) for part in pair]
-            dump.append([raw, *parts, flat])
-        return dump
-
-    def revive(self, thread: str, checkpoint_ns: str) -> Steps[list[Command]]:
-        """Return what must be sent before a namespace of an expired thread is filled again."""
-        keys = self._keys.of(thread, checkpoint_ns)
-        replies = yield Batch([("HEXISTS", keys[0], checkpoint_ns)], idempotent=True)
-        return [] if replies[0] else [("UNLINK", *keys[1:])]
+        """Remove everything of a thread. Three round trips, more for thousands of checkpoints."""
+        parts = yield from self._keys.parts(thread, derived=True)
+        hashes = [parts[0].keys[0]]
+        writes: list[bytes] = []
+        for part in parts:
+            hashes += [*part.keys[1:], *self._keys.droppable(thread, part.space)]
+            writes += part.writes.values()
+        commands: list[Command] = [("UNLINK", *some) for some in in_parts(hashes)]
+        groups: list[Command] = [("UNLINK", *some) for some in in_parts(writes)]
+        # What names the rest goes with the thread; of much, the rest follows.
+        yield Batch([*commands, *groups[:4]], atomic=True, idempotent=True)
+        for group in groups[4:]:
+            yield Batch([group], idempotent=True)

@@ -268,7 +268,10 @@ class Exchange:
         if guard.loose or guard.adrift:
             guard.clear(trip.node, min(deadline, monotonic() + self._timeout))
         while True:
-            connection = trip.connection = trip.node.acquire(deadline)
+            # First the trip's, which gives it back: an exception that is kept also keeps what has
+            # a name here.
+            trip.connection = trip.node.acquire(deadline)
+            connection = trip.connection
             trip.peer = peer = guard.peer_of(connection)
             if peer is None:
                 soon = min(deadline, monotonic() + self._timeout)

@@ -68,7 +68,7 @@ class _Lane:
         self.inbox: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
         self.leader: _Worker | None = None
         self.workers: set[_Worker] = set()
-        self.seen = (0, 0)
+        self.seen: tuple[int, int] = (0, 0)
 
     def collect(self) -> tuple[list[Unit], bool]:
         """Return what is there, once there is something, and whether there may be more."""

@@ -60,6 +60,7 @@ def pack(commands: Iterable[Sequence[Any]], *, source: bool = False) -> list[byt
                 arguments = (b"EVALSHA", head.sha, *command[1:])
         flat: list[Any] = []
         length = 0
+        argument: Any
         for argument in arguments:
             kind = type(argument)
             if kind is bytes:

@@ -1,0 +1,164 @@
+"""Removing checkpoints, threads and what is left of them, in parts that scripts make safe.
+
+Each part leaves a thread whole or absent, and is bounded. What is removed was found before, by
+name; the scripts look again whether it may go, so that what is written meanwhile stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from swarmstate.backends.redis.checkpoints import scripts as lua
+from swarmstate.backends.redis.checkpoints.keys import Part, ThreadKeys, id_in, in_parts, is_record
+from swarmstate.backends.redis.commands import Batch, Command
+from swarmstate.checkpoints.protocol import CheckpointName
+from swarmstate.errors import StoreUnavailable
+from swarmstate.steps import Steps
+
+__all__ = ["MOST_AT_ONCE", "Removal"]
+
+MOST_AT_ONCE = 2000
+"""How many keys of a thread are removed at one moment; of more the first goes ahead."""
+
+_TRIES = 50
+
+
+class Removal:
+    """Removes what belongs to threads."""
+
+    def __init__(self, keys: ThreadKeys) -> None:
+        self._keys = keys
+
+    def delete(
+        self, thread: str, checkpoint_ns: str, ids: Sequence[str], orphans_before: str | None
+    ) -> Steps[None]:
+        """Remove checkpoints, their writes, and the values that only they refer to."""
+        space = CheckpointName(thread, checkpoint_ns, "")
+        keys = self._keys.of(thread, checkpoint_ns)
+        more = self._keys.droppable(thread, checkpoint_ns)
+        _, checkpoints, values, orphans, _, entries = keys
+        state: list[Command] = [
+            ("HGET", entries, b"\0n"),
+            ("HKEYS", checkpoints),
+            ("HKEYS", orphans),
+            ("HKEYS", values),
+        ]
+        drawn, held, waiting, fields = yield Batch(state, idempotent=True, ignore=("WRONGTYPE",))
+        known: set[bytes] = set(filter(is_record, held or ()))
+        gone = {each.encode() for each in ids}
+        if not known & gone:
+            return
+        alone: set[bytes] = set()
+        if orphans_before is not None:
+            marked = set(map(id_in, held))
+            before = orphans_before.encode()
+            alone = {raw for raw in marked.union(waiting or ()) - known if raw < before}
+        stay = known - gone
+        used = yield from self._used(space, stay)
+        doomed = [raw for raw in fields or () if raw not in used]
+        # Those that others were continued from go last.
+        commands = [
+            *self._drop(space, sorted(gone, reverse=True), b""),
+            *self._drop(space, list(alone), b"orphans"),
+        ]
+        yield Batch(commands, idempotent=True)
+        for _ in range(_TRIES):
+            if stay and not doomed:
+                return
+            commands = [
+                lua.DROP_VALUES((*keys, *more), [checkpoint_ns, drawn or b"", *some])
+                for some in [*in_parts(doomed)] or [()]
+            ]
+            replies = yield Batch(commands, idempotent=True)
+            if 0 not in replies:
+                return
+            # Another checkpoint was put, which may refer to what would go.
+            drawn, held = yield Batch(state[:2], idempotent=True, ignore=("WRONGTYPE",))
+            new = set(filter(is_record, held or ())) - stay
+            used = yield from self._used(space, new)
+            stay |= new
+            doomed = [raw for raw in doomed if raw not in used]
+        raise StoreUnavailable(
+            f"checkpoints of thread {thread!r} are removed, but others came faster than values "
+            "that nothing refers to any more could be told apart"
+        )
+
+    def _drop(self, space: CheckpointName, ids: Sequence[bytes], kind: bytes) -> list[Command]:
+        keys = self._keys.of(*space[:2])
+        start = self._keys.writes(*space[:2])
+        return [
+            lua.DROP((*keys, *(start + raw for raw in some)), [kind, *some])
+            for some in in_parts(ids)
+        ]
+
+    def _used(self, space: CheckpointName, ids: set[bytes]) -> Steps[set[bytes]]:
+        """Return the fields that these checkpoints refer to. One round trip, or two."""
+        _, checkpoints, _, _, _, entries = self._keys.of(*space[:2])
+        if not ids:
+            return set()
+        groups = [*in_parts(list(ids))]
+        replies = yield Batch(
+            [lua.ENTRIES((checkpoints, entries), some) for some in groups], idempotent=True
+        )
+        used: set[bytes] = set()
+        unknown: list[bytes] = []
+        for some, reply in zip(groups, replies, strict=True):
+            for raw, entry in zip(some, reply, strict=True):
+                if entry:
+                    used.update(each.encode() for each in self._keys.fields_of(entry))
+                else:
+                    unknown.append(raw)
+        used |= yield from self._keys.used(space, unknown)
+        return used
+
+    def delete_thread(self, thread: str) -> Steps[None]:
+        """Remove everything of a thread that has a name."""
+        for _ in range(_TRIES):
+            parts = yield from self._keys.parts(thread, derived=True)
+            first = parts[0].keys[0]
+            rest = [
+                key
+                for part in parts
+                for key in (part.keys[2], *part.keys[4:], *part.writes.values())
+            ]
+            rest += [key for part in parts for key in self._keys.droppable(thread, part.space)]
+            if len(rest) > MOST_AT_ONCE:
+                yield from self._delete_in_parts(thread, parts)
+                return
+            counted = [key for part in parts for key in (part.keys[1], part.keys[3])]
+            counts = [sum(part.listed for part in parts)]
+            counts += [len(held) for part in parts for held in (part.records, part.orphans)]
+            command = lua.DELETE_THREAD((first, *counted, *rest), counts)
+            if (yield Batch([command], idempotent=True))[0]:
+                return
+        raise StoreUnavailable(f"thread {thread!r} was written to faster than it could be deleted")
+
+    def _delete_in_parts(self, thread: str, parts: Sequence[Part]) -> Steps[None]:
+        """Remove the thread first, with which it is absent, and then what it listed."""
+        yield Batch([("UNLINK", parts[0].keys[0])], idempotent=True)
+        for part in parts:
+            more = [part.keys[2], *self._keys.droppable(thread, part.space)]
+            yield from self._bury(part.space, part.keys, list(part.writes.values()), more)
+
+    def bury(self, thread: str, checkpoint_ns: str) -> Steps[None]:
+        """Remove what is left of a namespace that is not listed, but for its values.
+
+        A value is the same for whoever names it, so nothing can come back to life by it.
+        """
+        keys = self._keys.of(thread, checkpoint_ns)
+        replies = yield Batch([("HKEYS", keys[1]), ("HKEYS", keys[3])], idempotent=True)
+        ids = {id_in(raw) for reply in replies for raw in reply}
+        start = self._keys.writes(thread, checkpoint_ns)
+        yield from self._bury(checkpoint_ns, keys, [start + raw for raw in ids], [])
+
+    def _bury(
+        self, checkpoint_ns: str, keys: tuple[bytes, ...], writes: list[bytes], more: list[bytes]
+    ) -> Steps[None]:
+        """Remove writes, and at last what names them; whoever wrote meanwhile has done it."""
+        first, checkpoints, _, *others = keys
+        groups = [*in_parts(writes), (checkpoints, *others, *more)]
+        commands = [lua.BURY((first, *some), [checkpoint_ns]) for some in groups]
+        # One after the other, also where a cluster redirects some of them.
+        for command in commands:
+            if not (yield Batch([command], idempotent=True))[0]:
+                return
