@@ -507,6 +507,7 @@ class Exchange:
             return
         barred = not sent and denied(error)
         unit.failures += 1
+        unit.suspect = unit.suspect or sent
         now = monotonic()
         retry = (
             (not sent or job.batch.idempotent)
