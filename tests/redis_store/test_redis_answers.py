@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import redis
+from moving import MovingSlot
 from proxies import Proxy
 from rights import STORE, limited
 from servers import Cluster, Server, cluster, running, wait_until
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
-from swarmstate.backends.redis.commands import CommandDenied, CommandFailed, CommandRefused
+from swarmstate.backends.redis.commands import CommandDenied, CommandFailed
 from swarmstate.backends.redis.transport.topology import slot_of
 from swarmstate.errors import AccessDenied, StoreUnavailable
 
@@ -121,9 +122,7 @@ def _busy(client: redis.Redis) -> bool:
 
 @pytest.mark.parametrize("parser", ["hiredis", "python"])
 @pytest.mark.parametrize("how", ["blocking", "awaited"])
-def test_a_call_waits_for_a_server_that_loads_its_data(
-    prefix: str, parser: str, how: str
-) -> None:
+def test_a_call_waits_for_a_server_that_loads_its_data(prefix: str, parser: str, how: str) -> None:
     from redis._parsers import _HiredisParser, _RESP2Parser
 
     kind = _HiredisParser if parser == "hiredis" else _RESP2Parser
@@ -138,8 +137,8 @@ def test_a_call_waits_for_a_server_that_loads_its_data(
             client.save()
             server.stop()
             server.options = (*server.options, *slow)
-            starting = threading.Thread(target=server.start)
-            starting.start()
+            # It answers what others ask of it, but has no data yet.
+            server.start()
             wait_until(lambda: _loading(server.port))
             if how == "blocking":
                 assert store.get("n1", "k") == "x" * 100
@@ -148,7 +147,6 @@ def test_a_call_waits_for_a_server_that_loads_its_data(
                 assert asyncio.run(_all(awaited)) == ["x" * 100] * 20 + [True] * 20
                 awaited.driver.close()
             assert refusals(client, "LOADING") > 0
-            starting.join()
     finally:
         server.remove()
 
@@ -172,7 +170,8 @@ def _loading(port: int) -> bool:
 @pytest.fixture
 def pair() -> Iterator[tuple[Server, Server]]:
     """A primary and its replica."""
-    with running() as primary, running() as replica:
+    soon = ("--repl-diskless-sync-delay", "0")
+    with running("valkey", *soon) as primary, running("valkey", *soon) as replica:
         yield primary, replica
 
 
@@ -236,15 +235,17 @@ def test_a_replica_for_good_refuses_a_write_after_as_many_tries_as_were_asked_fo
     primary, replica = pair
     with replica.client() as client:
         client.execute_command("REPLICAOF", "127.0.0.1", primary.port)
-        with Proxy(replica.port) as proxy:
-            with RedisStore(proxy.url, prefix=prefix, retries=2) as store:
-                with proxy.counted() as commands:
-                    with pytest.raises(CommandFailed, match="READONLY") as refusal:
-                        store.set("n", "k", 1)
-                assert commands["HSET"] == 3
-                assert refusal.value.code == "READONLY"
-                assert isinstance(refusal.value, StoreUnavailable)
-                assert store.get("n", "k") is None
+    with (
+        Proxy(replica.port) as proxy,
+        RedisStore(proxy.url, prefix=prefix, retries=2) as store,
+        proxy.counted() as commands,
+    ):
+        with pytest.raises(CommandFailed, match="READONLY") as refusal:
+            store.set("n", "k", 1)
+        assert commands["HSET"] == 3
+        assert refusal.value.code == "READONLY"
+        assert isinstance(refusal.value, StoreUnavailable)
+        assert store.get("n", "k") is None
 
 
 # Not you ------------------------------------------------------------------------------------------
@@ -304,8 +305,6 @@ def test_a_command_that_is_not_permitted_is_not_tried_again(
     with proxy.counted() as commands, pytest.raises(AccessDenied, match="NOPERM") as denied:
         call("set_default", "n", "k", 2)
     assert commands["HSETNX"] == 1
-    assert isinstance(denied.value, CommandRefused)
-    assert denied.value.code == "NOPERM"
 
 
 def test_a_refusal_can_be_pickled() -> None:
@@ -332,49 +331,27 @@ def test_a_batch_waits_for_a_slot_that_is_half_moved(
     names = ["{t}a", "{t}b"]
     call = opened(nodes.url, retries=5)
     call("set_many", [(name, "k", 1) for name in names])
-    keys = [f"{prefix}:{name}".encode() for name in names]
-    slot = slot_of(keys[0])
-    clients = [node.client() for node in nodes.nodes]
-    ids = [client.execute_command("CLUSTER MYID").decode() for client in clients]
-    holding = next(i for i, each in enumerate(clients) if _holds(each, slot))
-    target = (holding + 1) % 3
-    source_client, target_client = clients[holding], clients[target]
-    target_client.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[holding])
-    source_client.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[target])
-
-    def move(key: bytes) -> None:
-        port = nodes.nodes[target].port
-        source_client.execute_command("MIGRATE", "127.0.0.1", port, "", 0, 5000, "KEYS", key)
-
-    try:
-        if where == "some":
-            move(keys[0])
-        before = sum(refusals(client, code) for client in clients for code in ("TRYAGAIN", "ASK"))
-        writing = Call(lambda: call("set_many", [(name, "k", 2) for name in names]))
-        counting = Call(lambda: call("delete_many", [(name, "gone") for name in names]))
-        if where == "some":
-            wait_until(
-                lambda: (
-                    sum(refusals(c, code) for c in clients for code in ("TRYAGAIN", "ASK"))
-                    > before + 3
-                )
-            )
-        for key in keys:
-            if source_client.exists(key):
-                move(key)
-        for client in (target_client, source_client, *clients):
-            client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[target])
-        writing.result()
-        assert counting.result() == 0
-        assert call("get_many", [(name, "k") for name in names]) == [2, 2]
-    finally:
-        for client in clients:
-            client.close()
+    moving = MovingSlot(nodes.nodes[0].port, slot_of(f"{prefix}:{{t}}a".encode()))
+    moving.begin()
+    before = _redirects(nodes)
+    if where == "some":
+        moving.move(f"{prefix}:{{t}}a".encode())
+    calls = [
+        Call(lambda: call("set_many", [(name, "k", 2) for name in names])),
+        Call(lambda: call("delete_many", [(name, "gone") for name in names])),
+    ]
+    if where == "some":
+        wait_until(lambda: _redirects(nodes) > before + 3)
+    for key in moving.left():
+        moving.move(key)
+    moving.end()
+    assert [each.result() for each in calls] == [None, 0]
+    assert call("get_many", [(name, "k") for name in names]) == [2, 2]
 
 
-def _holds(client: redis.Redis, slot: int) -> bool:
-    own = client.execute_command("CLUSTER MYID").decode()
-    for start, end, primary, *_ in client.execute_command("CLUSTER SLOTS"):
-        if start <= slot <= end:
-            return bool(primary[2].decode() == own)
-    return False
+def _redirects(nodes: Cluster) -> int:
+    count = 0
+    for node in nodes.nodes:
+        with node.client() as client:
+            count += refusals(client, "TRYAGAIN") + refusals(client, "ASK")
+    return count
