@@ -324,6 +324,14 @@ def test_a_blob_that_turns_out_odd_causes_each_event_once() -> None:
         assert len(events) == (2 if POINT in rest else 1)
 
 
+@pytest.mark.parametrize("first", [POINT, SET, b"\x01", b"\x91" + POINT])
+@pytest.mark.parametrize("second", [POINT, SET, b"\x01", b"\x81\xa1k" + POINT])
+def test_a_key_that_comes_twice_is_read_alike(first: bytes, second: bytes) -> None:
+    twice = b"\x82\xa1k" + first + b"\xa1k" + second
+    for data in (twice, b"\x92" + twice + POINT, b"\x81\xa1m" + twice):
+        read_alike(JsonPlusSerializer(), ("msgpack", data))
+
+
 def test_a_declared_length_costs_no_more_than_the_bytes_that_are_there() -> None:
     import tracemalloc
 

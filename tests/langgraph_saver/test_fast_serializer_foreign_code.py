@@ -239,7 +239,11 @@ def test_threads_write_and_read_at_the_same_time() -> None:
                     continue
                 assert DUMPS(value) == data
                 assert exact(LOADS(data)) == exact(SERDE.loads_typed(data))
-                assert LOADS(DUMPS(growing))[0].content == "first"
+                try:
+                    written = DUMPS(growing)
+                except RuntimeError:  # it became shorter each time
+                    continue
+                assert LOADS(written)[0].content == "first"
         except BaseException as error:
             failures.append(error)
 
