@@ -231,7 +231,7 @@ def test_what_is_read_is_nobody_elses() -> None:
     assert exact(loads(data)) == exact(second)
 
 
-def test_values_that_are_no_lists_of_messages_are_written_one_by_one_in_order() -> None:
+def test_other_values_are_asked_for_their_dump_once_each_and_in_order() -> None:
     called: list[int] = []
 
     class Told:
