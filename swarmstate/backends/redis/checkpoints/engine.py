@@ -21,8 +21,9 @@ from swarmstate.backends.redis.checkpoints.copies import Copies
 from swarmstate.backends.redis.checkpoints.derived import Derived
 from swarmstate.backends.redis.checkpoints.keys import AT_A_TIME, ThreadKeys, in_parts
 from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
+from swarmstate.backends.redis.checkpoints.limit_scripts import PUT_WITHIN
 from swarmstate.backends.redis.checkpoints.removal import Removal
-from swarmstate.backends.redis.checkpoints.retention import PUT_WITHIN, Retention
+from swarmstate.backends.redis.checkpoints.retention import Retention
 from swarmstate.backends.redis.checkpoints.without_scripts import PlainCheckpoints
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, Script
 from swarmstate.backends.redis.steps import StoreSteps

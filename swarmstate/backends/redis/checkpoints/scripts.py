@@ -26,6 +26,7 @@ from swarmstate.backends.redis.commands import Script
 __all__ = [
     "ANCESTORS",
     "BURY",
+    "CALL",
     "DELETE_THREAD",
     "DROP",
     "DROP_VALUES",
@@ -40,7 +41,8 @@ __all__ = [
     "put_script",
 ]
 
-_CALL = "local call, try = redis.call, redis.pcall\n"
+CALL = "local call, try = redis.call, redis.pcall\n"
+"""What every script starts with."""
 
 _EACH = """
 local function each(first, last, run)
@@ -102,7 +104,7 @@ def put_script(name: str, before: str, after: str) -> Script:
     """
     return Script(
         name,
-        _CALL
+        CALL
         + _ALIVE
         + _EXPIRE
         + _KEPT
@@ -161,7 +163,7 @@ or {-1}, and nothing was stored because something must be buried first.
 
 PUT_WRITES = Script(
     "put_writes",
-    _CALL
+    CALL
     + "if #ARGV < 5 then return 0 end\n"
     + _ALIVE
     + _EXPIRE
@@ -256,7 +258,7 @@ end
 
 READ = Script(
     "read",
-    _CALL
+    CALL
     + _ORDER
     + _ENTRY
     + """
@@ -330,7 +332,7 @@ if the order does not fit; or the greatest id, if its writes were not declared.
 
 ANCESTORS = Script(
     "ancestors",
-    _CALL
+    CALL
     + _ENTRY
     + """
 if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {1, {}} end
@@ -358,7 +360,7 @@ parent of the last was gone already when that was put.
 
 LIST_IDS = Script(
     "list_ids",
-    _CALL
+    CALL
     + _ORDER
     + """
 if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {0} end
@@ -386,7 +388,7 @@ end
 
 ORDER = Script(
     "order",
-    _CALL
+    CALL
     + _LIFE
     + """
 local kind = call('TYPE', KEYS[2]).ok
@@ -406,7 +408,7 @@ return 1
 
 REMEMBER = Script(
     "remember",
-    _CALL
+    CALL
     + _LIFE
     + """
 local kind = call('TYPE', KEYS[2]).ok
@@ -420,7 +422,7 @@ return 1
 
 RENEW = Script(
     "renew",
-    _CALL
+    CALL
     + """
 local ttl, exact = ARGV[1], ARGV[2] == '1'
 local first = call('PTTL', KEYS[1])
@@ -454,7 +456,7 @@ Returns 1, or why it was refused.
 
 BURY = Script(
     "bury",
-    _CALL
+    CALL
     + """
 if call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 0 end
 call('UNLINK', unpack(KEYS, 2))
@@ -465,7 +467,7 @@ return 1
 
 DELETE_THREAD = Script(
     "delete_thread",
-    _CALL
+    CALL
     + """
 if call('HLEN', KEYS[1]) ~= tonumber(ARGV[1]) then return 0 end
 for i = 2, #ARGV do
@@ -479,7 +481,7 @@ return 1
 
 ENTRIES = Script(
     "entries",
-    _CALL
+    CALL
     + _ENTRY
     + """
 local found = {}
@@ -495,7 +497,7 @@ return found
 
 DROP = Script(
     "drop",
-    _CALL
+    CALL
     + """
 for i = 2, #ARGV do
   local id = ARGV[i]
@@ -518,7 +520,7 @@ ARGV: "" or, to remove only the writes of ids that have no checkpoint, "orphans"
 
 DROP_VALUES = Script(
     "drop_values",
-    _CALL
+    CALL
     + """
 local drawn = try('HGET', KEYS[6], '\\0n')
 if (type(drawn) == 'string' and drawn or '') ~= ARGV[2] then return 0 end

@@ -95,13 +95,11 @@ class PlainCheckpoints:
             ("ZADD", order, 0, name.id),
         ]
         own = [checkpoints, held, orphans, order, entries]
-        if keep is not None:
-            commands.append(("HKEYS", checkpoints))
+        state = [] if keep is None else self._retention.asked(name)
         parent = record.parent if record.deltas else None
         if parent:
             commands.insert(0, ("HEXISTS", checkpoints, parent))
-        held_at = len(commands) - 1
-        replies = yield from self._write(name, commands, own)
+        replies = yield from self._write(name, [*commands, *state], own)
         if parent and not replies[0]:
             mark = mark_of_parent(name.id)
             marking: list[Command] = [
@@ -111,9 +109,10 @@ class PlainCheckpoints:
             yield Batch(marking, idempotent=True)
         if keep is None:
             return None, []
-        if sum(map(is_record, replies[held_at])) <= keep:
+        known = replies[len(commands) : len(commands) + len(state)]
+        if sum(map(is_record, known[1])) <= keep:
             return None, []
-        return (yield from self._retention.surplus(*name[:2], keep)), []
+        return (yield from self._retention.surplus(*name[:2], keep, known=known)), []
 
     def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
         """Store pending writes by a transaction. One round trip, two with a time to live."""
