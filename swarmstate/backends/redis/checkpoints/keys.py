@@ -81,23 +81,24 @@ class ThreadKeys:
         self.store = store
         self.one = store.encode(1)
         # Every call on a thread needs its keys, and checking names is most of their cost.
-        self._named = remembered(self._name, 1024)
+        self.named = remembered(self._name, 1024)
+        """Of a thread and a checkpoint namespace: what the next three methods return."""
 
     def of(self, thread: str, checkpoint_ns: str) -> tuple[bytes, ...]:
         """Return the six keys of a checkpoint namespace, in the order that the scripts expect."""
-        return self._named(thread, checkpoint_ns)[0]
+        return self.named(thread, checkpoint_ns)[0]
 
     def writes(self, thread: str, checkpoint_ns: str) -> bytes:
         """Return what the keys of pending writes start with; a checkpoint id follows."""
-        return self._named(thread, checkpoint_ns)[1]
-
-    def written(self, name: CheckpointName) -> bytes:
-        """Return the key of a checkpoint's pending writes."""
-        return self._named(name.thread, name.checkpoint_ns)[1] + name.id.encode()
+        return self.named(thread, checkpoint_ns)[1]
 
     def before(self, thread: str, checkpoint_ns: str) -> tuple[bytes, ...]:
         """Return where version 0.1.0 kept what is derived of a checkpoint namespace."""
-        return self._named(thread, checkpoint_ns)[2]
+        return self.named(thread, checkpoint_ns)[2]
+
+    def written(self, name: CheckpointName) -> bytes:
+        """Return the key of a checkpoint's pending writes."""
+        return self.named(name.thread, name.checkpoint_ns)[1] + name.id.encode()
 
     def _name(
         self, thread: str, checkpoint_ns: str

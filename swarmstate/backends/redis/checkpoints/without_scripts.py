@@ -86,7 +86,7 @@ class PlainCheckpoints:
             *fill(held, new),
             ("HDEL", orphans, name.id),
             ("HSET", checkpoints, name.id, encoded),
-            ("HSET", entries, name.id, entry, b"\0n", b"%x" % getrandbits(64)),
+            ("HSET", entries, name.id, entry),
             ("ZADD", order, 0, name.id),
         ]
         own = [checkpoints, held, orphans, order, entries]
@@ -390,9 +390,11 @@ class PlainCheckpoints:
                     ("HDEL", orphans, *some),
                     ("HDEL", entries, *some),
                     ("ZREM", order, *some, *marks(some)),
+                    # Whoever may run scripts learns by it that others remove checkpoints.
+                    ("HSET", entries, b"\0n", getrandbits(64)),
                 ],
                 idempotent=True,
-                ignore=("WRONGTYPE",),
+                ignore=("WRONGTYPE", "OOM"),
             )
         for some in in_parts(doomed):
             saved = (yield Batch([("HMGET", held, *some)], idempotent=True))[0]
