@@ -244,7 +244,7 @@ class RedisCheckpoints:
         guess = self._guesses.get(checkpoints, "") if self._clustered else ""
         for _ in range(_TRIES):
             command = self._reading(name, ["", guess], None, True, compare)
-            reply = (yield Batch([command], idempotent=True))[0]
+            reply = (yield from self._store.asked([command]))[0]
             if isinstance(reply, bytes):
                 guess = reply.decode()
                 continue
@@ -293,7 +293,7 @@ class RedisCheckpoints:
             if not asked or self._derived.refused:
                 break
             commands = [self._reading(space, ids, channels, writes, "") for space, ids in asked]
-            replies = yield Batch(commands, idempotent=True)
+            replies = yield from self._store.asked(commands)
             again = []
             for (space, ids), reply in zip(asked, replies, strict=True):
                 left[space.thread] = reply[3]

@@ -244,7 +244,7 @@ class PlainCheckpoints:
             ]
             if writes:
                 commands.append(("HGETALL", self._keys.written(name)))
-        replies = iter((yield Batch(commands, idempotent=True)))
+        replies = iter((yield from self._store.asked(commands)))
         width = 4 if writes else 3
         records: dict[CheckpointName, tuple[CheckpointRecord, dict[str, str], Any, bool]] = {}
         wanted: dict[bytes, dict[str, None]] = {}
