@@ -8,6 +8,7 @@ not, on a replica or a full server or for a user who may not, reads do without i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from random import randrange
 from time import monotonic
 
 from swarmstate.backends.redis.checkpoints import scripts as lua
@@ -38,7 +39,7 @@ class Derived:
         self._refused_until = 0.0
         # By hash, so that long ids do not make it large; of two alike, one is compared later.
         self._compared: dict[int, float] = {}
-        self._turn = 0
+        self._turn = randrange(_TURNS)  # noqa: S311 (it only spreads what is looked at)
 
     @property
     def refused(self) -> bool:
@@ -100,7 +101,7 @@ class Derived:
 
     def _derive(self, commands: list[Command]) -> Steps[bool]:
         replies = yield Batch(commands, idempotent=True, ignore=_REFUSED)
-        if None not in replies:
+        if all(isinstance(reply, int) for reply in replies):
             return True
         self._refused_until = monotonic() + _PAUSE_SECONDS
         return False

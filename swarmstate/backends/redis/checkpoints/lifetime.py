@@ -129,7 +129,8 @@ class Lifetime:
                 replies = yield Batch(some, idempotent=True, ignore=("NOPERM", *_TRANSIENT))
                 for reply in replies:
                     if reply is None or isinstance(reply, bytes):
-                        self._told(reply or b"the server refuses it", read=read)
+                        refused = b"the server refuses %b" % (b"PEXPIRE" if ttl else b"PERSIST")
+                        self._told(reply or refused, read=read)
                         return
 
     def _told(self, reason: bytes, *, read: bool) -> None:

@@ -48,7 +48,10 @@ local left = call('PTTL', KEYS[1])
 local alive = left ~= -2 and call('HEXISTS', KEYS[1], ARGV[1]) == 1
 if not alive then
   if call('EXISTS', KEYS[2], KEYS[4]) > 0 then return {-1} end
-  call('UNLINK', KEYS[5], KEYS[6], KEYS[7])
+  -- Not without need: once a script has written, a full server no longer refuses what follows.
+  if call('EXISTS', KEYS[5], KEYS[6], KEYS[7]) > 0 then
+    call('UNLINK', KEYS[5], KEYS[6], KEYS[7])
+  end
 end
 """
 
@@ -95,17 +98,18 @@ for i = 11, given - 1 do
   end
 end
 if missing then return missing end
+local orphan = call('HEXISTS', KEYS[4], id) == 1
 -- The record and the thread last: a command that is refused ends the script where it stands.
 for i = given, values - 1, 2 do call('HSETNX', KEYS[3], ARGV[i], ARGV[i + 1]) end
 for i = values, #ARGV, 1000 do
   call('HSET', KEYS[3], unpack(ARGV, i, math.min(i + 999, #ARGV)))
 end
-call('HDEL', KEYS[4], id)
 if parent ~= '' and call('HEXISTS', KEYS[2], parent) == 0 then
   call('HSET', KEYS[2], '\\0p' .. id, ARGV[7])
   try('ZADD', KEYS[5], 0, '\\0p' .. id)
 end
 call('HSET', KEYS[2], id, ARGV[5])
+if orphan then call('HDEL', KEYS[4], id) end
 if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[7]) end
 try('HSET', KEYS[6], id, ARGV[6])
 local fits = type(try('ZADD', KEYS[5], 0, id)) == 'number'
@@ -376,19 +380,24 @@ ORDER = Script(
     + _LIFE
     + """
 local kind = call('TYPE', KEYS[2]).ok
-if kind ~= 'zset' and kind ~= 'none' then call('UNLINK', KEYS[2]) end
+if kind ~= 'zset' and kind ~= 'none' then try('UNLINK', KEYS[2]) end
 for _, id in ipairs(ARGV) do
+  local done
   if call('HEXISTS', KEYS[1], id) == 1 then
-    call('ZADD', KEYS[2], 0, id)
+    done = try('ZADD', KEYS[2], 0, id)
   else
-    call('ZREM', KEYS[2], id)
+    done = try('ZREM', KEYS[2], id)
   end
+  if type(done) ~= 'number' then return done.err end
 end
 as_long(KEYS[2])
 return 1
 """,
 )
-"""Make the order right about these keys. Keys 2, 5. ARGV: keys of the hash, or once there."""
+"""Make the order right about these keys. Keys 2, 5. ARGV: keys of the hash, or once there.
+
+Returns 1, or why it was refused.
+"""
 
 REMEMBER = Script(
     "remember",
@@ -396,13 +405,14 @@ REMEMBER = Script(
     + _LIFE
     + """
 local kind = call('TYPE', KEYS[2]).ok
-if kind ~= 'hash' and kind ~= 'none' then call('UNLINK', KEYS[2]) end
-call('HSET', KEYS[2], unpack(ARGV))
+if kind ~= 'hash' and kind ~= 'none' then try('UNLINK', KEYS[2]) end
+local done = try('HSET', KEYS[2], unpack(ARGV))
+if type(done) ~= 'number' then return done.err end
 as_long(KEYS[2])
 return 1
 """,
 )
-"""Remember what records refer to. Keys 2, 6. ARGV: id, entry, and so on."""
+"""Remember what records refer to. Keys 2, 6. ARGV: id, entry, and so on. Returns as ORDER does."""
 
 RENEW = Script(
     "renew",
