@@ -19,7 +19,7 @@ sources := $(shell find swarmstate ext -name '*.py' -o -name '*.py[xdi]' -o -nam
 extension := $(shell find ext -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format typecheck dist build bench bench-peers bench-savers bench-codecs clean
+.PHONY: help demo test lint stubs format typecheck dist build bench bench-peers bench-savers bench-codecs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -35,6 +35,10 @@ lint: build ## Check style and types: ruff, mypy --strict, pyright
 	$(python) -m ruff format --check
 	$(python) -m mypy --strict
 	$(python) -m pyright --pythonpath $(python)
+
+stubs: build ## Write the stub of RedisStore, after one of its methods has changed
+	PYTHONPATH=tests/support:examples $(python) tests/support/stubs.py
+	$(python) -m ruff format --quiet swarmstate/backends/redis/store.pyi
 
 format: build ## Rewrite the sources in the one style
 	$(python) -m ruff check --fix

@@ -10,6 +10,7 @@ One extension module in two files, which are included below, each with one idea:
 It imports nothing of swarmstate: the codecs build on it, and the engine on the codecs.
 """
 
+from cpython.list cimport PyList_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 cimport cython

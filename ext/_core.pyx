@@ -5,7 +5,7 @@
 One extension module in several files, which are included below, each with one idea:
 
 * names: what a namespace and a key may be;
-* binding: a codec, bound to one store;
+* binding: what a store needs of its codec;
 * space: one namespace, and the index behind ``max_key``;
 * history: the live state, and what each held snapshot remembers of its own past;
 * snapshot: the public face of one moment;
@@ -14,10 +14,16 @@ One extension module in several files, which are included below, each with one i
 
 **How a call is atomic.** Nothing here releases the GIL, but that alone is not enough: running any
 Python code (a codec, a hook, a finalizer) may switch threads, and up to Python 3.11 the allocation
-of any container may start the garbage collector and with it the finalizers of strangers. So every
+of any container may start the garbage collector and with it the finalizers of any object. So every
 method has three parts: first all that may run foreign code (checks, encoding); then the work on the
 state itself, which handles only exact ``str`` and ``bytes`` and allocates no container unless the
 collector is paused; then all that may run foreign code again (decoding), on references taken before.
+
+**What the garbage collector sees.** Snapshots are hidden from it, since its bookkeeping would double
+what a set and a snapshot together cost, and so are namespaces and live states, which it would have to
+walk at each collection. So they may refer to nothing that could lead back to them: they hold exact
+``str`` and ``bytes``, and the codec only where that is one of ours. A snapshot of a store with
+another codec is of a class that the collector knows.
 """
 
 import sys
@@ -29,7 +35,6 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 cimport cython
 
-from swarmstate import codecs
 from swarmstate.arguments import (
     check_callable,
     check_default,
@@ -41,8 +46,8 @@ from swarmstate.arguments import (
     check_prefix,
     check_snapshot,
     iterate,
-    shown,
 )
+from swarmstate.codecs import registry
 from swarmstate.errors import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -50,6 +55,7 @@ from swarmstate.errors import (
     EncodeError,
     StoreUnavailable,
 )
+from swarmstate.shown import place, shown
 
 cdef extern from "Python.h":
     int PyGC_Disable()
@@ -64,6 +70,8 @@ cdef extern from "Python.h":
     object PyObject_Vectorcall(
         PyObject *callable, PyObject **args, size_t count, PyObject *names)
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+    # As PyDict_GetItemWithError, which cannot fail for a str, but takes no references of its own.
+    PyObject *get_item "PyDict_GetItemWithError"(PyObject *items, PyObject *key) noexcept
 
 include "names.pxi"
 include "binding.pxi"

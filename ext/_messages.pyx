@@ -34,6 +34,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.stdint cimport int8_t, int16_t, int32_t, uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memmove
+cimport cython
 
 import sys
 import types
@@ -44,6 +45,13 @@ cdef extern from *:
     #define lm_type(o) Py_TYPE(o)
     /* Changes whenever an attribute of the class or of a base does; 0: none was given out yet. */
     #define lm_version(t) ((t)->tp_version_tag)
+
+    /* The same of a dict, which newer versions do not give out. */
+    #if PY_VERSION_HEX < 0x030C0000
+    #define lm_dict_version(items) (((PyDictObject *)(items))->ma_version_tag)
+    #else
+    #define lm_dict_version(items) 0
+    #endif
 
     static inline void lm_store(unsigned char *p, unsigned long long n) {
         p[0] = n >> 56; p[1] = n >> 48; p[2] = n >> 40; p[3] = n >> 32;
@@ -76,6 +84,7 @@ cdef extern from *:
     """
     PyTypeObject *lm_type(PyObject *o) noexcept
     unsigned int lm_version(PyTypeObject *kind) noexcept
+    uint64_t lm_dict_version(PyObject *items) noexcept
     void lm_store(uint8_t *p, uint64_t n) noexcept
     uint64_t lm_load(const uint8_t *p, int size) noexcept
     bint lm_all_ascii(const uint8_t *p, Py_ssize_t size) noexcept
@@ -155,20 +164,19 @@ include "message_reading.pxi"
 include "message_trial.pxi"
 
 
+@cython.final
 cdef class Accelerated:
-    """``dumps_typed`` and ``loads_typed`` of one serializer; see `accelerate`.
+    """``dumps_typed`` and ``loads_typed`` of one serializer, made by `accelerate`.
 
     Every call looks whether the serializer, its class or its module was changed meanwhile (a patched
     method, a replaced hook); if so, the serializer itself is called.
     """
 
     cdef readonly object serde
-    cdef PyObject *hook  # the serde's hook for extensions, known to be LangGraph's own
-    cdef object hook_owner
+    cdef object hook  # the serde's hook for extensions, once known to be LangGraph's own
 
-    def __init__(self, serde, /):
-        self.serde = serde
-        self.hook = NULL
+    def __init__(self):
+        raise TypeError("accelerate() makes these")
 
     def dumps_typed(self, obj, /):
         """Return the type tag and the bytes of a value, as the serializer itself does."""
@@ -181,14 +189,14 @@ cdef class Accelerated:
             return ("null", b"")
         if kind == &PyByteArray_Type:
             return ("bytearray", obj)
-        if not is_plain(kind) and model_of(kind) == NULL and kind != snapshot_class:
+        if not is_known(kind):
             return self.serde.dumps_typed(obj)
         try:
             packed = pack(obj)
         except encode_error:
             if not self.serde.pickle_fallback:
                 raise
-            packed = None
+            return ("pickle", hook_globals["pickle"].dumps(obj))
         return self.serde.dumps_typed(obj) if packed is None else ("msgpack", packed)
 
     def loads_typed(self, data, /):
@@ -208,8 +216,8 @@ cdef class Accelerated:
                 tag = PyList_GET_ITEM(<PyObject *>data, 0)
                 blob = PyList_GET_ITEM(<PyObject *>data, 1)
             if is_text(tag, text_msgpack) and lm_type(blob) == &PyBytes_Type:
-                owner = <object>blob
-                value = unpack(blob, self.hook_owner)
+                held_blob, held_hook = <object>blob, self.hook
+                value = unpack(blob, held_hook)
                 if value != NULL:
                     found = <object>value
                     decref(value)
@@ -221,7 +229,11 @@ cdef class Accelerated:
         cdef PyObject *attributes
         cdef PyObject *hook
         cdef bint found
-        if not is_current(&serializer_class) or not are_current(reading):
+        if (
+            lm_type(<PyObject *>self.serde) != serializer_class.kind
+            or not is_current(&serializer_class)
+            or not are_current(&to_read if reading else &to_write)
+        ):
             return False
         attributes = PyObject_GenericGetDict(<PyObject *>self.serde, NULL)
         if attributes == NULL:
@@ -230,19 +242,12 @@ cdef class Accelerated:
         found = PyDict_GetItemWithError(attributes, method) == NULL
         if found and reading:
             hook = PyDict_GetItemWithError(attributes, text_hook)
-            if hook == NULL or hook != self.hook:
-                found = self.has_own_hook()
+            if hook != <PyObject *>self.hook:
+                found = hook != NULL and is_langgraphs_hook(<object>hook)
+                if found:
+                    self.hook = <object>hook
         decref(attributes)
         return found
-
-    cdef bint has_own_hook(self):
-        """Whether the serde's hook for extensions is one that LangGraph made; remember it if so."""
-        hook = vars(self.serde).get("_unpack_ext_hook")
-        if not is_langgraphs_hook(hook):
-            return False
-        self.hook_owner = hook
-        self.hook = <PyObject *>hook
-        return True
 
 
 def accelerate(serde, /):
@@ -251,15 +256,16 @@ def accelerate(serde, /):
     That is so for everything but an exact ``JsonPlusSerializer`` that has no hook of the user's, and
     for everything if `unavailable`.
     """
-    if unavailable is not None or lm_type(<PyObject *>serde) != serializer_class.kind:
+    if unavailable is not None:
         return None
-    cdef Accelerated made = Accelerated(serde)
-    if not (
+    cdef Accelerated made = Accelerated.__new__(Accelerated)
+    made.serde = serde
+    if (
         made.is_untouched(text_dumps_typed, False) and made.is_untouched(text_loads_typed, True)
-        and set(vars(serde)) == SERDE_ATTRIBUTES
+        and SERDE_ATTRIBUTES == vars(serde).keys()
     ):
-        return None
-    return made
+        return made
+    return None
 
 
 unavailable = prepare()

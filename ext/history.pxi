@@ -10,24 +10,24 @@
 # * the links are borrowed in both directions. A snapshot that dies unlinks itself and leaves its
 #   log to its elder neighbour, which needs it; without one the log is freed. Nothing is ever
 #   deallocated recursively;
-# * a snapshot may instead be `full`, when it owns all its content and needs nobody: the live dicts
-#   are handed over to it by clear(), or it came from another store.
+# * a snapshot may instead be `full`, when it owns all its content and depends on no other: clear()
+#   handed the live dicts over to it, or it came from another store.
 #
 # Logs are {namespace: {key: old bytes, or None where there was no such key}}. A program that takes a
-# snapshot after every write has logs of one entry, so the first entry of a log is kept beside it
-# (`first_...`); only a second one makes the dicts, which is 2 times faster and 2 times smaller.
+# snapshot after every write has logs of one entry, so the first entry of a log is kept in fields
+# (`first_...`), and only a second one makes the dicts: twice as fast, in half the memory.
 
 
 cdef enum:
     FAR = 128  # versions that a read walks before it leaves a shortcut over them
 
 
-cdef inline PyObject *lookup(dict spaces, str namespace, str key):
+cdef inline PyObject *lookup(dict spaces, str namespace, str key) noexcept:
     """A borrowed reference to bytes, or NULL."""
-    cdef PyObject *space = PyDict_GetItemWithError(spaces, namespace)
+    cdef PyObject *space = get_item(<PyObject *>spaces, <PyObject *>namespace)
     if space == NULL:
         return NULL
-    return PyDict_GetItemWithError((<Space>space).entries, key)
+    return get_item(<PyObject *>(<Space>space).entries, <PyObject *>key)
 
 
 cdef inline PyObject *recorded(dict log, str namespace, str key):
@@ -59,7 +59,7 @@ cdef int record(Snapshot head, str namespace, str key, object old) except -1:
 
 
 cdef dict spill(Snapshot snapshot):
-    """Turn a log of at most one entry into dicts; return the log, or None if there is none."""
+    """Turn a log of at most one entry into dicts; return the log, or None if it is empty."""
     cdef dict log, entries
     if snapshot.first_key is not None:
         log, entries = new_dict(), new_dict()
@@ -71,7 +71,7 @@ cdef dict spill(Snapshot snapshot):
 
 
 cdef int absorb(dict older, dict newer) except -1:
-    """Add to a log of our own what a later log holds. Call with the collector paused."""
+    """Add what a later log holds to one that nothing else refers to. Call with the collector paused."""
     cdef PyObject *mine
     if newer is None:
         return 0
@@ -327,14 +327,13 @@ cdef class Live:
                     space = <Space>PyDict_GetItemWithError(self.spaces, namespace)
         return 0
 
-    cdef Snapshot freeze(self, Binding binding, long long parent):
+    cdef int freeze(self, Snapshot snapshot, long long parent) except -1:
+        """Make an empty snapshot the newest of the chain."""
         global last_id
-        cdef Snapshot snapshot = Snapshot.__new__(Snapshot)
         last_id += 1
         snapshot.number = last_id
         snapshot.time = now()
         snapshot.elder = parent
-        snapshot.binding = binding
         snapshot.count = self.count
         snapshot.size = self.size
         snapshot.trusted = self.trusted
@@ -343,7 +342,7 @@ cdef class Live:
         if self.head != NULL:
             (<Snapshot>self.head).next = <PyObject *>snapshot
         self.head = <PyObject *>snapshot
-        return snapshot
+        return 0
 
 
 cdef long long last_id = 0  # of all snapshots in this process
@@ -450,7 +449,7 @@ cdef dict gather(Snapshot older, Snapshot newer):
 
 
 cdef dict contents(Snapshot snapshot):
-    """All that a snapshot holds, as a dict of dicts of our own. Call with the collector paused."""
+    """All that a snapshot holds, as new dicts of dicts. Call with the collector paused."""
     cdef dict merged = {}, copied = {}, base
     cdef Snapshot step = snapshot
     cdef PyObject *found

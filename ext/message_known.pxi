@@ -9,6 +9,7 @@ cdef enum:
     MAX_FIELDS = 9
     MAX_NAME = 24  # bytes of a field's name, packed
     MAX_HEAD = 96
+    MAX_WATCHED = 8
 
 # What a field's value must be for its message to be known exactly.
 cdef enum:
@@ -51,16 +52,19 @@ cdef struct Watched:
     PyObject *items  # the names of a module
     PyObject *name
     PyObject *value
+    uint64_t version  # the one of `items` under which the value was found, if there are versions
+
+cdef struct Watch:
+    int count
+    Watched names[MAX_WATCHED]
 
 cdef Known serializer_class
 cdef Model[4] models
 cdef int model_count = 0
 cdef PyTypeObject *snapshot_class = NULL  # _DeltaSnapshot
-cdef Watched[8] while_writing
-cdef Watched[8] while_reading
-cdef int count_while_writing = 0, count_while_reading = 0
+cdef Watch to_write, to_read, to_write_messages, to_read_messages
 cdef list kept_alive = []  # what the structures above point to
-cdef dict attributes_of = {}  # class -> name -> what its attribute was
+cdef dict attributes_of = {}  # class -> the names that matter, and what stood under them
 
 cdef object encode_error = None
 cdef object langgraph_pack = None
@@ -102,19 +106,25 @@ cdef PyObject *output_names[2]
 # --- Classes and modules, at every call ---------------------------------------------------------------
 
 
-cdef object attribute_of(kind, str name):
-    """What a class has under a name, as it stands in a class of its line."""
-    for one in kind.__mro__:
-        if name in one.__dict__:
-            return one.__dict__[name]
-    return None
+cdef list own_attributes(kind, tuple names):
+    """The line of a class, and what each of it has under some names itself."""
+    return [(one, [one.__dict__.get(name) for name in names]) for one in kind.__mro__]
+
+
+cdef bint are_same(list found, list expected):
+    """Whether all attributes are the very same objects; compares nothing by equality."""
+    if len(found) != len(expected):
+        return False
+    for (one, values), (other, others) in zip(found, expected):
+        if one is not other or any([a is not b for a, b in zip(values, others)]):
+            return False
+    return True
 
 
 cdef int remember(Known *known, kind, tuple names) except -1:
-    own(kind)
-    known.kind = <PyTypeObject *>kind
+    known.kind = <PyTypeObject *>own(kind)
     known.good = known.bad = 0
-    attributes_of[kind] = {name: attribute_of(kind, name) for name in names}
+    attributes_of[kind] = (names, own_attributes(kind, names))
     return 0
 
 
@@ -130,8 +140,8 @@ cdef bint look_again(Known *known, unsigned int version) noexcept:
     cdef bint same = False
     try:
         kind = <object>known.kind
-        same = all(
-            attribute_of(kind, name) is value for name, value in attributes_of[kind].items())
+        names, expected = attributes_of[kind]
+        same = are_same(own_attributes(kind, names), expected)
         hasattr(kind, "__module__")  # looks it up as every lookup does, which gives a version out
     except Exception:  # out of memory, say: then LangGraph is asked
         return False
@@ -143,21 +153,27 @@ cdef bint look_again(Known *known, unsigned int version) noexcept:
     return same
 
 
-cdef int watch(Watched *watched, int *count, module, str name) except -1:
-    watched[count[0]].items = own(vars(module))
-    watched[count[0]].name = own(sys.intern(name))
-    watched[count[0]].value = own(vars(module)[name])
-    count[0] += 1
+cdef int watch(Watch *watched, module, tuple names) except -1:
+    for name in names:
+        watched.names[watched.count].items = own(vars(module))
+        watched.names[watched.count].name = own(sys.intern(name))
+        watched.names[watched.count].value = own(vars(module)[name])
+        watched.count += 1
     return 0
 
 
-cdef bint are_current(bint reading) noexcept:
-    """Whether the modules' functions that are passed over are still there."""
-    cdef Watched *watched = &while_reading[0] if reading else &while_writing[0]
+cdef inline bint are_current(Watch *watched) noexcept:
+    """Whether what is passed over of some modules is still there."""
+    cdef Watched *one
+    cdef uint64_t version
     cdef int i
-    for i in range(count_while_reading if reading else count_while_writing):
-        if PyDict_GetItemWithError(watched[i].items, watched[i].name) != watched[i].value:
-            return False
+    for i in range(watched.count):
+        one = &watched.names[i]
+        version = lm_dict_version(one.items)
+        if version == 0 or version != one.version:
+            if PyDict_GetItemWithError(one.items, one.name) != one.value:
+                return False
+            one.version = version
     return True
 
 
@@ -171,13 +187,19 @@ cdef bint is_importable(Model *model) noexcept:
     )
 
 
-cdef inline Model *model_of(PyTypeObject *kind) noexcept:
+cdef inline Model *table_of(PyTypeObject *kind) noexcept:
     """The table of a class, or NULL."""
     cdef int i
     for i in range(model_count):
         if models[i].known.kind == kind:
-            return &models[i] if is_current(&models[i].known) else NULL
+            return &models[i]
     return NULL
+
+
+cdef inline Model *model_of(PyTypeObject *kind) noexcept:
+    """The table of a class, or NULL also where the class has changed."""
+    cdef Model *model = table_of(kind)
+    return model if model != NULL and is_current(&model.known) else NULL
 
 
 cdef bint is_langgraphs_hook(hook):
@@ -188,11 +210,14 @@ cdef bint is_langgraphs_hook(hook):
     )
 
 
-cdef inline bint is_plain(PyTypeObject *kind) noexcept:
+cdef inline bint is_known(PyTypeObject *kind) noexcept:
+    """Whether values of a class are written here, as a rule."""
     return (
-        kind == &PyDict_Type or kind == &PyList_Type or kind == &PyUnicode_Type
+        kind == &PyUnicode_Type or kind == &PyDict_Type or kind == &PyList_Type
+        or table_of(kind) != NULL
         or kind == &PyLong_Type or kind == &PyFloat_Type or kind == &PyBool_Type
-        or kind == &PyTuple_Type
+        or kind == &PyTuple_Type or kind == &PyBytes_Type or kind == lm_type(Py_None)
+        or kind == snapshot_class
     )
 
 

@@ -103,15 +103,15 @@ cdef int learn_langgraph() except -1:
     hook_globals = vars(jsonplus)
     snapshot_class = <PyTypeObject *>own(snapshot)
     remember(&serializer_class, kind, OF_SERIALIZER)
-    for name in ("_msgpack_enc", "_msgpack_default", "_option", "ormsgpack", "_DeltaSnapshot"):
-        watch(while_writing, &count_while_writing, jsonplus, name)
-    for name in ("packb", "Ext"):
-        watch(while_writing, &count_while_writing, ormsgpack, name)
-    for name in ("ormsgpack", "_lg_msgpack", "_DeltaSnapshot", "importlib"):
-        watch(while_reading, &count_while_reading, jsonplus, name)
-    watch(while_reading, &count_while_reading, ormsgpack, "unpackb")
-    watch(while_reading, &count_while_reading, _msgpack, "SAFE_MSGPACK_TYPES")
-    watch(while_reading, &count_while_reading, importlib, "import_module")
+    watch(&to_write, jsonplus, ("_msgpack_enc", "_option", "ormsgpack"))
+    watch(&to_write, ormsgpack, ("packb",))
+    watch(&to_read, jsonplus, ("ormsgpack",))
+    watch(&to_read, ormsgpack, ("unpackb",))
+    watch(&to_write_messages, jsonplus, ("_msgpack_default", "_DeltaSnapshot"))
+    watch(&to_write_messages, ormsgpack, ("Ext",))
+    watch(&to_read_messages, jsonplus, ("_DeltaSnapshot", "_lg_msgpack", "importlib"))
+    watch(&to_read_messages, _msgpack, ("SAFE_MSGPACK_TYPES",))
+    watch(&to_read_messages, importlib, ("import_module",))
     return 0
 
 
@@ -157,7 +157,7 @@ cdef int learn_messages() except -1:
         output_names[i] = own(sys.intern(name))
     require(is_defined_in(tool.tool_call, tool), tool.tool_call)
     require(ai.create_tool_call is tool.tool_call, "create_tool_call")
-    watch(while_reading, &count_while_reading, ai, "create_tool_call")
+    watch(&to_read_messages, ai, ("create_tool_call",))
 
     learn_model(human, human.HumanMessage, "human", {}, set())
     learn_model(system, system.SystemMessage, "system", {}, set())

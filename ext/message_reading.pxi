@@ -23,6 +23,7 @@ cdef struct Reader:
     Later *later
     Py_ssize_t count
     Py_ssize_t room
+    int passes  # whether messages may be passed over LangGraph: -1 if not looked at yet
 
 cdef enum:
     KEY_SLOTS = 1024
@@ -42,6 +43,7 @@ cdef PyObject *unpack(PyObject *blob, object hook) except? NULL:
     reader.end = reader.p + size_of(blob)
     reader.owed = reader.count = reader.room = 0
     reader.later = NULL
+    reader.passes = -1
     # Up to Python 3.11, any new container could start the collector and with it finalizers; and
     # thousands of new values would start it in vain.
     was_enabled = PyGC_Disable()
@@ -314,7 +316,11 @@ cdef PyObject *read_extension(
     r.p += 1
     stop = r.p + size
     r.end, r.owed = stop, 0
-    if code == EXT_MODEL:
+    if r.passes < 0:
+        r.passes = are_current(&to_read_messages)
+    if not r.passes:
+        pass
+    elif code == EXT_MODEL:
         for i in range(model_count):
             if size > <uint64_t>models[i].head_size and not memcmp(
                 r.p, models[i].head, models[i].head_size

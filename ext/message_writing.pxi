@@ -1,19 +1,27 @@
 # Values into bytes, as LangGraph's serializer writes them.
 #
 # Plain values (exact built-in types) and the four messages are written here. Every other value is
-# given to LangGraph by itself, within as many lists as it stands in, so that its depth counts as it
-# would have; the heads of these lists are then cut off. A function that returns NULL without an
+# given to LangGraph by itself (in a list with its neighbours, if these are such values too), within as
+# many lists as it stands in, so that its depth counts as it would have; the heads of these lists are
+# then cut off. A function that returns NULL without an
 # exception says "not known exactly"; what it has written is then overwritten.
 #
 # A writer owns its buffer while it writes, because whatever LangGraph calls may come back here. One
-# buffer is kept for the next writer, if there is none yet.
+# buffer is kept for the next writer: fresh memory costs more than to copy what was written. For the
+# same reason, every container on the way down to a value is held: it may be dropped by its owner.
 
 cdef enum:
-    KEPT_SIZE = 1 << 16  # bytes; a buffer that had to grow becomes the result itself
+    FIRST_SIZE = 1 << 14  # bytes
+    MAX_KEPT_SIZE = 1 << 20  # a larger buffer becomes the result itself
 
 cdef struct Writer:
     PyObject *data  # bytes that nobody else knows
     uint8_t *limit
+    int passes  # whether messages may be passed over LangGraph: -1 if not looked at yet
+    bint changed  # whether foreign code changed a container that was being written
+
+cdef enum:
+    ATTEMPTS = 3  # to write a value that foreign code changes
 
 cdef PyObject *kept_buffer = NULL
 
@@ -27,23 +35,31 @@ cdef object pack(object value):
     if kept_buffer != NULL:
         w.data, kept_buffer = kept_buffer, NULL
     else:
-        w.data = new_bytes(NULL, KEPT_SIZE)
+        w.data = new_bytes(NULL, FIRST_SIZE)
         lm_raised()
-    w.limit = start_of(&w) + KEPT_SIZE
+    w.limit = start_of(&w) + size_of(w.data)
+    w.passes = -1
     try:
-        end = write_any(&w, start_of(&w), <PyObject *>value, 0)
+        for _ in range(ATTEMPTS):
+            w.changed = False
+            end = write_any(&w, start_of(&w), <PyObject *>value, 0)
+            if not w.changed:
+                break
+        else:
+            # LangGraph would go on behind the end of a list that has become shorter.
+            raise RuntimeError("a list or dict changes whenever it is serialized")
         if end == NULL:
             return None
         size = end - start_of(&w)
-        if size_of(w.data) == KEPT_SIZE:
+        if size_of(w.data) <= MAX_KEPT_SIZE:
             return PyBytes_FromStringAndSize(PyBytes_AS_STRING(w.data), size)
         _PyBytes_Resize(&w.data, size)  # which leaves NULL when it fails
         packed = <object>w.data
-        xdecref(w.data)
+        decref(w.data)
         w.data = NULL
         return packed
     finally:
-        if w.data != NULL and size_of(w.data) == KEPT_SIZE and kept_buffer == NULL:
+        if kept_buffer == NULL and w.data != NULL and size_of(w.data) <= MAX_KEPT_SIZE:
             kept_buffer = w.data
         else:
             xdecref(w.data)
@@ -227,82 +243,151 @@ cdef uint8_t *write_object(Writer *w, uint8_t *end, object value, int depth) exc
     """A value that is not plain, or that ormsgpack has to judge."""
     cdef PyTypeObject *kind = lm_type(<PyObject *>value)
     cdef Py_ssize_t at = end - start_of(w)
-    cdef Model *model = model_of(kind)
-    if model != NULL:
-        end = write_message(w, end, <PyObject *>value, model)
-        if end != NULL:
-            return end
-    elif kind == snapshot_class:
-        return write_snapshot(w, end, value, depth)
+    cdef Model *model
+    held = value
+    model = model_of(kind)
+    if model != NULL or kind == snapshot_class:
+        if w.passes < 0:
+            w.passes = are_current(&to_write_messages)
+        if w.passes and model != NULL:
+            end = write_message(w, end, <PyObject *>value, model)
+            if end != NULL:
+                return end
+        elif w.passes and size_of(<PyObject *>value) == 1:
+            return write_snapshot(w, end, value)
     return write_by_langgraph(w, start_of(w) + at, value, depth)
 
 
 cdef uint8_t *write_dict(Writer *w, uint8_t *end, object items, int depth) except? NULL:
     cdef PyObject *key
     cdef PyObject *item
-    cdef Py_ssize_t at = end - start_of(w), position = 0, size = PyDict_Size(<PyObject *>items), i = 0
+    cdef Py_ssize_t at, position = 0, size = PyDict_Size(<PyObject *>items), i = 0
+    held = items
     if size > MAX_SIZE:
         return NULL
     end = put_size(room(w, end, 9), size, 0x80, 16, 0, 0xDE)
-    while PyDict_Next(<PyObject *>items, &position, &key, &item):
+    while i < size and PyDict_Next(<PyObject *>items, &position, &key, &item):
         end = room(w, end, 9)
+        at = end - start_of(w)
         end = (
             write_text(w, end, key) if lm_type(key) == &PyUnicode_Type
             else put_int(end, key) if lm_type(key) == &PyLong_Type
             else NULL)
         if end == NULL:
-            return write_by_langgraph(w, start_of(w) + at, items, depth)
+            held_item = <object>item
+            end = write_key(w, start_of(w) + at, <object>key, depth)
+            if end == NULL:
+                return NULL
         end = write_any(w, end, item, depth + 1)
         if end == NULL:
             return NULL
         i += 1
-    # A dict that foreign code changed meanwhile is no longer what its head says.
-    return end if i == size and PyDict_Size(<PyObject *>items) == size else NULL
+    if i != size or PyDict_Size(<PyObject *>items) != size:  # not what its head says any more
+        w.changed = True
+        return NULL
+    return end
+
+
+cdef uint8_t *write_key(Writer *w, uint8_t *end, object key, int depth) except? NULL:
+    """A key of a dict in `depth` containers, packed by LangGraph as the only key of a dict."""
+    cdef Py_ssize_t at = end - start_of(w)
+    held = key
+    try:
+        value = {key: None}
+    except Exception:  # it is hashed once more than LangGraph would, and may not like that
+        return NULL
+    for _ in range(depth):
+        value = [value]
+    return add_packed(w, at, langgraph_pack(value), depth + 1, 1)
 
 
 cdef uint8_t *write_items(
     Writer *w, uint8_t *end, object items, bint is_list, int depth
 ) except? NULL:
-    cdef Py_ssize_t i, size = size_of(<PyObject *>items)
+    cdef PyObject *item
+    cdef Py_ssize_t i = 0, size = size_of(<PyObject *>items)
+    held = items
     if size > MAX_SIZE:
         return NULL
     end = put_size(room(w, end, 9), size, 0x90, 16, 0, 0xDC)
-    for i in range(size):
-        if size_of(<PyObject *>items) != size:
+    while i < size:
+        item = item_of(items, i, is_list)
+        if item == NULL:  # the list has become shorter
+            w.changed = True
             return NULL
-        end = write_any(
-            w,
-            end,
-            PyList_GET_ITEM(<PyObject *>items, i) if is_list
-            else PyTuple_GET_ITEM(<PyObject *>items, i),
-            depth + 1)
+        if is_known(lm_type(item)):
+            end = write_any(w, end, item, depth + 1)
+            i += 1
+        else:
+            end = write_run(w, end, neighbours(items, i, size, is_list), depth, &i)
         if end == NULL:
             return NULL
-    return end if size_of(<PyObject *>items) == size else NULL
+    return end
+
+
+cdef list neighbours(object items, Py_ssize_t i, Py_ssize_t size, bint is_list):
+    """The items from one on that only LangGraph can write."""
+    cdef list run = []  # which may run foreign code, so nothing is looked at before
+    cdef PyObject *item = item_of(items, i, is_list)
+    while item != NULL and i < size and not is_known(lm_type(item)):
+        run.append(<object>item)
+        i += 1
+        item = item_of(items, i, is_list)
+    return run
+
+
+cdef inline PyObject *item_of(object items, Py_ssize_t i, bint is_list) noexcept:
+    """An item of a list, which may have become shorter, or of a tuple; NULL behind the end."""
+    if i >= size_of(<PyObject *>items):
+        return NULL
+    if is_list:
+        return PyList_GET_ITEM(<PyObject *>items, i)
+    return PyTuple_GET_ITEM(<PyObject *>items, i)
 
 
 cdef uint8_t *write_by_langgraph(Writer *w, uint8_t *end, object value, int depth) except NULL:
     """A value packed by LangGraph, as if it were called for everything that the value stands in."""
-    cdef Py_ssize_t at = end - start_of(w), size
-    wrapped = value
+    cdef Py_ssize_t at = end - start_of(w)
     for _ in range(depth):
-        wrapped = [wrapped]
-    packed = <bytes?>langgraph_pack(wrapped)
-    size = size_of(<PyObject *>packed) - depth
-    end = room(w, start_of(w) + at, size)
-    memcpy(end, PyBytes_AS_STRING(<PyObject *>packed) + depth, size)
+        value = [value]
+    return add_packed(w, at, langgraph_pack(value), depth, 0)
+
+
+cdef uint8_t *write_run(
+    Writer *w, uint8_t *end, list run, int depth, Py_ssize_t *written
+) except NULL:
+    """Neighbours in a list or tuple that stands in `depth` containers, in one call of LangGraph."""
+    cdef Py_ssize_t at = end - start_of(w), size = len(run)
+    value = run
+    for _ in range(depth):
+        value = [value]
+    written[0] += size
+    return add_packed(
+        w, at, langgraph_pack(value), depth + (1 if size < 16 else 3 if size <= 0xFFFF else 5), 0)
+
+
+cdef uint8_t *add_packed(
+    Writer *w, Py_ssize_t at, bytes packed, Py_ssize_t skipped, Py_ssize_t cut
+) except NULL:
+    """Add some bytes but for the first and the last of them."""
+    cdef Py_ssize_t size = size_of(<PyObject *>packed) - skipped - cut
+    cdef uint8_t *end = room(w, start_of(w) + at, size)
+    memcpy(end, PyBytes_AS_STRING(<PyObject *>packed) + skipped, size)
     return end + size
 
 
-cdef uint8_t *write_snapshot(Writer *w, uint8_t *end, object snapshot, int depth) except? NULL:
+cdef uint8_t *write_snapshot(Writer *w, uint8_t *end, object snapshot) except? NULL:
     """A _DeltaSnapshot: an extension that holds the bytes of its value."""
     cdef Py_ssize_t at = end - start_of(w)
+    cdef bint is_packed = False
     try:
         end = write_any(
             w, room(w, end, 6) + 6, PyTuple_GET_ITEM(<PyObject *>snapshot, 0), 0)
+        is_packed = True
     except encode_error:
-        # LangGraph's error for it names the snapshot, not what it holds.
-        return write_by_langgraph(w, start_of(w) + at, snapshot, depth)
+        pass
+    if not is_packed:  # LangGraph's error names the snapshot, not what it holds
+        raise encode_error(f"Type is not msgpack serializable: {type(snapshot).__name__}")
     if end == NULL:
         return NULL
     return close_extension(w, at, end, 6, EXT_SNAPSHOT)
@@ -380,14 +465,14 @@ cdef uint8_t *write_fields(
     cdef PyObject *key
     cdef PyObject *value
     cdef Field *field = model.fields
-    end = room(w, end, 4 + model.head_size) + 4
-    memcpy(end, model.head, model.head_size)
+    end = room(w, end, 4 + MAX_HEAD) + 4
+    memcpy(end, model.head, MAX_HEAD)
     end += model.head_size
     while PyDict_Next(fields, &position, &key, &value):
         if not is_text(key, field.name) or not is_field(value, field.what, model):
             return NULL
         end = room(w, end, MAX_NAME)
-        memcpy(end, field.packed, field.size)
+        memcpy(end, field.packed, MAX_NAME)  # a size known to the compiler is copied in place
         # The array of four, the map, and the field's value are two levels below LangGraph's own.
         end = write_plain(w, end + field.size, value, 2)
         if end == NULL:

@@ -2,11 +2,11 @@
 #
 # The bytes are those of msgpack-python: every int, text and container in its shortest form, floats
 # in eight bytes, datetimes as the timestamp extension. Whatever else is met (a subclass, an int of
-# 65 bits, a lone surrogate, a time zone of somebody's own, too deep nesting) ends the walk, and the
+# 65 bits, a lone surrogate, a time zone written in Python, too deep nesting) ends the walk, and the
 # value is left to the reference in swarmstate/codecs/_reference.py.
 #
 # While the walk goes on, it runs no Python code and allocates nothing that the collector knows, so
-# nobody can come in between and one buffer serves everybody. Where an exception is raised (and may
+# nothing can come in between and one buffer serves all threads. Where an exception is raised (and may
 # start the collector), the walk has ended. This costs a third of calling a library: no arguments to
 # parse, no second walk for what the library would accept and the contract does not.
 
@@ -15,11 +15,14 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.datetime cimport (
     datetime,
     datetime_day,
+    datetime_fold,
     datetime_hour,
     datetime_microsecond,
     datetime_minute,
     datetime_month,
+    datetime_new,
     datetime_second,
+    datetime_tzinfo,
     datetime_year,
     import_datetime,
     timedelta,
@@ -27,9 +30,10 @@ from cpython.datetime cimport (
     timedelta_microseconds,
     timedelta_seconds,
 )
-from cpython.object cimport PyTypeObject
+from cpython.object cimport PyObject_Hash, PyTypeObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdlib cimport calloc, free, malloc, qsort
+from libc.string cimport memcpy, strcmp
 
 import_datetime()
 
@@ -101,6 +105,7 @@ cdef extern from "Python.h":
     void *PyUnicode_DATA(object text)
     char *PyBytes_AS_STRING(PyObject *data) noexcept
     char *PyByteArray_AS_STRING(PyObject *data) noexcept
+    Py_buffer *PyMemoryView_GET_BUFFER(PyObject *view) noexcept
 
 
 # No msgpack length has more than 32 bits.
@@ -111,7 +116,7 @@ cdef uint64_t MOST_NEGATIVE = <uint64_t>1 << 63
 cdef enum:
     KEPT_BUFFER = 1 << 14  # bytes; a buffer that had to grow becomes the result itself
 
-cdef PyObject *buffer = NULL  # bytes that nobody else knows
+cdef PyObject *buffer = NULL  # bytes to which there is no other reference
 cdef uint8_t *buffer_end = NULL
 
 
@@ -201,6 +206,7 @@ cdef uint8_t *pack_one(uint8_t *end, PyObject *value, int depth) except? NULL:
     cdef PyObject *key
     cdef PyObject *item
     cdef Py_ssize_t size, position = 0
+    cdef bint tuples = False  # among the keys of a large dict
     end = room(end, 15)
     if kind == &PyUnicode_Type:
         return pack_text(end, value)
@@ -215,6 +221,8 @@ cdef uint8_t *pack_one(uint8_t *end, PyObject *value, int depth) except? NULL:
             if ss_type(key) == &PyUnicode_Type:
                 end = pack_text(room(end, 9), key)
             elif is_plain_key(key, 0):
+                if size > _MAX_SAME_HASH and ss_type(key) == &PyTuple_Type:
+                    tuples = True
                 end = pack_one(end, key, depth + 1)
             else:
                 return NULL
@@ -223,7 +231,7 @@ cdef uint8_t *pack_one(uint8_t *end, PyObject *value, int depth) except? NULL:
             end = pack_one(end, item, depth + 1)
             if end == NULL:
                 return NULL
-        return end
+        return NULL if tuples and too_many_of_one_hash(value) else end
     if kind == &PyList_Type or kind == &PyTuple_Type:
         size = _size(value)
         if depth >= _MAX_DEPTH or size > _MAX_SIZE:
@@ -271,6 +279,82 @@ cdef bint is_plain_key(PyObject *key, int depth) noexcept:
         kind == &PyUnicode_Type or kind == &PyLong_Type or kind == &PyFloat_Type
         or kind == &PyBool_Type or kind == &PyBytes_Type or key == Py_None
     )
+
+
+cdef bint too_many_of_one_hash(PyObject *items) except? True:
+    """Whether more tuple keys of a dict than may be have one hash. All its keys are plain."""
+    cdef PyObject *key
+    cdef PyObject *item
+    cdef Py_ssize_t position = 0, count = 0
+    cdef int64_t *hashes = <int64_t *>malloc(len(<dict>items) * sizeof(int64_t))
+    if hashes == NULL:
+        raise MemoryError
+    while _dict_next(items, &position, &key, &item):
+        if ss_type(key) == &PyTuple_Type:
+            hashes[count] = PyObject_Hash(<object>key)
+            count += 1
+    return is_crowded(hashes, count)
+
+
+cdef bint is_crowded(int64_t *hashes, Py_ssize_t count) except? True:
+    """Whether more numbers than may be are the same; frees the array.
+
+    They are counted in a table with a byte for each, which takes a tenth of the time of sorting
+    them. Only where too many share a byte, sorting tells whether they are the same.
+    """
+    cdef int bits = 1
+    cdef Py_ssize_t position, same = 1, most = 0
+    cdef uint64_t place
+    cdef uint8_t *table
+    while bits < 30 and <Py_ssize_t>1 << bits < count:
+        bits += 1
+    table = <uint8_t *>calloc(<size_t>1 << bits, 1)
+    if table == NULL:
+        free(hashes)
+        raise MemoryError
+    for position in range(count):
+        place = <uint64_t>hashes[position] * <uint64_t>0x9E3779B97F4A7C15 >> (64 - bits)
+        table[place] += 1
+        if table[place] > _MAX_SAME_HASH:
+            most = _MAX_SAME_HASH + 1
+            break
+    free(table)
+    if most > _MAX_SAME_HASH:
+        qsort(hashes, count, sizeof(int64_t), by_value)
+        most = 1
+        for position in range(1, count):
+            same = same + 1 if hashes[position] == hashes[position - 1] else 1
+            most = max(most, same)
+    free(hashes)
+    return most > _MAX_SAME_HASH
+
+
+cdef int by_value(const void *left, const void *right) noexcept nogil:
+    cdef int64_t a = (<const int64_t *>left)[0], b = (<const int64_t *>right)[0]
+    return (a > b) - (a < b)
+
+
+def same_hash(list keys not None, /):
+    """Return whether more of some tuples than may be keys of one dict have the same hash."""
+    cdef Py_ssize_t position, count = PyList_GET_SIZE(keys)
+    cdef int64_t *hashes
+    if count <= _MAX_SAME_HASH:
+        return False
+    hashes = <int64_t *>malloc(count * sizeof(int64_t))
+    if hashes == NULL:
+        raise MemoryError
+    try:
+        for position in range(count):
+            hashes[position] = hash(keys[position])
+    except:
+        free(hashes)
+        raise
+    return is_crowded(hashes, count)
+
+
+def frozen(list items not None, /):
+    """Return a list as a tuple, with the lists in it as tuples too."""
+    return tuple([frozen(item) if type(item) is list else item for item in items])
 
 
 cdef uint8_t *pack_int(uint8_t *end, PyObject *value) noexcept:
@@ -336,17 +420,21 @@ cdef uint8_t *pack_bytes(uint8_t *end, const char *data, Py_ssize_t size) except
 
 cdef uint8_t *pack_view(uint8_t *end, PyObject *value) except? NULL:
     cdef Py_buffer view
+    cdef const char *format
     try:
         PyObject_GetBuffer(<object>value, &view, PyBUF_SIMPLE)
     except Exception:  # released, or not contiguous
         return NULL
     try:
+        format = PyMemoryView_GET_BUFFER(value).format
+        if format != NULL and strcmp(format, "B") != 0:
+            return NULL  # the reference knows which others hold data, and which addresses
         return pack_bytes(end, <const char *>view.buf, view.len)
     finally:
         PyBuffer_Release(&view)
 
 
-# zoneinfo.ZoneInfo, once somebody has used it; see `know_zone_info`.
+# zoneinfo.ZoneInfo, once a datetime has had one; see `know_zone_info`.
 cdef PyTypeObject *_zone_info = NULL
 cdef object _zone_info_owner = None
 
@@ -374,6 +462,20 @@ cdef uint8_t *pack_zoned(uint8_t *end, PyObject *value) except? NULL:
         if was_enabled:
             PyGC_Enable()
     return pack_moment(end, value, <timedelta>offset) if isinstance(offset, timedelta) else NULL
+
+
+def plain_datetime(value, /):
+    """Return a copy of exactly the built-in type, in the same zone, or None for other values.
+
+    Written in C because a test that freezes the clock replaces `datetime.datetime` in every module
+    that has it. The class used here is CPython's, whatever was replaced.
+    """
+    if not isinstance(value, datetime):
+        return None
+    return datetime_new(
+        datetime_year(value), datetime_month(value), datetime_day(value),
+        datetime_hour(value), datetime_minute(value), datetime_second(value),
+        datetime_microsecond(value), datetime_tzinfo(value), datetime_fold(value))
 
 
 cdef int64_t DAYS_TO_1970 = 719162  # from the first day of the year 1

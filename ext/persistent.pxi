@@ -2,7 +2,7 @@
 #
 # Building them runs Python code of pyrsistent, so all that is needed of the chain is collected
 # before. The maps are built from buckets, as pyrsistent's own evolver does, but with tuples in
-# them: the garbage collector learns to pass over tuples of str and bytes, never over lists.
+# them: the garbage collector stops tracking tuples of str and bytes, but never lists.
 
 
 cdef object persistent_maps(Snapshot snapshot):
@@ -52,7 +52,7 @@ cdef Snapshot nearest(Snapshot snapshot):
 
 
 cdef object fresh_map(dict entries):
-    """A PMap of a dict, which nobody else may change meanwhile."""
+    """A PMap of a dict that nothing else changes meanwhile."""
     from pyrsistent import PMap, pvector
 
     cdef Py_ssize_t width = max(8, 2 * len(entries))

@@ -12,23 +12,29 @@ cdef enum:
     _MAX_DEPTH = 1024
     # How deep tuples may nest in a dict key. Hashing and comparing keys is recursive in CPython.
     _MAX_KEY_DEPTH = 64
+    # How many tuple keys of one dict may have the same hash. Each is compared with all the others,
+    # and anyone can make such keys: hash(-1) == hash(-2), so 2**n tuples of n of these have one.
+    _MAX_SAME_HASH = 32
     # What ormsgpack reads without reaching a limit of its own.
     _SHALLOW = 255
 
     # What the walk found. Zero is what both libraries handle alike and fastest.
     _TIMES = 1        # timestamps
-    _OTHER_KEYS = 2   # keys that are no text
-    _TUPLE_KEYS = 4   # keys that are arrays; _OTHER_KEYS is set too
+    _OTHER_KEYS = 2   # keys that are not text
+    _TUPLE_KEYS = 4   # keys that are arrays; _OTHER_KEYS is set as well
     _DEEP = 8         # more than _SHALLOW levels
     _REFUSED = 16     # nothing that the libraries may be shown
+    _MANY_KEYS = 32   # a map with so many keys, arrays among them, that they could exceed _MAX_SAME_HASH
 
 MAX_DEPTH = _MAX_DEPTH
 MAX_KEY_DEPTH = _MAX_KEY_DEPTH
+MAX_SAME_HASH = _MAX_SAME_HASH
 TIMES = _TIMES
 OTHER_KEYS = _OTHER_KEYS
 TUPLE_KEYS = _TUPLE_KEYS
 DEEP = _DEEP
 REFUSED = _REFUSED
+MANY_KEYS = _MANY_KEYS
 
 cdef enum _Fault:
     _TRUNCATED = 1
@@ -217,6 +223,8 @@ cdef int _scan(const uint8_t *p, Py_ssize_t size, int *fault, Py_ssize_t *where)
                 break
             if key_top == 0:
                 key_top = top + 1
+                if left > 2 * _MAX_SAME_HASH - 1:
+                    found |= _MANY_KEYS
             if top + 1 - key_top >= _MAX_KEY_DEPTH:
                 wrong = _KEY_TOO_DEEP
                 break

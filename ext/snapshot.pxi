@@ -15,8 +15,7 @@ cdef double now():
     return moment.tv_sec + moment.tv_nsec * 1e-9
 
 
-@cython.final
-@cython.no_gc  # with the collector's bookkeeping, a set and a snapshot together cost twice as much
+@cython.no_gc  # see the head of _core.pyx
 cdef class Snapshot:
     """A store, frozen at one moment.
 
@@ -26,7 +25,7 @@ cdef class Snapshot:
     """
 
     cdef Live live  # the state in whose chain it stands; None where it stands alone
-    cdef Binding binding
+    cdef Decoder decoder  # None in a TracedSnapshot, which has its own
     cdef str first_space, first_key  # see the top of history.pxi
     cdef object first_old
     cdef dict undo, full, shortcut
@@ -41,8 +40,12 @@ cdef class Snapshot:
     cdef bint trusted
     # No __weakref__: callbacks of weak references would run while a dying snapshot is still linked.
 
-    def __init__(self):
-        raise ArgumentTypeError("a Snapshot is not made by hand: call snapshot() of a store")
+    def __init__(self, *args, **options):
+        raise ArgumentTypeError("a Snapshot is made by snapshot() of a store, or by Snapshot.from_values()")
+
+    def __bool__(self):
+        """True, also where it is empty."""
+        return True
 
     def __dealloc__(self):
         cdef bint was_enabled
@@ -63,8 +66,8 @@ cdef class Snapshot:
         """Return a snapshot that holds ``values``, for those who write a store.
 
         Args:
-            values: namespace -> key -> encoded value, as dicts, which the snapshot takes over.
-                The bytes are not trusted: they are checked when they are decoded.
+            values: namespace -> key -> encoded value, as dicts. The bytes are not trusted: they are
+                checked when they are decoded.
             codec: the name of the codec that decodes them.
             parent: the id of the snapshot taken before from the same store, if any.
 
@@ -75,34 +78,38 @@ cdef class Snapshot:
         Cost: O(number of keys).
         """
         global last_id
-        cdef Snapshot snapshot = Snapshot.__new__(Snapshot)
-        cdef Binding binding
+        cdef Snapshot snapshot
+        cdef dict copied = {}, mine
         cdef Py_ssize_t count = 0, size = 0
         if parent is not None and type(parent) is not int:
-            raise ArgumentTypeError(f"parent must be an int or None, not {type(parent).__name__}")
+            raise ArgumentTypeError(
+                f"parent must be None or an int, not {type(parent).__name__} ({shown(parent)})")
         if parent is not None and not 0 < parent < 1 << 63:
-            raise ArgumentValueError(f"parent must be the id of a snapshot, which is positive, not {shown(parent)}")
+            raise ArgumentValueError(
+                f"parent must be the id of a snapshot, which is positive, not {shown(parent)}")
         if type(values) is not dict:
-            raise ArgumentTypeError(f"values must be a dict of dicts, not {type(values).__name__}")
+            raise ArgumentTypeError(
+                f"values must be a dict of dicts, not {type(values).__name__} ({shown(values)})")
         for namespace, entries in values.items():
             as_namespace(namespace)
             if type(namespace) is not str or type(entries) is not dict:
                 raise ArgumentTypeError(
                     f"values[{shown(namespace)}] must be a dict under a plain str")
-            for key, data in (<dict>entries).items():
+            # A copy, since what others could reach they could change.
+            mine = PyDict_Copy(entries)
+            for key, data in mine.items():
                 as_key(key)
                 if type(key) is not str or type(data) is not bytes:
                     raise ArgumentTypeError(
                         f"values[{shown(namespace)}][{shown(key)}] must be bytes under a plain "
                         f"str, not {type(data).__name__}")
                 size += PyBytes_GET_SIZE(data)
-            count += len(<dict>entries)
-        if type(codec) is not str:
-            codecs.get(codec)  # says what is wrong with it
-        binding = Binding(codec, None)
+            if mine:
+                copied[namespace] = mine
+                count += len(mine)
+        snapshot = new_snapshot(new_decoder(codec))
         snapshot.elder = 0 if parent is None else parent
-        snapshot.full = spaces_of({name: entries for name, entries in values.items() if entries})
-        snapshot.binding = binding
+        snapshot.full = spaces_of(copied)
         snapshot.count = count
         snapshot.size = size
         snapshot.time = now()
@@ -128,7 +135,8 @@ cdef class Snapshot:
     @property
     def wire(self) -> str:
         """The wire format of the values."""
-        return self.binding.wire if self.binding is not None else ""
+        decoder = decoder_of(self)
+        return decoder.wire if decoder is not None else ""
 
     @property
     def size_bytes(self) -> int:
@@ -160,6 +168,10 @@ cdef class Snapshot:
     def get(self, namespace, key, default=None):
         """Return one decoded value, or ``default`` where there is none.
 
+        Raises:
+            DecodeError: the bytes, which came from elsewhere, are not a valid value; the text names
+                namespace and key.
+
         Cost: the codec's, and a step for each newer snapshot held, but never for more than some
         hundred of them in a row a second time.
         """
@@ -172,7 +184,9 @@ cdef class Snapshot:
         finally:
             if was_enabled:
                 PyGC_Enable()
-        return default if data is None else self.binding.decode(data, self.trusted)
+        if data is None:
+            return default
+        return decoder_of(self).decode(data, self.trusted, space, name)
 
     def values(self):
         """Return the encoded content as a fresh dict: namespace -> key -> bytes. O(all keys)."""
@@ -193,6 +207,7 @@ cdef class Snapshot:
             ``{"added": [...], "removed": [...], "changed": [...]}``: sorted (namespace, key) pairs.
 
         Raises:
+            InvalidArgumentError: ``base`` is not a snapshot.
             WireFormatError: ``base`` holds values of another wire format.
 
         Cost: O(what was written between the two) for snapshots of one in-memory store, else
@@ -201,9 +216,9 @@ cdef class Snapshot:
         cdef dict found = None
         cdef Snapshot other
         cdef bint was_enabled
-        if type(base) is not Snapshot or (<Snapshot>base).wire != self.wire:
-            check_snapshot(base, self.wire)
-        if type(base) is Snapshot:
+        if not isinstance(base, Snapshot) or (<Snapshot>base).wire != self.wire:
+            check_snapshot(base, self.wire, "base")
+        if isinstance(base, Snapshot):
             other = <Snapshot>base
             was_enabled = PyGC_Disable()
             try:
@@ -215,7 +230,7 @@ cdef class Snapshot:
                 if was_enabled:
                     PyGC_Enable()
         else:
-            found = differences({name: dict(entries) for name, entries in base.state.items()}, self.values())
+            found = differences(contents_of_foreign(base, "base"), self.values())
         for pairs in found.values():
             (<list>pairs).sort()
         return found
@@ -230,6 +245,58 @@ cdef class Snapshot:
 
     def __repr__(self):
         return f"<swarmstate.Snapshot {self.number}: {self.count} keys, {self.size} bytes>"
+
+
+@cython.internal
+@cython.no_gc_clear  # so a snapshot can always be read; other parts of a cycle will give way
+cdef class TracedSnapshot(Snapshot):
+    """A snapshot whose codec could lead back to it, so the garbage collector has to know both."""
+
+    cdef Decoder traced
+
+
+cdef extern from *:
+    """
+    /* No class of a user's may derive from one: it is final but for the class above. */
+    static void ss_seal(PyTypeObject *type) {
+        type->tp_flags &= ~Py_TPFLAGS_BASETYPE;
+        PyType_Modified(type);
+    }
+    """
+    void ss_seal(type kind)
+
+ss_seal(Snapshot)
+ss_seal(TracedSnapshot)
+
+
+cdef Snapshot new_snapshot(Decoder decoder):
+    """An empty snapshot. May start the garbage collector, and with it foreign code."""
+    cdef Snapshot snapshot
+    if decoder.lasting:
+        snapshot = Snapshot.__new__(Snapshot)
+        snapshot.decoder = decoder
+        return snapshot
+    snapshot = TracedSnapshot.__new__(TracedSnapshot)
+    (<TracedSnapshot>snapshot).traced = decoder
+    return snapshot
+
+
+cdef inline Decoder decoder_of(Snapshot snapshot):
+    """What decodes a snapshot's values; None in one that no store made."""
+    if snapshot.decoder is None and isinstance(snapshot, TracedSnapshot):
+        return (<TracedSnapshot>snapshot).traced
+    return snapshot.decoder
+
+
+cdef dict contents_of_foreign(object snapshot, str what):
+    """A copy of what a snapshot of another package holds; `what` it is called in an error."""
+    state = snapshot.state
+    try:
+        return {name: dict(entries) for name, entries in state.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ArgumentTypeError(
+            f"{what} must be a snapshot: the state of this {type(snapshot).__name__} is not a mapping of "
+            "namespace -> key -> bytes") from error
 
 
 cdef int compare(dict found, tuple pair, object before, object after) except -1:

@@ -51,7 +51,7 @@ cdef class Space:
         """Take a key that is about to be inserted into the index."""
         cdef Py_ssize_t ranked = PyList_GET_SIZE(self.rising) + PyList_GET_SIZE(self.heap)
         if ranked > 2 * len(self.entries) + 32:
-            self.rising = self.heap = None  # mostly dead keys: the next greatest() starts afresh
+            self.rising = self.heap = None  # mostly dead keys: the next greatest() builds a new one
         elif not self.rising or order(key, self.rising[len(self.rising) - 1]) > 0:
             self.rising.append(key)
         else:

@@ -27,7 +27,8 @@ A key/value store in memory, with free snapshots.
     """
 
     cdef Live live  # None once closed
-    cdef Binding binding
+    cdef Encoder encoder
+    cdef Decoder decoder
     cdef list kept  # the history; once it is full, a ring
     cdef Py_ssize_t oldest  # where the ring starts
     cdef Py_ssize_t bound  # max_history, or -1 for no bound
@@ -35,23 +36,25 @@ A key/value store in memory, with free snapshots.
     cdef object __weakref__
 
     def __cinit__(self, *args, **options):
-        self.binding = Binding.__new__(Binding)  # for a subclass that forgets to call __init__
+        if type(self) is Store:
+            check_store_arguments(args, options)
+        # For a subclass that forgets to call __init__.
+        self.encoder = Encoder.__new__(Encoder)
+        self.decoder = Decoder.__new__(Decoder)
         self.kept = []
 
     def __init__(self, backend="memory", codec="msgpack", max_history=0, *, default=None):
-        if type(backend) is not str:
-            raise ArgumentTypeError(
-                f"backend must be 'memory', not {type(backend).__name__} ({shown(backend)})")
-        if backend != "memory":
-            raise ArgumentValueError(
-                f"backend must be 'memory', not {shown(backend)}: other stores have classes of "
-                "their own, such as swarmstate.backends.redis.RedisStore")
+        cdef Encoder encoder = Encoder.__new__(Encoder)
+        cdef Decoder decoder
+        if type(backend) is not str or backend != "memory":
+            refuse_backend(backend)
         check_default(default)
         bound = check_max_history(max_history)
+        decoder = new_decoder(codec)
+        encoder.bind(decoder.codec, default)
         self.bound = -1 if bound is None else min(bound, sys.maxsize)
-        if type(codec) is not str:
-            codecs.get(codec)
-        self.binding = Binding(codec, default)
+        self.encoder = encoder
+        self.decoder = decoder
         self.kept = []
         self.oldest = 0
         self.live = Live()
@@ -65,7 +68,7 @@ A key/value store in memory, with free snapshots.
     @property
     def codec(self) -> str:
         """The name of the codec."""
-        return self.binding.name
+        return self.decoder.name
 
     @property
     def max_history(self):
@@ -82,24 +85,25 @@ A key/value store in memory, with free snapshots.
         """
         cdef str space = as_namespace(namespace)
         cdef str name = as_key(key)
-        cdef bytes data = self.binding.encode(value)
+        cdef bytes data = self.encoder.encode(value)
         self.open().put(space, name, data)
 
     def get(self, namespace, key, default=None):
         """Return one value, or ``default`` where there is none.
 
         Raises:
-            DecodeError: the bytes, which came from elsewhere by ``restore``, are no valid value.
+            DecodeError: the bytes, which came from elsewhere by ``restore``, are not a valid value;
+                the text names namespace and key.
 
         Cost: the codec's, and O(1).
         """
         cdef Live live = self.open()
-        cdef PyObject *found = lookup(live.spaces, as_namespace(namespace), as_key(key))
+        cdef PyObject *found = seek(live, namespace, key)
         cdef bytes data
         if found == NULL:
             return default
         data = <object>found
-        return self.binding.decode(data, live.trusted)
+        return self.decoder.decode(data, live.trusted, namespace, key)
 
     def set_many(self, items):
         """Store all the (namespace, key, value) triples at once, or none.
@@ -119,12 +123,12 @@ A key/value store in memory, with free snapshots.
             if type(item) is tuple and PyTuple_GET_SIZE(item) == 3:
                 staged.append(as_namespace(<object>PyTuple_GET_ITEM(item, 0)))
                 staged.append(as_key(<object>PyTuple_GET_ITEM(item, 1)))
-                staged.append(self.binding.encode(<object>PyTuple_GET_ITEM(item, 2)))
+                staged.append(self.encoder.encode(<object>PyTuple_GET_ITEM(item, 2)))
             else:
                 namespace, key, value = check_item(item, index)
                 staged.append(namespace)
                 staged.append(key)
-                staged.append(self.binding.encode(value))
+                staged.append(self.encoder.encode(value))
             index += 1
         was_enabled = PyGC_Disable()
         try:
@@ -141,6 +145,9 @@ A key/value store in memory, with free snapshots.
 
         Returns:
             The values; None where there is none.
+
+        Raises:
+            DecodeError: as :meth:`get` does.
         """
         cdef list names = as_pairs(pairs)
         cdef list values = [None] * (PyList_GET_SIZE(names) // 2)
@@ -152,16 +159,11 @@ A key/value store in memory, with free snapshots.
             found = lookup(live.spaces, <str>names[2 * index], <str>names[2 * index + 1])
             if found != NULL:
                 values[index] = <object>found
-        return self.decoded(values, trusted)
-
-    @cython.final
-    cdef list decoded(self, list values, bint trusted):
-        """Decode a list of bytes (or None) that nobody else knows, in place."""
-        cdef Py_ssize_t index
         for index in range(PyList_GET_SIZE(values)):
             data = values[index]
             if data is not None:
-                values[index] = self.binding.decode(<bytes>data, trusted)
+                values[index] = self.decoder.decode(
+                    <bytes>data, trusted, <str>names[2 * index], <str>names[2 * index + 1])
         return values
 
     def set_default(self, namespace, key, value) -> bool:
@@ -175,7 +177,7 @@ A key/value store in memory, with free snapshots.
         """
         cdef str space = as_namespace(namespace)
         cdef str name = as_key(key)
-        cdef bytes data = self.binding.encode(value)
+        cdef bytes data = self.encoder.encode(value)
         cdef Live live = self.open()
         if lookup(live.spaces, space, name) != NULL:
             return False
@@ -184,9 +186,7 @@ A key/value store in memory, with free snapshots.
 
     def contains(self, namespace, key) -> bool:
         """Return whether the key exists. O(1)."""
-        cdef str space = as_namespace(namespace)
-        cdef str name = as_key(key)
-        return lookup(self.open().spaces, space, name) != NULL
+        return seek(self.open(), namespace, key) != NULL
 
     def delete(self, namespace, key) -> bool:
         """Remove a key. O(1).
@@ -194,8 +194,15 @@ A key/value store in memory, with free snapshots.
         Returns:
             Whether it existed.
         """
-        cdef str space = as_namespace(namespace)
-        cdef str name = as_key(key)
+        cdef str space, name
+        if type(namespace) is str and type(key) is str:
+            if self.open().drop(<str>namespace, <str>key):
+                return True
+            as_namespace(namespace)
+            as_key(key)
+            return False
+        space = as_namespace(namespace)
+        name = as_key(key)
         return self.open().drop(space, name)
 
     def delete_many(self, pairs) -> int:
@@ -236,7 +243,8 @@ A key/value store in memory, with free snapshots.
 
         Raises:
             EncodeError: the codec does not accept what ``fn`` returned; nothing was written.
-            StoreUnavailable: other writers were faster too many times in a row.
+            StoreUnavailable: other writers were faster 1,000 times in a row.
+            DecodeError: as :meth:`get` does.
         """
         cdef str space = as_namespace(namespace)
         cdef str name = as_key(key)
@@ -248,8 +256,9 @@ A key/value store in memory, with free snapshots.
             live = self.open()
             found = lookup(live.spaces, space, name)
             before = <bytes>found if found != NULL else None
-            value = fn(default if before is None else self.binding.decode(before, live.trusted))
-            after = self.binding.encode(value)
+            value = fn(
+                default if before is None else self.decoder.decode(before, live.trusted, space, name))
+            after = self.encoder.encode(value)
             live = self.open()
             # `before` is alive, so an equal address means that nothing else was stored since, or
             # that the same value was stored again.
@@ -257,8 +266,8 @@ A key/value store in memory, with free snapshots.
                 live.put(space, name, after)
                 return value
         raise StoreUnavailable(
-            f"update of {shown(name)} in {shown(space)} gave way to other writers {MAX_ATTEMPTS} times: does "
-            "the function itself write this key?")
+            f"update of {place(space, name)} gave way to other writers {MAX_ATTEMPTS} times: does the "
+            "function itself write this key?")
 
     def keys(self, namespace, prefix=None):
         """Return the keys of a namespace, or those that start with ``prefix``. O(its keys)."""
@@ -286,7 +295,11 @@ A key/value store in memory, with free snapshots.
                 PyGC_Enable()
 
     def items(self, namespace):
-        """Return the (key, value) pairs of a namespace at one moment. O(its keys)."""
+        """Return the (key, value) pairs of a namespace at one moment. O(its keys).
+
+        Raises:
+            DecodeError: as :meth:`get` does.
+        """
         cdef str space = as_namespace(namespace)
         cdef PyObject *found
         cdef list pairs
@@ -300,7 +313,8 @@ A key/value store in memory, with free snapshots.
         finally:
             if was_enabled:
                 PyGC_Enable()
-        return [(key, self.binding.decode(<bytes>data, trusted)) for key, data in pairs]
+        return [
+            (key, self.decoder.decode(<bytes>data, trusted, space, <str>key)) for key, data in pairs]
 
     def max_key(self, namespace):
         """Return the greatest key of a namespace by code point, or None if it has none.
@@ -332,7 +346,8 @@ A key/value store in memory, with free snapshots.
 
     def snapshot(self):
         """Freeze the whole store. O(1), whatever has changed since the last time."""
-        cdef Snapshot taken = self.open().freeze(self.binding, self.latest)
+        cdef Snapshot taken = new_snapshot(self.decoder)
+        self.open().freeze(taken, self.latest)
         self.latest = taken.number
         if self.bound < 0 or PyList_GET_SIZE(self.kept) < self.bound:
             self.kept.append(taken)
@@ -348,7 +363,7 @@ A key/value store in memory, with free snapshots.
             snapshot: of any store of the same wire format.
 
         Raises:
-            InvalidArgumentError: it is no snapshot.
+            InvalidArgumentError: it is not a snapshot.
             WireFormatError: its values are of another wire format; nothing was changed.
             MemoryError: some of it may be restored; the snapshot is intact, so restore it again.
 
@@ -357,23 +372,24 @@ A key/value store in memory, with free snapshots.
         cdef Snapshot source
         cdef Live live
         cdef bint was_enabled
-        if type(snapshot) is Snapshot:
-            source = <Snapshot>snapshot
-            if source.binding is not self.binding:
-                check_snapshot(source, self.binding.wire)
-        else:
-            check_snapshot(snapshot, self.binding.wire)
-            source = Snapshot.from_values(
-                {name: dict(entries) for name, entries in snapshot.state.items()},
-                codec=self.binding.name)
         live = self.open()
+        if isinstance(snapshot, Snapshot):
+            source = <Snapshot>snapshot
+            if decoder_of(source) is not self.decoder:
+                check_snapshot(source, self.decoder.wire)
+        else:
+            check_snapshot(snapshot, self.decoder.wire)
+            source = Snapshot.from_values(
+                contents_of_foreign(snapshot, "snapshot"), codec=self.decoder.name)
+            live = self.open()
         was_enabled = PyGC_Disable()
         try:
             if source.live is live:
                 live.rewind(source)
             else:
                 live.replace(spaces_of(contents(source)), source.count, source.size)
-                live.trusted = live.trusted and source.trusted
+                if not (source.trusted and writes_alike(decoder_of(source), self.decoder)):
+                    live.trusted = False
         finally:
             if was_enabled:
                 PyGC_Enable()
@@ -402,6 +418,10 @@ A key/value store in memory, with free snapshots.
         """The number of keys in all namespaces. O(1)."""
         return self.open().count
 
+    def __bool__(self):
+        """True, also where it is empty or closed."""
+        return True
+
     def __contains__(self, namespace):
         """Whether the namespace has a key. O(1)."""
         return PyDict_GetItemWithError(self.open().spaces, as_namespace(namespace)) != NULL
@@ -421,8 +441,63 @@ A key/value store in memory, with free snapshots.
     def __repr__(self):
         if self.live is None:
             return "<swarmstate.Store, closed>"
-        return f"<swarmstate.Store: {self.live.count} keys, codec {self.binding.name!r}>"
+        return f"<swarmstate.Store: {self.live.count} keys, codec {shown(self.decoder.name)}>"
 
 
 cdef enum:
     MAX_ATTEMPTS = 1000  # of one update
+
+
+cdef inline PyObject *seek(Live live, object namespace, object key) except? NULL:
+    """A borrowed reference to bytes, or NULL where there is no such key; raises for a bad name.
+
+    The names are checked only where nothing is found: what is found was checked when it was stored.
+    """
+    cdef PyObject *found
+    if type(namespace) is str and type(key) is str:
+        found = get_item(<PyObject *>live.spaces, <PyObject *>namespace)
+        if found != NULL:
+            found = get_item(<PyObject *>(<Space>found).entries, <PyObject *>key)
+            if found != NULL:
+                return found
+        as_namespace(namespace)
+        as_key(key)
+        return NULL
+    return lookup(live.spaces, as_namespace(namespace), as_key(key))
+
+
+cdef inline bint writes_alike(Decoder theirs, Decoder ours):
+    """Whether bytes that one codec wrote need no check when the other reads them."""
+    return theirs.codec is ours.codec or (theirs.lasting and ours.lasting)
+
+
+cdef int check_store_arguments(tuple args, dict options) except -1:
+    """Raise for arguments that Store() does not have."""
+    unknown = [name for name in options if name not in ("backend", "codec", "max_history", "default")]
+    if unknown:
+        raise ArgumentTypeError(
+            f"Store() has no argument {shown(unknown[0])}, only backend, codec, max_history and "
+            f"default: {OTHER_STORES}")
+    if len(args) > 3:
+        raise ArgumentTypeError(
+            f"Store() takes at most 3 positional arguments (backend, codec, max_history), not {len(args)}")
+    return 0
+
+
+cdef str OTHER_STORES = (
+    "Store keeps everything in memory, and other stores are opened by swarmstate.open_store(url) or "
+    "have classes of their own, such as swarmstate.backends.redis.RedisStore")
+
+
+cdef int refuse_backend(object backend) except -1:
+    """Raise for a backend other than "memory"; a URL may hold a password, so only its scheme is shown."""
+    if not isinstance(backend, str):
+        raise ArgumentTypeError(
+            f"backend must be 'memory', not {type(backend).__name__} ({shown(backend)}): {OTHER_STORES}")
+    backend = str.__str__(backend)
+    if backend == "memory":
+        return 0
+    scheme, found, _ = backend.partition("://")
+    raise ArgumentValueError(
+        f"backend must be 'memory', not {'a URL of the scheme ' + shown(scheme) if found else shown(backend)}: "
+        f"{OTHER_STORES}")

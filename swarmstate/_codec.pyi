@@ -1,19 +1,25 @@
 """Types of the compiled msgpack code; a test compares them with it."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, final
 
 MAX_DEPTH: int
 MAX_KEY_DEPTH: int
+MAX_SAME_HASH: int
 TIMES: int
 OTHER_KEYS: int
 TUPLE_KEYS: int
 DEEP: int
 REFUSED: int
+MANY_KEYS: int
 
 def pack(value: object, /) -> bytes: ...
+def same_hash(keys: list[tuple[Any, ...]], /) -> bool: ...
+def frozen(items: list[Any], /) -> tuple[Any, ...]: ...
 def scan(data: bytes, /) -> int: ...
 def examine(data: bytes, /) -> tuple[int, str, int]: ...
+def plain_datetime(value: object, /) -> datetime | None: ...
 def know_zone_info(zone_info: type, /) -> None: ...
 
 @final

@@ -31,8 +31,8 @@ class Snapshot:
         """Return a snapshot that holds ``values``, for those who write a store.
 
         Args:
-            values: namespace -> key -> encoded value, as dicts, which the snapshot takes over.
-                The bytes are not trusted: they are checked when they are decoded.
+            values: namespace -> key -> encoded value, as dicts. The bytes are not trusted: they are
+                checked when they are decoded.
             codec: the name of the codec that decodes them.
             parent: the id of the snapshot taken before from the same store, if any.
 
@@ -71,6 +71,10 @@ class Snapshot:
     def get(self, namespace: str, key: str, default: Any = None) -> Any:
         """Return one decoded value, or ``default`` where there is none.
 
+        Raises:
+            DecodeError: the bytes, which came from elsewhere, are not a valid value; the text names
+                namespace and key.
+
         Cost: the codec's, and a step for each newer snapshot held, but never for more than some
         hundred of them in a row a second time.
         """
@@ -86,6 +90,7 @@ class Snapshot:
             ``{"added": [...], "removed": [...], "changed": [...]}``: sorted (namespace, key) pairs.
 
         Raises:
+            InvalidArgumentError: ``base`` is not a snapshot.
             WireFormatError: ``base`` holds values of another wire format.
 
         Cost: O(what was written between the two) for snapshots of one in-memory store, else
@@ -142,7 +147,8 @@ class Store:
         """Return one value, or ``default`` where there is none.
 
         Raises:
-            DecodeError: the bytes, which came from elsewhere by ``restore``, are no valid value.
+            DecodeError: the bytes, which came from elsewhere by ``restore``, are not a valid value;
+                the text names namespace and key.
 
         Cost: the codec's, and O(1).
         """
@@ -163,6 +169,9 @@ class Store:
 
         Returns:
             The values; None where there is none.
+
+        Raises:
+            DecodeError: as :meth:`get` does.
         """
     def set_default(self, namespace: str, key: str, value: Any) -> bool:
         """Store ``value`` only if the key is absent.
@@ -210,14 +219,19 @@ class Store:
 
         Raises:
             EncodeError: the codec does not accept what ``fn`` returned; nothing was written.
-            StoreUnavailable: other writers were faster too many times in a row.
+            StoreUnavailable: other writers were faster 1,000 times in a row.
+            DecodeError: as :meth:`get` does.
         """
     def keys(self, namespace: str, prefix: str | None = None) -> list[str]:
         """Return the keys of a namespace, or those that start with ``prefix``. O(its keys)."""
     def namespaces(self, prefix: str | None = None) -> list[str]:
         """Return the namespaces, or those that start with ``prefix``. O(all namespaces)."""
     def items(self, namespace: str) -> list[tuple[str, Any]]:
-        """Return the (key, value) pairs of a namespace at one moment. O(its keys)."""
+        """Return the (key, value) pairs of a namespace at one moment. O(its keys).
+
+        Raises:
+            DecodeError: as :meth:`get` does.
+        """
     def max_key(self, namespace: str) -> str | None:
         """Return the greatest key of a namespace by code point, or None if it has none.
 
@@ -235,7 +249,7 @@ class Store:
             snapshot: of any store of the same wire format.
 
         Raises:
-            InvalidArgumentError: it is no snapshot.
+            InvalidArgumentError: it is not a snapshot.
             WireFormatError: its values are of another wire format; nothing was changed.
             MemoryError: some of it may be restored; the snapshot is intact, so restore it again.
 

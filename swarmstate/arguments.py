@@ -11,6 +11,7 @@ from typing import Any, NoReturn, cast
 
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, WireFormatError
 from swarmstate.protocols import Pair, SnapshotLike
+from swarmstate.shown import shown
 
 __all__ = [
     "check_callable",
@@ -31,15 +32,6 @@ __all__ = [
 ]
 
 RESERVED = "\0"
-
-
-def shown(value: object, limit: int = 60) -> str:
-    """Return a short, safe ``repr`` for an error text: it never raises and never grows large."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - a foreign repr may raise anything and must not hide our error
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def _refuse_type(what: str, value: object, accepted: str) -> NoReturn:
@@ -116,8 +108,8 @@ def check_max_history(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int):
         _refuse_type("max_history", value, "None or an int >= 0")
     if value < 0:
-        raise ArgumentValueError(f"max_history must be None or an int >= 0, not {value}")
-    return int(value)
+        raise ArgumentValueError(f"max_history must be None or an int >= 0, not {shown(value)}")
+    return int.__pos__(value)
 
 
 def check_callable(what: str, value: object) -> None:
@@ -132,17 +124,17 @@ def check_default(value: object) -> None:
         _refuse_type("default", value, "None or a function of one value")
 
 
-def check_snapshot(value: object, wire: str) -> SnapshotLike:
-    """Return a snapshot that a store of wire format ``wire`` can restore, or raise."""
+def check_snapshot(value: object, wire: str, what: str = "snapshot") -> SnapshotLike:
+    """Return a snapshot of wire format ``wire``, or raise; ``what`` the argument is called."""
     # Not isinstance(value, SnapshotLike): before Python 3.12 that evaluates every property,
     # `state` and `keys` included, which costs O(store).
     if any(getattr_static(value, name, None) is None for name in ("wire", "state")):
-        _refuse_type("snapshot", value, "a snapshot taken by a store")
+        _refuse_type(what, value, "a snapshot taken by a store")
     snapshot = cast("SnapshotLike", value)
     if snapshot.wire != wire:
         raise WireFormatError(
-            f"a snapshot of wire format {snapshot.wire!r} cannot be restored into a store of wire "
-            f"format {wire!r}: use a store whose codec has the same wire format"
+            f"{what} has values of wire format {shown(snapshot.wire)}, not {shown(wire)}: take it "
+            "from a store whose codec has the same wire format"
         )
     return snapshot
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 
@@ -23,7 +24,12 @@ class History:
         self.bound = check_max_history(bound)
         self._kept: deque[SnapshotLike] = deque(maxlen=self.bound)
         self._last: int | None = None
-        self._lock = threading.Lock()
+        # By process: a forked child has nobody who would open what a thread held at that moment.
+        self._locks: dict[int, threading.Lock] = {}
+
+    @property
+    def _lock(self) -> threading.Lock:
+        return self._locks.setdefault(os.getpid(), threading.Lock())
 
     def take(self, values: dict[str, dict[str, bytes]], codec: str) -> Snapshot:
         """Return a snapshot of ``values``, which it takes over, and keep it as the bound says."""

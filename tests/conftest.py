@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -79,7 +80,7 @@ def limited_url() -> Iterator[str]:
     from servers import running
 
     with running() as server, server.client() as client:
-        yield limited(server, client, "test", [*STORE, *SCRIPTS])
+        yield limited(server, client, "test*", [*STORE, *SCRIPTS])
 
 
 @pytest.fixture(scope="session")
@@ -131,6 +132,17 @@ def make_store(request: pytest.FixtureRequest) -> Iterator[Callable[..., StoreLi
 def store(make_store: Callable[..., StoreLike], codec: str) -> StoreLike:
     """An empty store: every kind, with every codec."""
     return make_store(codec=codec)
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """Forget at the end of a test which codecs it registered."""
+    from swarmstate.codecs import registry
+
+    before = {name: dataclasses.replace(entry) for name, entry in registry._entries.items()}
+    yield
+    registry._entries.clear()
+    registry._entries.update(before)
 
 
 @pytest.fixture(scope="session")

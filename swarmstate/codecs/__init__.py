@@ -2,13 +2,14 @@
 
 Built in are ``"msgpack"`` (the default) and ``"ormsgpack"``: they accept the same values, write the
 same bytes, return the same values and raise the same errors with the same text, so a store written
-with one is read with the other. ``"zstd"`` compresses them and needs ``swarmstate[zstd]``.
+with one is read with the other. ``"zstd"`` compresses them and needs the library ``zstandard``.
 
 What they accept: None, bool, int (-2**63 to 2**64-1), float (every bit is kept), str, bytes,
-bytearray and memoryview (return as bytes), list, tuple (returns as list), dict with keys None,
-bool, int, float, str, bytes or tuples of these, and subclasses of these built-in types as their
-base. A datetime with a time zone returns in UTC. Everything else is refused, unless ``default=``
-turns it into something of the above.
+bytearray and memoryview of data (return as bytes), list, tuple (returns as list), dict with keys
+None, bool, int, float, str, bytes or tuples of these, and subclasses of these built-in types as
+their base. A datetime with a time zone returns in UTC. Everything else is refused, and so is what
+could not be kept exactly, such as nanoseconds, unless ``default=`` turns it into something of the
+above.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import Any
 
 import ormsgpack
 
-from swarmstate._codec import DEEP, REFUSED, TIMES, pack, scan
+from swarmstate._codec import DEEP, MANY_KEYS, REFUSED, TIMES, pack, scan
 from swarmstate.codecs import _reference
 from swarmstate.codecs._msgpack import MsgpackCodec
 from swarmstate.protocols import FastPath
@@ -19,7 +19,7 @@ class OrmsgpackCodec(MsgpackCodec):
     """The encoder of the default codec; ormsgpack decodes what it handles exactly."""
 
     name = "ormsgpack"
-    # Without the option, unpackb refuses keys that are no str, and the store asks `decode`.
+    # Without the option, unpackb refuses keys that are not str, and the store asks `decode`.
     fast = FastPath(pack, (), _unpackb, ())
 
     def decode(self, data: bytes) -> Any:
@@ -36,7 +36,7 @@ class OrmsgpackCodec(MsgpackCodec):
             try:
                 if not found:
                     return _unpackb(data)
-                if not found & (REFUSED | TIMES | DEEP):
+                if not found & (REFUSED | TIMES | DEEP | MANY_KEYS):
                     return _unpackb(data, option=_ANY_KEYS)
             except ValueError:  # a text that is not UTF-8
                 pass

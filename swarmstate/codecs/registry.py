@@ -3,6 +3,9 @@
 A name leads to an instance, or to ``"module:attribute"`` where the instance will be found. Packages
 offer codecs through the entry-point group ``swarmstate.codecs``. Nothing replaces a codec that is
 there already unless it is told to.
+
+There is no lock, which a forked child could inherit held, and which a finalizer could meet within
+its own thread: every change is one operation on a dict, or on the entry that is filled in.
 """
 
 from __future__ import annotations
@@ -11,15 +14,15 @@ import importlib
 import importlib.metadata
 import importlib.util
 import operator
-import threading
+import sys
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from swarmstate.arguments import shown
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, UnknownCodecError
-from swarmstate.protocols import Codec
+from swarmstate.protocols import Codec, FastPath
 
-__all__ = ["GROUP", "Availability", "available", "get", "register"]
+__all__ = ["GROUP", "Availability", "available", "get", "lasts", "register"]
 
 GROUP = "swarmstate.codecs"
 """The entry-point group in which packages offer codecs: ``name = "module:attribute"``."""
@@ -32,24 +35,28 @@ class Availability(NamedTuple):
     """Whether it can be used now."""
 
     install: str
-    """How to get it where it cannot, such as ``pip install 'swarmstate[zstd]'``; else empty."""
+    """How to get it where it cannot, such as ``pip install zstandard``; else empty."""
 
 
-@dataclass(frozen=True)
-class _Lazy:
-    """A codec that has not been imported yet."""
+@dataclass(eq=False)
+class _Entry:
+    """What a name leads to."""
 
-    target: str  # "module:attribute"
-    needs: str  # the module without which it cannot be imported
-    install: str  # how to get that
+    codec: Codec | None = None  # None: not imported yet
+    target: str = ""  # "module:attribute"
+    needs: str = ""  # the module without which it cannot be imported
+    install: str = ""  # how to get that
     source: str = ""  # the distribution that offers it, if it came by entry point
 
 
-_lock = threading.Lock()
-_codecs: dict[str, Codec | _Lazy] = {
-    "msgpack": _Lazy("swarmstate.codecs._msgpack:codec", "msgpack", "pip install msgpack"),
-    "ormsgpack": _Lazy("swarmstate.codecs._ormsgpack:codec", "ormsgpack", "pip install ormsgpack"),
-    "zstd": _Lazy("swarmstate.codecs.zstd:codec", "zstandard", "pip install 'swarmstate[zstd]'"),
+def _built_in(module: str, needs: str) -> _Entry:
+    return _Entry(None, f"swarmstate.codecs.{module}:codec", needs, f"pip install {needs}")
+
+
+_entries = {
+    "msgpack": _built_in("_msgpack", "msgpack"),
+    "ormsgpack": _built_in("_ormsgpack", "ormsgpack"),
+    "zstd": _built_in("zstd", "zstandard"),
 }
 _discovered = False
 
@@ -63,13 +70,13 @@ def get(name: str) -> Codec:
     Raises:
         UnknownCodecError: there is no such codec, or it cannot be imported; the text names those
             that exist, or what to install.
-        InvalidArgumentError: ``name`` is no str.
+        InvalidArgumentError: ``name`` is not a str.
     """
     try:
-        found = _codecs[name]
+        entry = _entries[name]
     except (KeyError, TypeError):
-        found = _look_up(name)
-    return _imported(name, found) if isinstance(found, _Lazy) else found
+        entry = _look_up(name)
+    return entry.codec if entry.codec is not None else _imported(name, entry)
 
 
 def register(name: str, codec: Codec | str, *, replace: bool = False) -> None:
@@ -86,25 +93,25 @@ def register(name: str, codec: Codec | str, *, replace: bool = False) -> None:
         InvalidArgumentError: the name is taken and ``replace`` is not set; or ``codec`` is neither
             a codec nor ``"module:attribute"``. Nothing was changed.
     """
-    _check_name(name)
-    entry: Codec | _Lazy
+    name = _check_name(name)
     if isinstance(codec, str):
         module, colon, attribute = codec.partition(":")
         parts = [*module.split("."), *attribute.split(".")]
         if not colon or not all(part.isidentifier() for part in parts):
             raise ArgumentValueError(f"codec must be 'module:attribute', not {shown(codec)}")
         top = module.partition(".")[0]
-        entry = _Lazy(codec, top, f"install the package that has the module {top!r}")
+        install = f"install the package that has the module {shown(top)}"
+        entry = _Entry(None, codec, top, install)
     else:
         _check_codec(codec, "codec")
-        entry = codec
+        entry = _Entry(codec)
     _discover()
-    with _lock:
-        if name in _codecs and not replace:
-            raise ArgumentValueError(
-                f"codec {name!r} is registered already: pass replace=True to replace it"
-            )
-        _codecs[name] = entry
+    if replace:
+        _entries[name] = entry
+    elif _entries.setdefault(name, entry) is not entry:
+        raise ArgumentValueError(
+            f"codec {shown(name)} is registered already: pass replace=True to replace it"
+        )
 
 
 def available() -> dict[str, Availability]:
@@ -113,18 +120,27 @@ def available() -> dict[str, Availability]:
     Nothing is imported. Cost: a look at the entry points of all installed packages.
     """
     _discover(again=True)
-    with _lock:
-        known = sorted(_codecs.items())
-    return {name: _availability(entry) for name, entry in known}
+    return {name: _availability(entry) for name, entry in sorted(_entries.items())}
 
 
-def _check_name(name: object) -> None:
+def lasts(codec: Codec) -> bool:
+    """Return whether a codec is one of ours that lives as long as the package."""
+    module = type(codec).__module__
+    return module in _OURS and getattr(sys.modules.get(module), "codec", None) is codec
+
+
+_OURS = frozenset(entry.target.partition(":")[0] for entry in _entries.values())
+
+
+def _check_name(name: object) -> str:
     if not isinstance(name, str):
         raise ArgumentTypeError(
             f"a codec's name must be a str, not {type(name).__name__} ({shown(name)})"
         )
-    if not name:
+    plain = str.__str__(name)
+    if not plain:
         raise ArgumentValueError("a codec's name must not be empty")
+    return plain
 
 
 def _check_codec(codec: object, what: str) -> None:
@@ -136,6 +152,8 @@ def _check_codec(codec: object, what: str) -> None:
         wrong = "is a class, not an instance"
     elif lacks:
         wrong = f"lacks {', '.join(lacks)}"
+    elif not _is_fast_path(getattr(codec, "fast", None)):
+        wrong = "has an attribute fast that is not a FastPath"
     else:
         return
     raise ArgumentTypeError(
@@ -144,12 +162,22 @@ def _check_codec(codec: object, what: str) -> None:
     )
 
 
-def _look_up(name: str) -> Codec | _Lazy:
+def _is_fast_path(path: object) -> bool:
+    if path is None:
+        return True
+    if not isinstance(path, tuple) or len(path) != len(FastPath._fields):
+        return False
+    pack, pack_args, unpack, unpack_args = path
+    tuples = type(pack_args) is tuple and type(unpack_args) is tuple
+    return callable(pack) and callable(unpack) and tuples
+
+
+def _look_up(name: str) -> _Entry:
     """Return what a name leads to that was not known a moment ago."""
-    _check_name(name)
+    name = _check_name(name)
     _discover(again=True)
     try:
-        return _codecs[name]
+        return _entries[name]
     except KeyError:
         names = ", ".join(
             repr(known) if there.installed else f"{known!r} (not installed: {there.install})"
@@ -158,26 +186,23 @@ def _look_up(name: str) -> Codec | _Lazy:
         raise UnknownCodecError(f"unknown codec {shown(name)}: known are {names}") from None
 
 
-def _imported(name: str, lazy: _Lazy) -> Codec:
-    """Import a codec and remember it, unless the name leads elsewhere by now."""
-    module, _, attribute = lazy.target.partition(":")
-    offered = f" of the package {lazy.source!r}" if lazy.source else ""
+def _imported(name: str, entry: _Entry) -> Codec:
+    """Import a codec and remember it in its entry."""
+    module, _, attribute = entry.target.partition(":")
+    which = f"codec {shown(name)}"
+    if entry.source:
+        which += f" of the package {shown(entry.source)}"
     try:
         codec: Codec = operator.attrgetter(attribute)(importlib.import_module(module))
     except ImportError as error:
-        hint = lazy.install if error.name == lazy.needs else f"{error}"
+        hint = entry.install if error.name == entry.needs else f"{error}"
         raise UnknownCodecError(
-            f"codec {name!r}{offered} needs {error.name or lazy.needs!r}, which cannot be "
-            f"imported: {hint}"
+            f"{which} needs {error.name or entry.needs!r}, which cannot be imported: {hint}"
         ) from error
     except AttributeError as error:
-        raise UnknownCodecError(
-            f"codec {name!r}{offered} is not at {lazy.target!r}: {error}"
-        ) from error
-    _check_codec(codec, f"codec {name!r}{offered}, found at {lazy.target!r},")
-    with _lock:
-        if _codecs.get(name) is lazy:
-            _codecs[name] = codec
+        raise UnknownCodecError(f"{which} is not at {shown(entry.target)}: {error}") from error
+    _check_codec(codec, f"{which}, found at {shown(entry.target)},")
+    entry.codec = codec
     return codec
 
 
@@ -189,19 +214,16 @@ def _discover(*, again: bool = False) -> None:
     # Else Python looks at a folder again only when its time stamp has changed: after a clock tick.
     importlib.invalidate_caches()
     importlib.metadata.MetadataPathFinder().invalidate_caches()  # included since Python 3.13
-    points = importlib.metadata.entry_points(group=GROUP)
-    with _lock:
-        for point in points:
-            source = point.dist.name if point.dist else ""
-            entry = _Lazy(
-                point.value, point.value.partition(":")[0], f"pip install {source}", source
-            )
-            _codecs.setdefault(point.name, entry)
-        _discovered = True
+    for point in importlib.metadata.entry_points(group=GROUP):
+        source = point.dist.name if point.dist else ""
+        needs = point.value.partition(":")[0]
+        entry = _Entry(None, point.value, needs, f"pip install {source}", source)
+        _entries.setdefault(point.name, entry)
+    _discovered = True
 
 
-def _availability(entry: Codec | _Lazy) -> Availability:
-    if not isinstance(entry, _Lazy):
+def _availability(entry: _Entry) -> Availability:
+    if entry.codec is not None:
         return Availability(True, "")
     try:
         installed = importlib.util.find_spec(entry.needs.partition(".")[0]) is not None

@@ -1,4 +1,4 @@
-"""The ``"zstd"`` codec: msgpack, compressed with Zstandard; needs ``swarmstate[zstd]``.
+"""The ``"zstd"`` codec: msgpack, compressed with Zstandard; needs the library zstandard.
 
 Its bytes are one Zstandard frame, so they are never taken for plain msgpack, nor the other way
 round, and any Zstandard and msgpack library of another language reads them.
@@ -11,10 +11,12 @@ from typing import Any
 
 import zstandard
 
+from swarmstate.arguments import check_count
 from swarmstate.codecs import _reference
 from swarmstate.codecs.registry import get
 from swarmstate.errors import ArgumentValueError, DecodeError, EncodeError
 from swarmstate.protocols import Default
+from swarmstate.shown import shown
 
 __all__ = ["MAX_SIZE", "ZstdCodec", "codec"]
 
@@ -33,18 +35,21 @@ class ZstdCodec:
         level: From 1, the fastest, to 22, the smallest.
         max_size: The cap on a value's uncompressed size, in bytes, both ways: a few bytes of
             input can hold gigabytes.
+
+    Raises:
+        InvalidArgumentError: one of the two is not such a number.
     """
 
     name = "zstd"
     wire = "msgpack+zstd"
 
     def __init__(self, *, level: int = 3, max_size: int = MAX_SIZE) -> None:
-        if not 1 <= level <= zstandard.MAX_COMPRESSION_LEVEL:
+        check_count("level", level, 1)
+        check_count("max_size", max_size, 1)
+        if level > zstandard.MAX_COMPRESSION_LEVEL:
             raise ArgumentValueError(
-                f"level must be from 1 to {zstandard.MAX_COMPRESSION_LEVEL}, not {level}"
+                f"level must be from 1 to {zstandard.MAX_COMPRESSION_LEVEL}, not {shown(level)}"
             )
-        if max_size < 1:
-            raise ArgumentValueError(f"max_size must be at least 1 byte, not {max_size}")
         self._level = level
         self._max_size = max_size
         self._msgpack = get("ormsgpack")  # the faster of two that write the same

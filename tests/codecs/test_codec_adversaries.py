@@ -47,7 +47,11 @@ PROGRAM = """
     thread.join()
 """
 
-DECODED = r"""cases = {
+DECODED = r"""import itertools
+cases = {
+    "keys made to collide": b"\xde\x04\x00" + b"".join(
+        b"\x9a" + bytes(key) + b"\xc0" for key in itertools.product(b"\xff\xfe", repeat=10)
+    ),
     "deep arrays": b"\x91" * 10_000_000,
     "deep arrays, complete": b"\x91" * 1_000_000 + b"\xc0",
     "deep maps": b"\x81\xa1k" * 3_000_000,

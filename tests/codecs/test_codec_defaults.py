@@ -133,7 +133,7 @@ def test_a_hook_that_never_answers_with_something_supported_is_named(hook: Any, 
         dumps({"a": {2}}, codec, default=hook)
 
 
-def test_a_hook_that_nests_for_ever_ends_at_the_limit_of_depth(codec: str) -> None:
+def test_a_hook_that_nests_without_end_stops_at_the_limit_of_depth(codec: str) -> None:
     with pytest.raises(EncodeError, match="nested deeper than 1024 levels"):
         dumps({1}, codec, default=lambda value: [value])
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import array
+import asyncio
 import collections
+import ctypes
 import datetime
+import decimal
+import fractions
+import itertools
+import pathlib
+import types
+import uuid
 import zoneinfo
 from typing import Any
 
 import msgpack
+import numpy as np
 import ormsgpack
+import pydantic
 import pytest
-from codec_values import FRAGMENTS, Named, Point, Record, Unspeakable
+from codec_values import FRAGMENTS, Colour, Named, Point, Record, Unspeakable
 from exactness import exact, nested
 
 from swarmstate import codecs, dumps, loads
+from swarmstate._codec import MAX_SAME_HASH
 from swarmstate.errors import DecodeError, EncodeError, InvalidArgumentError, SwarmStateError
 
 UTC = datetime.timezone.utc
@@ -86,6 +98,178 @@ def test_a_value_that_contains_itself_is_refused(codec: str) -> None:
     assert "nested deeper than 1024 levels" in refusal(circle, codec)
 
 
+class Struct:
+    """Stands for a class of attrs, by the mark that it leaves."""
+
+    __attrs_attrs__ = ()
+
+
+class Model(pydantic.BaseModel):
+    a: int = 1
+
+
+def generator() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("value", "way"),
+    [
+        ({1}, "list()"),
+        (frozenset(), "list()"),
+        (collections.deque([1]), "list()"),
+        (range(3), "list()"),
+        (generator(), "list()"),
+        ({}.keys(), "list()"),
+        (map(str, ()), "list()"),
+        (Record(), "dataclasses.asdict()"),
+        (Struct(), "attrs.asdict()"),
+        (Model(), ".model_dump()"),
+        (types.MappingProxyType({}), "dict()"),
+        (collections.UserDict(), "dict()"),
+        (types.SimpleNamespace(), "vars()"),
+        (decimal.Decimal(1), "str()"),
+        (fractions.Fraction(1), "str()"),
+        (uuid.UUID(int=1), "str()"),
+        (pathlib.Path("/"), "str()"),
+        (pathlib.PureWindowsPath("/"), "str()"),
+        (ValueError("mine"), "str()"),
+        (1j, "str()"),
+        (2**64, "str()"),
+        (Colour.RED, ".value"),
+        (datetime.date(2020, 1, 1), ".isoformat()"),
+        (datetime.time(1), ".isoformat()"),
+        (datetime.timedelta(1), ".total_seconds()"),
+        (datetime.datetime(2020, 1, 1), ".replace(tzinfo=...) or .astimezone()"),
+        (array.array("i", [1]), ".tolist()"),
+        (msgpack.Timestamp(1), ".to_datetime()"),
+        (np.int64(1), ".item()"),
+        (np.bool_(True), ".item()"),
+        (np.zeros(2), ".tolist()"),
+    ],
+    ids=lambda part: part if type(part) is str else type(part).__name__,
+)
+def test_a_refusal_says_what_to_do_with_what_people_use(value: Any, way: str, codec: str) -> None:
+    text = refusal({"a": value}, codec)
+    assert text.startswith(f"cannot encode {type(value).__name__} at value['a']: ")
+    assert text.endswith(f"; convert it with {way} or pass a default= function that converts it")
+
+
+def test_a_value_that_was_not_awaited_is_told_so(codec: str) -> None:
+    forgotten = asyncio.sleep(0)
+    assert "cannot encode coroutine at value: unsupported type; convert it with await" in refusal(
+        forgotten, codec
+    )
+    forgotten.close()
+
+
+def test_a_refusal_of_what_nothing_is_known_about_names_the_hook(codec: str) -> None:
+    assert refusal([object()], codec) == (
+        "cannot encode object at value[0]: unsupported type; "
+        "pass a default= function that converts it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "way"),
+    [
+        (Colour.RED, ".value"),
+        (uuid.UUID(int=1), "str()"),
+        (frozenset(), "str()"),
+        (memoryview(b"x"), "bytes()"),
+        (datetime.date(2020, 1, 1), ".isoformat()"),
+        (datetime.datetime(2020, 1, 1, tzinfo=UTC), ".isoformat()"),
+        (np.int64(1), ".item()"),
+        (Record(), "str()"),
+    ],
+    ids=lambda part: part if type(part) is str else type(part).__name__,
+)
+def test_a_refusal_says_what_to_do_with_a_key(key: Any, way: str, codec: str) -> None:
+    text = refusal({"a": {key: 1}}, codec)
+    assert text.startswith(f"cannot encode {type(key).__name__} as a key of value['a'] (")
+    assert f": unsupported type of a key; convert it with {way} or pass a default=" in text
+
+
+def test_a_hook_that_was_given_is_not_advised(codec: str) -> None:
+    with pytest.raises(EncodeError) as caught:
+        dumps([object()], codec, default=lambda value: {1})
+    assert str(caught.value) == (
+        "cannot encode object at value[0]: default= returned set: unsupported type; "
+        "convert it with list()"
+    )
+
+
+def test_advice_runs_no_code_of_the_users(codec: str) -> None:
+    class Meta(type):
+        def __getattr__(cls, name: str) -> Any:
+            raise AssertionError(name)
+
+    class Odd(metaclass=Meta):
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(name)
+
+    assert refusal(Odd(), codec).startswith("cannot encode Odd at value: unsupported type; pass")
+
+
+# ---- memoryviews: data, or addresses ------------------------------------------------------------
+
+
+class Pointing(ctypes.Structure):
+    _fields_ = (("a", ctypes.c_int), ("b", ctypes.c_void_p))
+
+
+class Flat(ctypes.Structure):
+    _fields_ = (("Object", ctypes.c_int), ("P", ctypes.c_double * 2))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        memoryview(b"ab"),
+        memoryview(b"abcd")[::2],
+        memoryview(bytes(12)).cast("B", (3, 4)),
+        *(memoryview(bytes(16)).cast(kind) for kind in "bBc?hHiIlLqQnNfd"),
+        memoryview((ctypes.c_int * 3)(1, 2, 3)),
+        memoryview((ctypes.c_double * 2 * 3)()),
+        memoryview(Flat(1)),
+        memoryview(array.array("u", "é")),
+        memoryview(np.arange(4, dtype=np.float16)),
+        memoryview(np.arange(4, dtype=">i4")),
+        memoryview(np.arange(4, dtype=np.complex128)),
+        memoryview(np.array(["ab", "c"])),
+        memoryview(np.array([b"ab", b"c"])),
+        memoryview(np.zeros(2, dtype=[("Objects", "i4"), ("b", "f8", (2, 2))])),
+        memoryview(np.asfortranarray(np.arange(6, dtype="u1").reshape(2, 3))),
+    ],
+    ids=lambda view: view.format,
+)
+def test_a_memoryview_of_data_returns_as_its_bytes(view: memoryview, codec: str) -> None:
+    assert loads(dumps([view], codec), codec) == [view.tobytes()]
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        memoryview(np.array([object()])),
+        memoryview(np.zeros(2, dtype=[("a", "i4"), ("b", "O")])),
+        memoryview(np.zeros(2, dtype=[("a", [("b", "O")])])),
+        memoryview(bytes(8)).cast("P"),
+        memoryview((ctypes.py_object * 1)(1)),
+        memoryview((ctypes.c_void_p * 2)()),
+        memoryview((ctypes.c_char_p * 2)()),
+        memoryview((ctypes.c_wchar_p * 2)()),
+        memoryview((ctypes.POINTER(ctypes.c_int) * 2)()),
+        memoryview((ctypes.CFUNCTYPE(ctypes.c_int) * 2)()),
+        memoryview(Pointing(1, None)),
+    ],
+    ids=lambda view: view.format,
+)
+def test_a_memoryview_of_addresses_is_refused(view: memoryview, codec: str) -> None:
+    text = refusal({"a": view}, codec)
+    assert text.startswith("cannot encode memoryview at value['a']: a memoryview of format ")
+    assert loads(dumps([view], codec, default=lambda view: view.nbytes), codec) == [view.nbytes]
+
+
 @pytest.mark.parametrize(
     ("value", "back"),
     [
@@ -126,6 +310,45 @@ def test_keys_that_would_become_one_are_refused(codec: str) -> None:
     assert (
         text == "cannot encode int at value[0]['a']: another key of the same dict becomes 'a' too"
     )
+
+
+def colliding(count: int) -> list[tuple[int, ...]]:
+    """Different tuples of one hash, as hash(-1) == hash(-2)."""
+    keys = list(itertools.islice(itertools.product((-1, -2), repeat=10), count))
+    assert len({hash(key) for key in keys}) == 1
+    return keys
+
+
+def written(keys: list[tuple[int, ...]]) -> bytes:
+    """A map of keys of ten small ints each to None, as another writer would leave it."""
+    items = (b"\x9a" + bytes(n % 256 for n in key) + b"\xc0" for key in keys)
+    return b"\xde" + len(keys).to_bytes(2, "big") + b"".join(items)
+
+
+def test_so_many_tuple_keys_of_one_hash_are_accepted_and_read_back(codec: str) -> None:
+    value = dict.fromkeys(colliding(MAX_SAME_HASH))
+    assert loads(dumps([value], codec), codec) == [value]
+    assert loads(written(list(value)), codec) == value
+    more = {**value, **dict.fromkeys((n, n) for n in range(1000)), **{(n,): n for n in range(9)}}
+    assert loads(dumps(more, codec), codec) == more
+
+
+def test_more_tuple_keys_of_one_hash_are_refused_both_ways(codec: str) -> None:
+    keys = colliding(MAX_SAME_HASH + 1)
+    reason = f"more than {MAX_SAME_HASH} of its tuple keys have the same hash"
+    assert refusal({"a": [dict.fromkeys(keys)]}, codec) == (
+        f"cannot encode dict at value['a'][0]: {reason}"
+    )
+    mixed = {**{str(n): 1 for n in range(99)}, **dict.fromkeys(keys), "last": {1: 2}}
+    assert refusal(mixed, codec) == f"cannot encode dict at value: {reason}"
+    for data in (written(keys), b"\x91" + written([(1,) * 10] * 50 + keys)):
+        with pytest.raises(DecodeError, match=reason):
+            loads(data, codec)
+
+
+def test_the_same_tuple_key_may_come_any_number_of_times(codec: str) -> None:
+    keys = colliding(MAX_SAME_HASH)
+    assert loads(written(keys * 50), codec) == dict.fromkeys(keys)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +425,7 @@ def test_a_decode_error_names_the_fault_and_the_byte(data: bytes, fault: str, co
 
 
 @pytest.mark.parametrize("given", ["text", None, 5, [1]])
-def test_what_is_no_bytes_cannot_be_decoded(given: Any, codec: str) -> None:
+def test_what_is_not_bytes_cannot_be_decoded(given: Any, codec: str) -> None:
     with pytest.raises(InvalidArgumentError, match=f"not {type(given).__name__}"):
         loads(given, codec)
 

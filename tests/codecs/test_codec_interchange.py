@@ -30,7 +30,7 @@ def _nan(bits: int) -> float:
 
 
 # One file for each, written once by the first version. A change of these values or of the files
-# would mean that state which somebody has stored is read differently.
+# would mean that stored state is read differently.
 VALUES: dict[str, Any] = {
     "none": None,
     "bools": [True, False],

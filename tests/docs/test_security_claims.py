@@ -72,7 +72,7 @@ STRICTLY = "JsonPlusSerializer(allowed_msgpack_modules=[('my_agent.models', 'Ord
         ),
     ],
 )
-def test_a_planted_value_runs_code_or_not(
+def test_a_planted_value_runs_code_only_where_the_page_says_so(
     tmp_path: Path, mode: str, made: str, runs: bool, read: str
 ) -> None:
     trace = tmp_path / "trace"

@@ -6,13 +6,17 @@ import contextlib
 import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from swarmstate import Snapshot, Store
+from swarmstate import Snapshot, Store, codecs
+from swarmstate.codecs import registry
+from swarmstate.codecs.zstd import ZstdCodec
 from swarmstate.errors import SwarmStateError
+from swarmstate.protocols import FastPath
 
 VALUE = {"n": [1, 2.5, "text", None], "m": {"k": b"bytes"}}
 
@@ -86,6 +90,147 @@ def test_no_call_leaks_references(call: str, codec: str) -> None:
     grown = [sys.getrefcount(one) - old for one, old in zip(watched, counts, strict=True)]
     assert max(grown) < 100
     assert sys.getallocatedblocks() - blocks < 200
+
+
+class Holder:
+    """What refers to itself through a store, or through a snapshot that it holds."""
+
+    def __init__(self, how: Callable[[Holder], Store], hold: Callable[[Store], Any]) -> None:
+        self.ballast = bytearray(10)
+        self.hook = str
+        store = how(self)
+        store.set("n", "k", [1])
+        self.held = hold(store)
+
+    def encode(self, value: Any) -> Any:
+        return sorted(value)
+
+    def pack(self, *args: Any) -> bytes:
+        return b"\x01"
+
+
+class OwnedCodec:
+    name = wire = "owned"
+
+    def __init__(self, owner: Holder) -> None:
+        self.owner = owner
+
+    def encode(self, value: object, *, default: Any = None) -> bytes:
+        return b"\x01"
+
+    def decode(self, data: bytes) -> Any:
+        return 1
+
+
+class FastCodec(OwnedCodec):
+    """Refers to its owner by its fast path only."""
+
+    def __init__(self, owner: Holder) -> None:
+        self.fast = FastPath(owner.pack, (), owner.pack, (owner,))
+
+
+def with_codec(codec: Any) -> Store:
+    """Make a store with a codec that is forgotten by the registry, as a replaced one is."""
+    codecs.register("owned", codec)
+    store = Store(codec="owned", max_history=2)
+    codecs.register("owned", codecs.get("msgpack"), replace=True)
+    registry._entries.pop("owned")
+    return store
+
+
+MAKERS: dict[str, Callable[[Holder], Store]] = {
+    "a hook": lambda holder: Store(default=holder.encode),
+    "a hook, compressed": lambda holder: Store(codec="zstd", default=holder.encode),
+    "a hook and a history": lambda holder: Store(default=holder.encode, max_history=3),
+    "a codec": lambda holder: with_codec(OwnedCodec(holder)),
+    "a fast path": lambda holder: with_codec(FastCodec(holder)),
+    "a codec of ours": lambda holder: with_codec(tagged(ZstdCodec(), holder)),
+}
+
+
+def tagged(codec: Any, holder: Holder) -> Any:
+    codec.owner = holder
+    return codec
+
+
+def snapshots(store: Store) -> list[Snapshot]:
+    """Snapshots in every state: with a log of one entry, of more, full, with persistent maps."""
+    taken = [store.snapshot()]
+    store.set("n", "k", [2])
+    taken.append(store.snapshot())
+    store.set_many([("n", "a", 1), ("n", "b", 1)])
+    taken.append(store.snapshot())
+    store.clear()
+    assert taken[1].state
+    return taken
+
+
+HELD: dict[str, Callable[[Store], Any]] = {
+    "the store": lambda store: store,
+    "its snapshots": snapshots,
+    "both": lambda store: (store, snapshots(store)),
+    "a store restored from one": lambda store: restored(store),
+    "a snapshot of that": lambda store: restored(store).snapshot(),
+}
+
+
+def restored(store: Store) -> Store:
+    other = Store()
+    with contextlib.suppress(SwarmStateError):  # of another wire format
+        other.restore(snapshots(store)[0])
+    return other
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("how", MAKERS)
+@pytest.mark.parametrize("hold", HELD)
+def test_no_cycle_through_a_store_or_a_snapshot_is_hidden_from_the_collector(
+    how: str, hold: str
+) -> None:
+    holder = Holder(MAKERS[how], HELD[hold])
+    died = weakref.ref(holder)
+    del holder
+    gc.collect()
+    assert died() is None
+
+
+@pytest.mark.usefixtures("registered")
+def test_very_many_snapshots_with_a_codec_of_the_users_are_dropped_without_recursion() -> None:
+    codecs.register("owned", OwnedCodec(None))  # type: ignore[arg-type]
+    store = Store(codec="owned", max_history=None)
+    for n in range(200_000):
+        store.set("n", f"k{n % 100}", n)
+        store.snapshot()
+    held = store.history()
+    assert held[0].get("n", "k0") == 1
+    assert isinstance(held[0], Snapshot)
+    del store, held
+    gc.collect()
+
+
+def test_a_snapshot_keeps_no_hook_alive() -> None:
+    holder = Holder(MAKERS["a hook"], snapshots)
+    died = weakref.ref(holder)
+    kept = holder.held
+    gc.disable()
+    try:
+        del holder
+        assert died() is None
+    finally:
+        gc.enable()
+    assert kept[0].get("n", "k") == [1]
+
+
+def test_what_others_do_to_the_dicts_of_a_snapshot_changes_nothing() -> None:
+    entries = {"k": b"\x01"}
+    values = {"n": entries}
+    snapshot = Snapshot.from_values(values)
+    entries["k"] = snapshot  # type: ignore[assignment]
+    entries["more"] = b"\x02"
+    values["m"] = entries
+    assert snapshot.values() == {"n": {"k": b"\x01"}}
+    assert (len(snapshot), snapshot.size_bytes, snapshot.get("n", "k")) == (1, 1, 1)
+    Store().restore(snapshot)
 
 
 TEN_MILLION = """

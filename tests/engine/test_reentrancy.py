@@ -14,6 +14,8 @@ from swarmstate.codecs import registry
 from swarmstate.errors import StoreUnavailable
 from swarmstate.protocols import Default, FastPath, SnapshotLike
 
+pytestmark = pytest.mark.usefixtures("registered")
+
 
 @pytest.fixture(autouse=True)
 def frequent_collections() -> Iterator[None]:
@@ -37,7 +39,7 @@ def check(store: Store) -> None:
 
 
 def work(store: Store, rng: random.Random, model: dict[str, Any]) -> None:
-    """Random calls on the namespaces of `model`, which nobody else writes."""
+    """Random calls on the namespaces of `model`, which nothing else writes."""
     snapshots: list[tuple[SnapshotLike, dict[str, Any]]] = []
     for n in range(1500):
         key = f"key{rng.randrange(12)}"
@@ -228,7 +230,7 @@ def test_iterators_and_names_that_call_back_lose_nothing() -> None:
     check(store)
 
 
-def test_an_update_whose_function_writes_its_own_key_forever_gives_up() -> None:
+def test_an_update_whose_function_writes_its_own_key_each_time_gives_up() -> None:
     store = Store()
 
     def fn(old: int) -> int:
@@ -240,7 +242,7 @@ def test_an_update_whose_function_writes_its_own_key_forever_gives_up() -> None:
     check(store)
 
 
-def test_a_codec_that_returns_no_bytes_is_told_so() -> None:
+def test_a_codec_that_returns_something_other_than_bytes_is_named() -> None:
     class Broken(PythonCodec):
         name = "broken"
 
@@ -284,7 +286,7 @@ def test_an_interrupt_in_the_fast_path_passes_and_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     codec = Interrupted()
-    monkeypatch.setitem(registry._codecs, "interrupted", codec)
+    monkeypatch.setitem(registry._entries, "interrupted", registry._Entry(codec))
     store = Store(codec="interrupted")
     store.set("n", "k", 1)
     codec.armed = True

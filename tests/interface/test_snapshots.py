@@ -255,11 +255,11 @@ def test_a_kept_snapshot_can_be_restored(make_store: Any) -> None:
 @pytest.mark.parametrize(
     "thing", [None, 1, "snapshot", {}, object()], ids=lambda t: type(t).__name__
 )
-def test_restore_refuses_what_is_no_snapshot(store: StoreLike, thing: Any) -> None:
+def test_restore_and_diff_refuse_what_is_not_a_snapshot(store: StoreLike, thing: Any) -> None:
     store.set("a", "1", 1)
     with pytest.raises(ArgumentTypeError, match="snapshot must be a snapshot"):
         store.restore(thing)
-    with pytest.raises(ArgumentTypeError, match="snapshot must be a snapshot"):
+    with pytest.raises(ArgumentTypeError, match="base must be a snapshot"):
         store.snapshot().diff(thing)
     assert content(store) == {"a": {"1": 1}}
 

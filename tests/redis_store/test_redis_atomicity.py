@@ -255,3 +255,50 @@ def test_a_restore_refuses_to_overwrite_another_programs_key_and_changes_nothing
         store.restore(taken)
     assert store.namespaces() == ["b"]
     assert raw.get(f"{prefix}:taken") == b"theirs"
+
+
+ITEMS = [("a", "k", 1), ("b", "k", 2), ("theirs", "k", 3), ("z", "k", 4)]
+
+
+@pytest.mark.parametrize("options", [{}, {"ttl": 100}], ids=str)
+def test_a_batch_that_meets_another_programs_key_writes_nothing(
+    make: Make, raw: redis.Redis, prefix: str, scripting: bool, options: dict[str, int]
+) -> None:
+    store = without_scripts(make(**options), scripting)
+    store.set("a", "old", 0)
+    raw.set(f"{prefix}:theirs", "theirs")
+    with pytest.raises(ValueError, match="another program"):
+        store.set_many(ITEMS)
+    assert store.items("a") == [("old", 0)]
+    assert store.namespaces() == ["a"]
+    assert raw.get(f"{prefix}:theirs") == b"theirs"
+
+
+def test_neither_a_batch_nor_a_restore_is_ever_half_done_while_another_program_takes_keys(
+    make: Make, raw: redis.Redis, server: Server, prefix: str
+) -> None:
+    store = make()
+    store.set_many(ITEMS)
+    taken = store.snapshot()
+    new = [(namespace, key, value + 10) for namespace, key, value in ITEMS]
+    other = server.client()
+
+    def come_and_go() -> None:
+        other.set(f"{prefix}:theirs", "theirs")
+        other.delete(f"{prefix}:theirs")
+
+    outcomes = set()
+    with meanwhile(come_and_go):
+        for write in (lambda: store.set_many(new), lambda: store.restore(taken)) * 300:
+            before = content(raw, prefix)
+            try:
+                write()
+            except ValueError:
+                after = content(raw, prefix)
+                before.pop(b"theirs", None)
+                after.pop(b"theirs", None)
+                assert after == before
+                outcomes.add("refused")
+            else:
+                outcomes.add("done")
+    assert outcomes == {"refused", "done"}

@@ -26,6 +26,7 @@ from servers import (
 )
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
+from swarmstate.backends.redis.transport.clock import monotonic
 from swarmstate.errors import InvalidArgumentError, StoreUnavailable
 
 Make = Callable[..., RedisStore]
@@ -55,13 +56,13 @@ def exercise(store: RedisStore) -> None:
 def test_replies_are_read_by_the_parser_that_a_connection_has_now(store: RedisStore) -> None:
     store.set("n", "k", 1)
     node = store.driver._topology.primaries()[0]
-    connection = node.acquire()
+    connection = node.acquire(monotonic() + 5)
     # Some versions of the library do this as they connect to a cluster.
     connection.disconnect()
     connection.set_parser(type(connection._parser))
     node.release(connection)
     assert store.get("n", "k") == 1
-    assert node.acquire() is connection
+    assert node.acquire(monotonic() + 5) is connection
     node.release(connection)
 
 

@@ -304,3 +304,45 @@ def test_a_cluster_that_is_absent_is_an_error_in_bounded_time() -> None:
         for call in (lambda: store.get("n", "k"), store.namespaces, store.snapshot):
             with pytest.raises(StoreUnavailable, match=r"the cluster at 127\.0\.0\.1:1"):
                 call()
+
+
+def test_what_is_enumerated_while_its_slot_moves_is_complete(
+    nodes: Cluster, make: Make, prefix: str
+) -> None:
+    store = make(nodes.url)
+    store.set_many([(f"n{number}", "k", number) for number in range(20)])
+    together = [f"{{{prefix}}}{number}" for number in range(200)]
+    store.set_many([(namespace, "k", 1) for namespace in together])
+    everything = sorted(store.namespaces())
+    assert len(everything) == 220
+    slot = slot_of(prefix.encode())
+    stop = threading.Event()
+    moves = []
+
+    def keep_moving() -> None:
+        while not stop.is_set():
+            move(nodes, slot)
+            moves.append(1)
+
+    thread = threading.Thread(target=keep_moving)
+    thread.start()
+    try:
+        while len(moves) < 10:
+            assert sorted(store.namespaces()) == everything
+            assert len(store.snapshot()) == len(store) == len(everything)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_namespaces_of_one_slot_are_written_as_one_where_another_program_keeps_a_key(
+    nodes: Cluster, make: Make, prefix: str
+) -> None:
+    store = make(nodes.url, prefix=f"{{{prefix}}}")
+    store.set("a", "k", 1)
+    with redis.RedisCluster(host="127.0.0.1", port=nodes.nodes[0].port) as client:
+        client.set(f"{{{prefix}}}:theirs", "theirs")
+        with pytest.raises(ValueError, match="another program keeps a string"):
+            store.set_many([("a", "k", 2), ("theirs", "k", 2), ("z", "k", 2)])
+        assert client.get(f"{{{prefix}}}:theirs") == b"theirs"
+    assert store.get_many([("a", "k"), ("z", "k")]) == [1, None]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 import redis
-from rights import SCRIPTS, STORE, limited
-from servers import Server, wait_until
+from rights import CLUSTER, SCRIPTS, STORE, limited
+from servers import Server, cluster, wait_until
 
 from swarmstate.backends.redis import RedisStore
 
@@ -17,6 +17,7 @@ Make = Callable[..., RedisStore]
 WRITES: dict[str, Callable[[RedisStore], object]] = {
     "set": lambda store: store.set("n", "k", 1),
     "set_many": lambda store: store.set_many([("n", "k", 1), ("n", "l", 1)]),
+    "set_many in two namespaces": lambda store: store.set_many([("n", "k", 1), ("m", "k", 1)]),
     "set_default": lambda store: store.set_default("n", "other", 1),
     "update": lambda store: store.update("n", "k", lambda value: 1),
     "restore": lambda store: store.restore(store.snapshot()),
@@ -79,16 +80,42 @@ def test_a_namespace_expires_whole(make: Make) -> None:
     assert len(store) == 0
 
 
-@pytest.mark.parametrize("write", ["set", "set_many", "set_default", "update"])
-def test_an_expiry_that_is_refused_does_not_lose_the_write(
-    server: Server, make: Make, raw: redis.Redis, prefix: str, write: str
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("scripts", [True, False])
+def test_an_expiry_that_is_refused_is_warned_of_once_and_does_not_lose_the_write(
+    server: Server, make: Make, raw: redis.Redis, prefix: str, write: str, scripts: bool
 ) -> None:
-    commands = [each for each in [*STORE, *SCRIPTS] if each != "pexpire"]
+    if write == "update" and not scripts:
+        return
+    raw.hset(f"{prefix}:n", "old", b"\x01")
+    commands = [each for each in [*STORE, *(SCRIPTS if scripts else ())] if each != "pexpire"]
     store = make(limited(server, raw, prefix, commands), ttl=100)
     with pytest.warns(RuntimeWarning, match=f"namespaces of prefix '{prefix}' do not expire"):
         WRITES[write](store)
-    assert "n" in store
+    written = raw.hgetall(f"{prefix}:n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        WRITES[write](store)
+    assert raw.hgetall(f"{prefix}:n") == written
+    assert written.keys() & {b"k", b"other"} or write == "restore"
     assert raw.ttl(f"{prefix}:n") == -1
+
+
+def test_an_expiry_that_a_cluster_refuses_does_not_lose_the_write(prefix: str) -> None:
+    with cluster() as nodes:
+        commands = [each for each in [*STORE, *SCRIPTS, *CLUSTER] if each != "pexpire"]
+        for node in nodes.nodes:
+            with node.client() as client:
+                url = limited(node, client, "*", commands)
+        url = url.replace("redis://", "redis+cluster://")
+        for tagged in (prefix, f"{{{prefix}}}"):
+            with RedisStore(url, prefix=tagged, ttl=100) as store:
+                with pytest.warns(RuntimeWarning, match="do not expire"):
+                    store.set_many([(f"n{number}", "k", number) for number in range(20)])
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")
+                    store.restore(store.snapshot())
+                assert len(store) == 20
 
 
 def test_an_expiry_that_is_refused_does_not_fail_a_read(

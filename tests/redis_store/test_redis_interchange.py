@@ -67,6 +67,7 @@ def in_rust_package(folder: Path, url: str, prefix: str, code: str) -> object:
     return json.loads(done.stdout)
 
 
+@pytest.mark.index
 @pytest.mark.parametrize("codec", ["msgpack", "ormsgpack"])
 def test_what_the_rust_package_writes_is_read(
     rust_package: Path, server: Server, make: Make, prefix: str, codec: str
@@ -89,6 +90,7 @@ def test_what_the_rust_package_writes_is_read(
     assert dict(memory.items("one:by one")) == VALUES
 
 
+@pytest.mark.index
 @pytest.mark.parametrize("codec", ["msgpack", "ormsgpack"])
 def test_the_rust_package_reads_what_we_write(
     rust_package: Path, server: Server, make: Make, prefix: str, codec: str
@@ -105,6 +107,60 @@ def test_the_rust_package_reads_what_we_write(
         "          store.get_many([(f'batch{len(key)}', key) for key in values])]",
     )
     assert result == [VALUES, list(VALUES.values())]
+
+
+WHAT_IT_SEES = """
+taken = store.snapshot()
+result = [len(store), sorted(store.namespaces()), sorted(map(list, taken.keys)),
+          [store.keys(name) for name in sorted(store.namespaces())]]
+"""
+
+
+@pytest.mark.index
+def test_each_sees_the_others_namespaces_as_if_it_were_alone(
+    rust_package: Path, server: Server, make: Make, prefix: str
+) -> None:
+    from langgraph.checkpoint.base import empty_checkpoint
+
+    from swarmstate.integrations.langgraph import SwarmStateSaver
+
+    store = make(ttl=1000)
+    store.set_many([("a", "k", 1), ("b:c", "k", 2), ("b:c", "l", 3)])
+    store.update("a", "k", lambda value: value + 1)
+    saver = SwarmStateSaver(store)
+    config = saver.put(
+        {"configurable": {"thread_id": "T", "checkpoint_ns": ""}}, empty_checkpoint(), {}, {}
+    )
+    saver.put_writes(config, [("channel", 1)], "task")
+
+    def ours() -> list[object]:
+        taken = store.snapshot()
+        names = sorted(store.namespaces())
+        pairs = [list(pair) for pair in sorted(taken.keys)]
+        return [len(store), names, pairs, [store.keys(name) for name in names]]
+
+    theirs = in_rust_package(rust_package, server.url, prefix, WHAT_IT_SEES)
+    assert theirs == ours()
+    assert "a" in store.namespaces()
+    assert any(name.startswith("langgraph:") for name in store.namespaces())
+    theirs = in_rust_package(
+        rust_package,
+        server.url,
+        prefix,
+        "store.set('new', 'k', [1])\n"
+        "store.delete('b:c', 'l')\n"
+        "taken = store.snapshot()\n"
+        "store.clear()\n"
+        "store.restore(taken)\n" + WHAT_IT_SEES,
+    )
+    assert theirs == ours()
+    assert store.get("new", "k") == [1]
+    found = saver.get_tuple(config)
+    assert found is not None
+    assert found.pending_writes == [("task", "channel", 1)]
+    in_rust_package(rust_package, server.url, prefix, "store.clear()\nresult = None")
+    assert (len(store), store.namespaces(), len(store.snapshot())) == (0, [], 0)
+    assert saver.get_tuple(config) is None
 
 
 def test_a_snapshot_goes_to_memory_to_another_server_and_back(

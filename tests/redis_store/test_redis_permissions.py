@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from rights import CLUSTER, SAVER, SCRIPTS, STORE, limited
+from rights import CLUSTER, LARGE, SAVER, SCRIPTS, STORE, limited
 from servers import Server, cluster
 
 from swarmstate.backends.redis import RedisStore
-from swarmstate.errors import StoreUnavailable
+from swarmstate.errors import AccessDenied
 
 Make = Callable[..., RedisStore]
 
@@ -19,6 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
 ROWS = {
     "every store": STORE,
     "`update`; fewer round trips elsewhere": SCRIPTS,
+    "calls over [the limits of a server](#limits-of-servers)": LARGE,
     "the LangGraph checkpointer": SAVER,
     "a cluster": CLUSTER,
 }
@@ -52,6 +53,6 @@ def test_a_user_cannot_reach_beyond_its_prefix(
 ) -> None:
     url = limited(server, raw, f"{prefix}-mine", [*STORE, *SCRIPTS])
     store = make(url, prefix=f"{prefix}-other")
-    with pytest.raises(StoreUnavailable, match="NOPERM"):
+    with pytest.raises(AccessDenied, match="NOPERM"):
         store.set("n", "k", 1)
     make(url, prefix=f"{prefix}-mine").set("n", "k", 1)

@@ -12,7 +12,7 @@ from rights import STORE, limited
 from servers import Server
 
 from swarmstate.backends.redis import RedisStore
-from swarmstate.errors import StoreUnavailable
+from swarmstate.errors import AccessDenied
 
 Make = Callable[..., RedisStore]
 
@@ -105,6 +105,6 @@ def test_without_the_right_to_run_scripts_update_says_so_and_the_rest_works(
     store.clear()
     assert len(store) == 0
     needed = r"update\(\) needs .* \(EVALSHA and EVAL\), and nothing was stored: .*NOPERM"
-    with pytest.raises(StoreUnavailable, match=needed):
+    with pytest.raises(AccessDenied, match=needed):
         store.update("n", "k", lambda value: 1)
     assert not store.contains("n", "k")

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: values of the codecs' domain, and everything that one might try beside."""
+"""Hypothesis strategies: values of the codecs' domain, and everything else that one might try."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from servers import Server
 
 STORE = [
     *("hset", "hget", "hmget", "hgetall", "hkeys", "hlen", "hexists", "hsetnx", "hdel"),
-    *("set", "type", "scan", "unlink", "pexpire", "multi", "exec"),
+    *("set", "touch", "type", "scan", "unlink", "pexpire", "multi", "exec"),
 ]
 """What every store needs, whatever it is asked to do."""
 
@@ -15,19 +15,26 @@ SCRIPTS = ["evalsha", "eval"]
 """What ``update`` needs, and what saves other methods round trips."""
 
 
+LARGE = ["rename", "persist", "watch"]
+"""What calls need that are too large for one command or for a transaction of the server."""
+
+
 SAVER = ["hstrlen", "pttl", "zadd", "zcard", "zrem", "zrevrange", "zrevrangebylex", "exists"]
 """What a checkpointer needs beside these; its scripts may do no more than their user."""
 
 
-CLUSTER = ["cluster|slots", "command", "asking"]
+CLUSTER = ["cluster|slots", "cluster|nodes", "command", "asking"]
 """What finding the nodes of a cluster needs beside these."""
 
 
 def limited(server: Server, client: redis.Redis, prefix: str, commands: list[str]) -> str:
-    """Make a user for the keys of prefixes that start alike; return the server's URL for it."""
+    """Make a user for a prefix; return the server's URL for it.
+
+    A ``*`` in the prefix stands for anything, so that a suite with many prefixes has one user.
+    """
     name = f"user{len(client.acl_users())}"
     client.execute_command(
-        *("ACL", "SETUSER", name, "on", ">secret", f"~{prefix}*", f"~!{prefix}*"),
+        *("ACL", "SETUSER", name, "on", ">secret", f"~{prefix}:*", f"~!{prefix}:*"),
         *("resetchannels", "-@all"),
         *(f"+{command}" for command in commands),
     )

@@ -53,6 +53,14 @@ class Found:
     hashes: frozenset[bytes]
     derived: frozenset[bytes]
 
+    @property
+    def keys(self) -> frozenset[bytes]:
+        """All of them."""
+        return self.hashes | self.derived
+
+    def __le__(self, other: Found) -> bool:
+        return self.hashes <= other.hashes and self.derived <= other.derived
+
 
 class Layout:
     """The keys of one prefix.
@@ -120,11 +128,20 @@ class Layout:
         """Return the command that writes the marker, if it is not there."""
         return ("SET", self.marker, b"1", "NX")
 
+    @property
+    def patterns(self) -> tuple[str, str]:
+        """The patterns of keys that a user of this prefix needs, as ACL SETUSER takes them."""
+        return f"~{self.prefix}:*", f"~{APART}{self.prefix}:*"
+
+    def scan_before(self) -> Command:
+        """Return the command that enumerates what version 0.1.0 kept under names with NUL."""
+        return ("SCAN", b"0", "MATCH", self.pattern[:-1] + b"\0*", "COUNT", _ALL)
+
     def scans(self) -> list[Command]:
         """Return the commands that enumerate.
 
-        These are: every hash under the prefix, what has NUL in its name there (which 0.1.0 wrote),
-        and everything apart.
+        These are: every hash under the prefix, what has NUL in its name there (as what 0.1.0 wrote
+        has), and everything apart.
         """
         return [
             ("SCAN", b"0", "MATCH", self.pattern, "COUNT", _ALL, "TYPE", "hash"),

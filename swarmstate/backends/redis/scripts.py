@@ -1,15 +1,29 @@
 """The scripts of the store.
 
-All take the marker's key as KEYS[1], so that it can be routed, and enumerate the prefix themselves:
-ARGV[1] is the pattern of its keys, ARGV[2] the length of ``{prefix}:`` and ARGV[3] the pattern of
-what lies apart. What they touch belongs to one prefix on one server; on clusters they are not used.
+Those of the whole store enumerate the prefix themselves: ARGV[1] is the pattern of its keys,
+ARGV[2] the length of ``{prefix}:``, ARGV[3] the pattern of what lies apart and ARGV[4] the marker's
+key. They declare no keys but those that they fill, and are not used on clusters.
+
+The others touch only the keys that they declare: hashes of one slot.
 """
 
 from __future__ import annotations
 
 from swarmstate.backends.redis.commands import Script
 
-__all__ = ["CLEAR", "COUNT", "DUMP", "NAMES", "SWAP"]
+__all__ = [
+    "ADOPT",
+    "CLEAR",
+    "COUNT",
+    "DROP",
+    "DUMP",
+    "FILL",
+    "NAMES",
+    "READ",
+    "REMOVE",
+    "RESTORE",
+    "SWAP",
+]
 
 # Mirrors Layout.classify. Positions instead of patterns: Lua's stop at NUL.
 _OWN = """
@@ -43,7 +57,7 @@ end
 local function enumerate()
   local hashes, derived, nested = {}, {}, {}
   for _, key in ipairs(scan(ARGV[3])) do
-    if key ~= KEYS[1] then
+    if key ~= ARGV[4] then
       -- The first of these ends the prefix; it is this one's where it follows at once.
       local at = find(key, ':\\0', 1, true)
       if at == head + 1 then
@@ -117,20 +131,195 @@ return out
 )
 """Return every namespace's key, each followed by its fields and values."""
 
-CLEAR = Script(
-    "clear",
-    _OWN
-    + """
-local hashes, derived = enumerate()
-for _, keys in ipairs({hashes, derived}) do
+_UNLINK = """
+local function unlink(keys)
   for first = 1, #keys, 1000 do
     redis.call('UNLINK', unpack(keys, first, math.min(first + 999, #keys)))
   end
 end
-return #hashes
+"""
+
+CLEAR = Script(
+    "clear",
+    _OWN
+    + _UNLINK
+    + """
+local hashes, derived = enumerate()
+-- First what a user may lack the right to remove: then nothing is gone.
+unlink(derived)
+unlink(hashes)
 """,
 )
 """Remove every namespace and everything derived; the marker stays."""
+
+# A command that is refused ends a script where it stands, so that all that can be refused comes
+# before the first change.
+_PUT_IN = """
+local function foreign()
+  for _, key in ipairs(KEYS) do
+    local kind = redis.call('TYPE', key).ok
+    if kind ~= 'hash' and kind ~= 'none' then return {key, kind} end
+  end
+end
+local lasting = ''
+local function renew(key, ttl)
+  if ttl == '' then return end
+  local done = redis.pcall('PEXPIRE', key, ttl)
+  if type(done) == 'table' and done.err then lasting = done.err end
+end
+local function add(key, from, first, last)
+  for i = first, last, 1000 do
+    redis.call('HSET', key, unpack(from, i, math.min(i + 999, last)))
+  end
+end
+local function fill(at, ttl)
+  for _, key in ipairs(KEYS) do
+    local last = at + ARGV[at]
+    add(key, ARGV, at + 1, last)
+    renew(key, ttl)
+    at = last + 1
+  end
+  return {lasting}
+end
+"""
+
+FILL = Script(
+    "fill",
+    _PUT_IN
+    + """
+local other = foreign()
+if other then return other end
+if ARGV[2] == '1' then
+  for _, key in ipairs(KEYS) do redis.call('UNLINK', key) end
+end
+return fill(3, ARGV[1])
+""",
+)
+"""Add fields and values to hashes, or nothing if one of the keys is no hash.
+
+ARGV: time to live in milliseconds or "", 1 to empty the hashes first, then for each key the length
+of what follows, field, value, field, and so on.
+
+Returns {what was said where the keys could not be made to expire, or ""}, or {key, its type}.
+"""
+
+RESTORE = Script(
+    "restore",
+    _OWN
+    + _UNLINK
+    + _PUT_IN
+    + """
+local hashes, derived = enumerate()
+local other = foreign()
+if other then return other end
+-- The first change decides whether a full server lets the others follow.
+redis.call('SET', ARGV[4], '1', 'NX')
+unlink(derived)
+unlink(hashes)
+return fill(6, ARGV[5])
+""",
+)
+"""Make the whole store what is given, and write the marker; as FILL.
+
+ARGV from 5: time to live, then for each key the length of what follows, field, value, field, and
+so on.
+"""
+
+ADOPT = Script(
+    "adopt",
+    _OWN
+    + _UNLINK
+    + _PUT_IN
+    + """
+local ttl, all, where, under = ARGV[5], ARGV[6] == '1', ARGV[7], ARGV[8]
+local hashes, derived = enumerate()
+local staged, others, fields = {}, {}, 0
+for _, key in ipairs(derived) do
+  if key:sub(1, #where) == where then
+    staged[#staged + 1] = key
+    fields = fields + redis.call('HLEN', key)
+  else
+    others[#others + 1] = key
+  end
+end
+local other = foreign()
+if #staged ~= #KEYS or fields ~= tonumber(ARGV[9]) then other = {'', 'incomplete'} end
+if other then
+  unlink(staged)
+  return other
+end
+for _, key in ipairs(staged) do
+  redis.call('RENAME', key, key)
+  redis.call('PERSIST', key)
+end
+redis.call('SET', ARGV[4], '1', 'NX')
+if all then
+  unlink(others)
+  unlink(hashes)
+end
+for _, key in ipairs(staged) do
+  local name = under .. key:sub(#where + 1)
+  if redis.call('TYPE', name).ok == 'none' then
+    redis.call('RENAME', key, name)
+  else
+    local content = redis.call('HGETALL', key)
+    add(name, content, 1, #content)
+    redis.call('UNLINK', key)
+  end
+  renew(name, ttl)
+end
+return {lasting}
+""",
+)
+"""Put hashes that were filled elsewhere, in parts, where they belong, all at once; as FILL.
+
+ARGV from 5: time to live, 1 to remove everything else, what the keys of the filled hashes start
+with, what a namespace's key starts with, and how many fields there must be in all of them.
+
+Returns {"", "incomplete"}, with nothing done, where a part is missing.
+"""
+
+READ = Script(
+    "read",
+    """
+local out, at = {}, 1
+for number, key in ipairs(KEYS) do
+  local last = at + ARGV[at]
+  if redis.call('TYPE', key).ok == 'hash' then
+    local values = {}
+    for i = at + 1, last, 1000 do
+      for _, value in ipairs(redis.call('HMGET', key, unpack(ARGV, i, math.min(i + 999, last)))) do
+        values[#values + 1] = value
+      end
+    end
+    out[number] = values
+  else
+    out[number] = false
+  end
+  at = last + 1
+end
+return out
+""",
+)
+"""Return, for each key, the values of fields, or null. ARGV: for each how many, then these."""
+
+REMOVE = Script(
+    "remove",
+    """
+local count, at = 0, 1
+for _, key in ipairs(KEYS) do
+  local last = at + ARGV[at]
+  if redis.call('TYPE', key).ok == 'hash' then
+    for i = at + 1, last, 1000 do
+      count = count + redis.call('HDEL', key, unpack(ARGV, i, math.min(i + 999, last)))
+    end
+  end
+  at = last + 1
+end
+return count
+""",
+)
+"""Remove fields from hashes and return how many there were. ARGV: for each how many, then these."""
 
 SWAP = Script(
     "swap",

@@ -3,27 +3,61 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from swarmstate.arguments import check_count, check_number
 from swarmstate.backends.redis.keys import Layout
 from swarmstate.backends.redis.steps import StoreSteps
-from swarmstate.backends.redis.transport.connect import connect
+from swarmstate.backends.redis.transport.connect import connect, explained
 from swarmstate.backends.redis.transport.driver import Driver
+from swarmstate.backends.redis.transport.topology import Topology, slot_of
 from swarmstate.checkpoints.protocol import CheckpointEngine
+from swarmstate.errors import ArgumentTypeError
 from swarmstate.protocols import Default, SnapshotLike
-from swarmstate.steps import awaited, blocking, introduced
+from swarmstate.steps import Steps, awaited, blocking, introduced
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["AsyncRedisStore", "RedisStore"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _called(name: str, step: Callable[P, Steps[T]]) -> Callable[P, Steps[T]]:
+    """Return a step that errors call by the name that a user knows."""
+
+    @functools.wraps(step)
+    def steps(*args: P.args, **kwargs: P.kwargs) -> Steps[T]:
+        made = step(*args, **kwargs)
+        made.__name__ = name  # type: ignore[attr-defined]  # of a generator
+        return made
+
+    return steps
+
+
+def _neighbours(topology: Topology) -> Callable[[bytes, bytes], bool] | None:
+    """Return whether two keys of a cluster are served by one node, as far as is known."""
+    if not topology.clustered:
+        return None
+
+    def near(one: bytes, other: bytes) -> bool:
+        try:
+            return topology.node(slot_of(one)) is topology.node(slot_of(other))
+        except topology.failures:
+            return False
+
+    return near
+
 
 class _Opened:
     """A store's connection and its logic: what both stores are made of."""
 
+    @explained
     def __init__(
         self,
         url: str = "redis://localhost:6379/0",
@@ -51,7 +85,7 @@ class _Opened:
             max_history=max_history,
             ttl=ttl,
             ttl_on_read=ttl_on_read,
-            clustered=topology.clustered,
+            near=_neighbours(topology),
         )
         self.driver = Driver(topology, timeout=timeout, retries=retries)
 
@@ -97,6 +131,17 @@ class _Opened:
         self.driver.check_open()
         self.steps.history.clear()
 
+    def __bool__(self) -> bool:
+        """Return True, also for an empty store; never touches the server."""
+        return True
+
+    def __reduce__(self) -> NoReturn:
+        name = type(self).__name__
+        raise ArgumentTypeError(
+            f"{name} can be neither copied nor pickled, because it holds connections: make another "
+            "of the same url and prefix, which has the same content"
+        )
+
     def __repr__(self) -> str:
         return (
             f"<{type(self).__name__} prefix={self.prefix!r} codec={self.codec!r} "
@@ -121,12 +166,14 @@ class RedisStore(_Opened):
         client: a client to use instead of ``url``: ``redis.Redis``, ``redis.RedisCluster``,
             ``valkey.Valkey``, ``valkey.ValkeyCluster`` or a Sentinel's master client; it is not
             closed by the store.
-        prefix: what all keys start with, taken literally.
+        prefix: what all keys start with, taken literally, but for those of what is derived, which
+            start with ``!`` and the prefix.
         codec: the name of the codec.
         default: encodes what the codec does not know.
         max_history: how many snapshots ``history()`` keeps: 0 none, n the last n, None all.
-        ttl: seconds that a namespace lives after the last write to it, or None for ever.
-        ttl_on_read: whether a read starts that time anew.
+        ttl: seconds that a namespace lives after the last write to it; None: until it is deleted.
+        ttl_on_read: whether a read restarts that time. Where the server refuses that (a replica, a
+            user without PEXPIRE) the read succeeds, and one warning says so.
         timeout: seconds to wait for a connection, for a free one, and for each reply. A call gives
             up after at most ``(retries + 1) * timeout`` and the pauses between the attempts. A
             given client's own timeouts hold for its connections.
@@ -157,8 +204,8 @@ class RedisStore(_Opened):
     clear = blocking(StoreSteps.clear)
     snapshot = blocking(StoreSteps.snapshot)
     restore = blocking(StoreSteps.restore)
-    __len__ = blocking(StoreSteps.count)
-    __contains__ = blocking(StoreSteps.has_namespace)
+    __len__ = blocking(_called("len", StoreSteps.count))
+    __contains__ = blocking(_called("in", StoreSteps.has_namespace))
 
     def close(self) -> None:
         """Close the connections that are the store's own; calling it again does nothing."""
@@ -177,6 +224,13 @@ class RedisStore(_Opened):
     ) -> None:
         """Close the store."""
         self.close()
+
+    async def __aenter__(self) -> NoReturn:
+        """Raise: that is what :class:`AsyncRedisStore` is for."""
+        raise ArgumentTypeError("a RedisStore blocks: use `with`, or `async with AsyncRedisStore`")
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Do nothing: never reached."""
 
 
 @introduced
@@ -229,3 +283,18 @@ class AsyncRedisStore(_Opened):
     ) -> None:
         """Close the store."""
         await self.close()
+
+    def __enter__(self) -> NoReturn:
+        """Raise: an awaited store needs ``async with``."""
+        raise ArgumentTypeError("an AsyncRedisStore is awaited: use `async with`")
+
+    def __exit__(self, *exc: object) -> None:
+        """Do nothing: never reached."""
+
+    def __len__(self) -> NoReturn:
+        """Raise: counting has to be awaited."""
+        raise ArgumentTypeError("len() cannot be awaited: use `await store.count()`")
+
+    def __contains__(self, namespace: object) -> NoReturn:
+        """Raise: looking has to be awaited."""
+        raise ArgumentTypeError("`in` cannot be awaited: use `await store.has_namespace(...)`")

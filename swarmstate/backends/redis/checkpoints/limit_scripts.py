@@ -30,7 +30,7 @@ end
 
 _SURPLUS = """
 -- Returns what there is beyond the newest, or 1 if all of the namespace has to be read for that.
-local function beyond(refs, n, keep)
+local function beyond(refs, n, keep, drawn)
   local oldest = call('ZREVRANGEBYLEX', KEYS[5], '+', '[\\0x', 'LIMIT', keep - 1, 1)[1]
   if not oldest then return 1 end
   local ids = call('ZRANGEBYLEX', KEYS[5], '[\\0x', '(' .. oldest, 'LIMIT', 0, 501)
@@ -63,7 +63,7 @@ local function beyond(refs, n, keep)
     end
   end
   local spaces = called and call('HKEYS', KEYS[1]) or {}
-  return {n, oldest, older, rebuilt or '', gate, orphans, spaces}
+  return {n, drawn, oldest, older, rebuilt or '', gate, orphans, spaces}
 end
 """
 
@@ -74,24 +74,27 @@ PUT_WITHIN = put_script(
     + _SURPLUS
     + """
 local refs = KEYS[10]
-local keep, caller = unpack(cmsgpack.unpack(ARGV[8]))
+last = last - 1
+local asked = cmsgpack.unpack(ARGV[#ARGV])
+local keep, caller = asked[1], asked[2]
 local before = count(KEYS[5], KEYS[2])
 local again = call('HEXISTS', KEYS[2], id) == 1
 local drawn, latest = try('HGET', KEYS[6], '\\0n'), nil
-local known, last = unpack(call('HMGET', refs, 'n', 'r'))
+if type(drawn) ~= 'string' then drawn = '' end
+local known = call('HMGET', refs, 'n', 'r')
 if before then latest = call('ZREVRANGEBYLEX', KEYS[5], '+', '[\\0x', 'LIMIT', 0, 1)[1] end
 own[#own + 1] = refs
 """,
     """
 -- What was known stands if nobody else was there, and nothing that was noted is changed now.
-local right = before and kept and not again
+local right = before and fits and not again
 if before == 0 then
   call('UNLINK', refs)
-elseif not (known and tonumber(known) == before and last == drawn) then
+elseif not (known[1] and tonumber(known[1]) == before and known[2] == drawn) then
   right = false
 end
 if right then
-  local note, entry = {'n', before + 1, 'r', ARGV[7]}, cmsgpack.unpack(ARGV[5])
+  local note, entry = {'n', before + 1, 'r', drawn}, cmsgpack.unpack(ARGV[6])
   local top = not latest or less(latest, id)
   local function refer(name)
     local other = not top and call('HGET', refs, name)
@@ -109,7 +112,6 @@ if right then
     note[#note + 1] = 'f'
     note[#note + 1] = fork
   end
-  local asked = cmsgpack.unpack(ARGV[8])
   if #asked > 2 then
     local raw = call('HGET', refs, 'd')
     local rebuilt = raw and cmsgpack.unpack(raw) or {}
@@ -143,7 +145,7 @@ elseif n > keep then
     local stay = tonumber(call('HGET', refs, 'k') or 0)
     -- Many that have to stay are not looked at again before an eighth more has come.
     if stay < 64 or (n - keep - stay) * 8 >= stay then
-      surplus = beyond(refs, n, keep)
+      surplus = beyond(refs, n, keep, drawn)
     else
       surplus = nil
     end
@@ -151,13 +153,15 @@ elseif n > keep then
 end
 """,
 )
-"""Store a checkpoint of a namespace that has a limit. As PUT; the last key is the caller's tenth.
+"""Store a checkpoint of a namespace that has a limit. Keys and ARGV are those of PUT, but with
+the references of the namespace and of the caller's at the end of the keys; and at the end of ARGV
+msgpack of [limit, the id of the caller or "", the channels that are rebuilt].
 
-ARGV[8] is msgpack of [limit, the id of the caller or "", the channels that are rebuilt]. Instead of
-the 0 after the first number comes 1 if all of the namespace has to be read to know what there is
-beyond the limit, or {how many checkpoints there are, the least that is kept, {{id, parent, fields,
-those of them that no kept one refers to, 1 if one continues it, namespaces called from it, record
-or ""}, ...}, channels -> id, record of the least that is kept or "", orphans, namespaces}.
+Returns what PUT returns. A list has one more element if the limit is exceeded: 1 if all of the
+namespace has to be read to know by what, or {how many checkpoints there are, what was drawn last,
+the least that is kept, {{id, parent, fields, those of them that no kept one refers to, 1 if one
+continues it, namespaces called from it, record or ""}, ...}, channels -> id, record of the least
+that is kept or "", orphans, namespaces}.
 """
 
 RELEASE = Script(
@@ -167,7 +171,8 @@ RELEASE = Script(
     + """
 local refs, drawn = KEYS[7], try('HGET', KEYS[6], '\\0n')
 local n = tonumber(ARGV[2])
-if (type(drawn) == 'string' and drawn or '') ~= ARGV[1] or count(KEYS[5], KEYS[2]) ~= n then
+if type(drawn) ~= 'string' then drawn = '' end
+if drawn ~= ARGV[1] or count(KEYS[5], KEYS[2]) ~= n then
   return 0
 end
 local ids, orphans = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -176,7 +181,7 @@ local function add(list, ...)
   for _, each in ipairs({...}) do list[#list + 1] = each end
 end
 for i = 1, ids + orphans do
-  local id = ARGV[5 + i]
+  local id = ARGV[6 + i]
   if i <= ids or call('HEXISTS', KEYS[2], id) == 0 then
     add(gone, id)
     add(records, id, '\\0w' .. id, '\\0p' .. id)
@@ -193,21 +198,24 @@ remove(try, 'HDEL', KEYS[6], gone)
 remove(try, 'ZREM', KEYS[5], records)
 if #writes > 0 then call('UNLINK', unpack(writes)) end
 local fields = {}
-for i = 6 + ids + orphans, #ARGV do
+for i = 7 + ids + orphans, #ARGV do
   fields[#fields + 1] = ARGV[i]
   noted[#noted + 1] = 'v' .. ARGV[i]
 end
 remove(call, 'HDEL', KEYS[3], fields)
 remove(try, 'HDEL', refs, noted)
-if call('EXISTS', refs) == 1 then try('HSET', refs, 'n', n - ids, 'k', ARGV[5]) end
+try('HSET', KEYS[6], '\\0n', ARGV[6])
+if call('EXISTS', refs) == 1 then
+  try('HSET', refs, 'n', n - ids, 'k', ARGV[5], 'r', ARGV[6])
+end
 return 1
 """,
 )
 """Remove checkpoints and values. All of the keys, the references, and one for each id's writes.
 
-ARGV: the number last drawn or "", how many checkpoints there are, how many ids of checkpoints and
-of orphans follow, how many older ones stay, these ids, then fields. Returns 0, with nothing done,
-unless the first two are right.
+ARGV: what was drawn last or "", how many checkpoints there are, how many ids of checkpoints and of
+orphans follow, how many older ones stay, what is drawn now, these ids, then fields. Returns 0, with
+nothing done, unless the first two are right.
 """
 
 NOTE = Script(
@@ -216,7 +224,8 @@ NOTE = Script(
     + _COUNT
     + """
 local drawn = try('HGET', KEYS[4], '\\0n')
-if type(drawn) ~= 'string' or drawn ~= ARGV[1] or count(KEYS[3], KEYS[2]) ~= tonumber(ARGV[2])
+if type(drawn) ~= 'string' then drawn = '' end
+if drawn ~= ARGV[1] or count(KEYS[3], KEYS[2]) ~= tonumber(ARGV[2])
   or call('HLEN', KEYS[1]) ~= tonumber(ARGV[3]) then
   call('UNLINK', KEYS[5])
   return 0

@@ -4,14 +4,15 @@ A put with a limit notes who refers to what, as :mod:`swarmstate.checkpoints.ref
 in one more derived hash of the namespace: ``v<field>``, ``p<parent>`` -> the greatest id that does
 so, ``d`` -> msgpack of channel -> id, ``f`` -> the fork, ``c<id>`` -> msgpack of the namespaces
 called from it, ``n`` -> how many checkpoints there are, ``k`` -> how many older ones had to stay,
-and ``r`` -> what the last such put has drawn by lot. So it knows whether another writer was there
-meanwhile: then, and where the hash was lost, all of the namespace is read once and noted again.
-Users without scripts read all each time.
+and ``r`` -> what whoever removed checkpoints last had drawn by lot. So the next put knows whether
+another writer was there meanwhile: then, and where the hash was lost, all of the namespace is read
+once and noted again. Users without scripts read all each time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from random import getrandbits
 from typing import Any, NamedTuple
 
 from swarmstate import codecs
@@ -47,11 +48,16 @@ _MOST_PARTS = 20
 """How many such commands one batch carries."""
 
 
+def _draw() -> bytes:
+    return b"%x" % getrandbits(64)
+
+
 class _State(NamedTuple):
     """What a surplus was read from, to see whether it still holds.
 
     Attributes:
-        drawn: what the last put had drawn.
+        drawn: what whoever removed checkpoints last had drawn by lot.
+        next: what is drawn for removing these.
         size: how many checkpoints there were.
         orphans: the ids of writes that have no checkpoint and go.
         spaces: the thread's checkpoint namespaces, where they are of interest.
@@ -61,6 +67,7 @@ class _State(NamedTuple):
     """
 
     drawn: bytes
+    next: bytes
     size: int
     orphans: Sequence[bytes]
     spaces: Sequence[str]
@@ -72,6 +79,8 @@ class _State(NamedTuple):
 class _Part(NamedTuple):
     """What one command removes."""
 
+    drawn: bytes
+    """What must have been drawn last."""
     size: int
     """How many checkpoints there must be before."""
     ids: Sequence[bytes]
@@ -96,21 +105,21 @@ class Retention:
         """Return what a put within a limit is told."""
         return _plain.encode([keep, "" if caller is None else caller.id, *rebuilt])
 
-    def above(self, name: CheckpointName, caller: CheckpointName | None) -> bytes:
-        """Return where it is noted what was called from a checkpoint."""
-        return self._keys.droppable(name.thread, (caller or name).checkpoint_ns)[-1]
+    def noted(self, name: CheckpointName, caller: CheckpointName | None) -> tuple[bytes, bytes]:
+        """Return where it is noted who refers to what, and what was called from the caller."""
+        above = (caller or name).checkpoint_ns
+        references = self._keys.references
+        return references(*name[:2]), references(name.thread, above)
 
     # Finding -----------------------------------------------------------------------------------
 
-    def found(
-        self, name: CheckpointName, keep: int, drawn: bytes, reply: Any
-    ) -> Steps[Surplus | None]:
+    def found(self, name: CheckpointName, keep: int, reply: Any) -> Steps[Surplus | None]:
         """Return what a put has found; reads all of the namespace where it has to."""
         if not reply:
             return None
         if not isinstance(reply, list):
             return (yield from self.surplus(name.thread, name.checkpoint_ns, keep, note=True))
-        count, oldest, entries, rebuilt, gate, orphans, spaces = reply
+        count, drawn, oldest, entries, rebuilt, gate, orphans, spaces = reply
         older = []
         for raw_id, parent, fields, loose, continued, calls, raw in entries:
             each = raw_id.decode()
@@ -135,7 +144,7 @@ class Retention:
                 record = self._keys.decode_record(gate, name._replace(id=least))
                 gates = {least: record} if is_gate(record, channels) else None
         listed = [raw.decode() for raw in spaces]
-        state = _State(drawn, count, orphans, listed)
+        state = _State(drawn, _draw(), count, orphans, listed)
         return Surplus(name.thread, name.checkpoint_ns, least, older, channels, gates, None, state)
 
     def asked(self, name: CheckpointName) -> list[Command]:
@@ -181,6 +190,7 @@ class Retention:
         return found._replace(
             state=_State(
                 drawn or b"",
+                _draw(),
                 len(ids),
                 [raw for raw in alone if raw < oldest],
                 spaces,
@@ -300,12 +310,14 @@ class Retention:
         for space in gone:
             keys = self._keys.of(surplus.thread, space)
             asked += [("HKEYS", keys[1]), ("HKEYS", keys[3])]
-        last = [*self._noting(surplus, doomed, calls), *asked] if scripted else asked
         send = self._release if scripted else self._release_plainly
         stay = len(surplus.older) - len(doomed)
         parts = self._parts(state, doomed)
+        drawn = state.next if parts else state.drawn
+        last = [*self._noting(surplus, doomed, calls, drawn), *asked] if scripted else asked
         if stay >= MANY and not parts:
-            parts = [_Part(state.size, (), (), ())]  # at least to note that they stay
+            # At least to note that they stay.
+            parts = [_Part(state.drawn, state.size, (), (), ())]
         groups = [*in_parts(parts, _MOST_PARTS)] or [()]
         answers: list[Any] = []
         for number, group in enumerate(groups):
@@ -329,30 +341,35 @@ class Retention:
         """Return what goes, a bounded amount at a time."""
         parts: list[_Part] = []
         size = state.size
+
+        def add(ids: Sequence[bytes], orphans: Sequence[bytes], fields: Sequence[bytes]) -> None:
+            parts.append(_Part(state.next if parts else state.drawn, size, ids, orphans, fields))
+
+        # One command is enough for the usual few.
+        few = len(state.orphans) <= _MOST_IDS
         for some in in_parts(doomed, _MOST_IDS):
             ids = [each.encode() for each, _ in some]
             fields = [key.encode() for _, keys in some for key in keys]
-            parts.append(_Part(size, ids, (), fields))
+            add(ids, () if parts or not few else state.orphans, fields)
             size -= len(some)
-        # One command is enough for the usual few.
-        if parts and len(state.orphans) <= _MOST_IDS:
-            parts[-1] = parts[-1]._replace(orphans=state.orphans)
-        else:
-            parts += [_Part(size, (), ids, ()) for ids in in_parts(state.orphans, _MOST_IDS)]
-        return parts + [_Part(size, (), (), fields) for fields in in_parts(state.strays)]
+        for orphans in in_parts(() if parts and few else state.orphans, _MOST_IDS):
+            add((), orphans, ())
+        for strays in in_parts(state.strays):
+            add((), (), strays)
+        return parts
 
     def _release(
         self, surplus: Surplus, parts: Sequence[_Part], more: list[Command], stay: int
     ) -> Steps[tuple[bool, list[Any]]]:
         """Remove parts by scripts; return whether all went, and the replies to what follows."""
         keys = self._keys.of(surplus.thread, surplus.checkpoint_ns)
-        refs = self._keys.droppable(surplus.thread, surplus.checkpoint_ns)[-1]
+        refs = self._keys.references(surplus.thread, surplus.checkpoint_ns)
         start = self._keys.writes(surplus.thread, surplus.checkpoint_ns)
         commands: list[Command] = []
-        for size, ids, orphans, fields in parts:
+        for drawn, size, ids, orphans, fields in parts:
             writes = [start + raw for raw in (*ids, *orphans)]
-            numbers = [size, len(ids), len(orphans), stay]
-            arguments = [surplus.state.drawn, *numbers, *ids, *orphans, *fields]
+            numbers = [size, len(ids), len(orphans), stay, surplus.state.next]
+            arguments = [drawn, *numbers, *ids, *orphans, *fields]
             commands.append(lua.RELEASE((*keys, refs, *writes), arguments))
         if not commands and not more:
             return True, []
@@ -366,11 +383,11 @@ class Retention:
         # Who refers to what is not noted, and so neither is it how many ``stay``.
         name = CheckpointName(surplus.thread, surplus.checkpoint_ns, "")
         _, checkpoints, values, orphans, order, entries = self._keys.of(*name[:2])
-        refs = self._keys.droppable(*name[:2])[-1]
+        refs = self._keys.references(*name[:2])
         start = self._keys.writes(*name[:2])
         state: _State = surplus.state
         answers: list[Any] = []
-        for number, part in enumerate(parts or [_Part(0, (), (), ())]):
+        for number, part in enumerate(parts or [_Part(b"", 0, (), (), ())]):
             gone = [*part.ids, *part.orphans]
             commands: list[Command] = []
             if part.fields:
@@ -380,6 +397,7 @@ class Retention:
                     ("HDEL", checkpoints, *gone, *marks(gone)),
                     ("HDEL", orphans, *gone),
                     ("HDEL", entries, *gone),
+                    ("HSET", entries, b"\0n", state.next),
                     ("ZREM", order, *gone, *marks(gone)),
                     ("UNLINK", *(start + raw for raw in gone), refs),
                 ]
@@ -403,7 +421,11 @@ class Retention:
         return True, answers
 
     def _noting(
-        self, surplus: Surplus, doomed: _Doomed, calls: Mapping[str, Sequence[str]] | None
+        self,
+        surplus: Surplus,
+        doomed: _Doomed,
+        calls: Mapping[str, Sequence[str]] | None,
+        drawn: bytes,
     ) -> list[Command]:
         """Return what notes who refers to what, once the doomed are gone."""
         references: References | None = surplus.state.references
@@ -422,12 +444,12 @@ class Retention:
             pairs += ("f", references.fork)
         pairs += ("k", str(len(surplus.older) - len(doomed)))
         keys = self._keys.of(surplus.thread, surplus.checkpoint_ns)
-        refs = self._keys.droppable(surplus.thread, surplus.checkpoint_ns)[-1]
+        refs = self._keys.references(surplus.thread, surplus.checkpoint_ns)
         numbers = [len(references.ids), len(surplus.state.spaces)]
         return [
             ("UNLINK", refs),
             *fill(refs, pairs),
-            lua.NOTE((*keys[:2], *keys[4:], refs), [surplus.state.drawn, *numbers]),
+            lua.NOTE((*keys[:2], *keys[4:], refs), [drawn, *numbers]),
         ]
 
     def _leave(
@@ -443,7 +465,7 @@ class Retention:
             first, *own = self._keys.of(thread, space)
             start = self._keys.writes(thread, space)
             writes = [start + raw for raw in {*map(id_in, records), *orphans}]
-            keys = [*own, *self._keys.droppable(thread, space), *writes]
+            keys = [*own, self._keys.references(thread, space), *writes]
             if len(keys) > MOST_AT_ONCE:
                 # Absent first, then the rest.
                 yield Batch([("HDEL", first, space)], idempotent=True)

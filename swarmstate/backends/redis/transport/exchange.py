@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused
+from swarmstate.backends.redis.transport.clock import monotonic
 from swarmstate.backends.redis.transport.topology import Node, Topology, key_of, slot_of
 from swarmstate.backends.redis.transport.wire import command_name, pack, split_error
 from swarmstate.errors import StoreUnavailable
@@ -284,7 +285,7 @@ class Exchange:
     def _send(self, trip: Trip, again: list[Unit]) -> None:
         units = trip.units
         try:
-            trip.connection = trip.node.acquire()
+            trip.connection = trip.node.acquire(monotonic() + self._timeout)
             if len(units) == 1:
                 chunks = pack(units[0].payload(), source=units[0].source)
             else:

@@ -1,114 +1,422 @@
-"""The connections that a store opens itself: bounded, waited for, the last one used first."""
+"""Connections to one server: those that a store opens itself, and those of a user's client.
+
+Both kinds of pool are bounded, hand out connections first come, first served, give up at a deadline
+and survive interrupts and forks; how, is told in :mod:`.stock`. A connection is made, connected and
+closed by the client library.
+"""
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
+import re
+import select
 from collections import deque
-from queue import Empty, SimpleQueue
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import signature, unwrap
+from os import getpid
+from queue import Queue
+from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Pool"]
+from swarmstate.backends.redis.transport.clock import monotonic, sleep
+from swarmstate.backends.redis.transport.deadlines import within
+from swarmstate.backends.redis.transport.stock import Stock
+
+__all__ = ["BorrowedPool", "ConnectionPool", "Identity", "Pool", "apart", "identity"]
+
+# How many connections of a user's pool are in the making at the same time, at most.
+_MOST_CONNECTING = 16
+# How long a connection that was given back is taken to be well without a look, in seconds.
+_WARM_SECONDS = 1.0
+# How soon to look again whether a stranger gave a connection back to a shared pool, in seconds.
+_SHARED_LOOKS_SECONDS = 0.005
+_LIBRARY_NAME = "redis-py(swarmstate)"
 
 
-class _Slot:
-    """The right to have one connection in use.
+class Identity(NamedTuple):
+    """How the server knows a connection, for ``CLIENT KILL ID id ADDR address``."""
 
-    An interrupt can come between any two steps, so that somebody loses what they just got. A slot
-    that is lost makes room for the next; one that is given back is used again.
+    id: int
+    address: str
+
+
+def identity(connection: Any) -> Identity | None:
+    """Return how the server knows a connection that was acquired, without asking it.
+
+    None where the server would not tell as the connection was made (``CLIENT INFO``, since Redis
+    6.2), or where the connection is closed.
     """
-
-    __slots__ = ("__weakref__", "_free")
-
-    def __init__(self, free: weakref.ref[SimpleQueue[_Slot]]) -> None:
-        self._free = free
-
-    def __del__(self) -> None:
-        # Not while the pool itself goes.
-        if (free := self._free()) is not None:
-            free.put(_Slot(self._free))
+    known: tuple[Any, Identity | None] | None = getattr(connection, "swarmstate_known", None)
+    if known is None or known[0] is None or known[0] is not _socket(connection):
+        return None
+    return known[1]
 
 
-class Pool:
-    """Connections of the client library, without the bookkeeping that its own pools do per call.
+class ConnectionPool(Protocol):
+    """Connections to one server."""
 
-    Args:
-        template: a pool of the library; its class and arguments of connections are used.
-        size: how many connections there are at most.
-        timeout: how long to wait for one when all are in use, in seconds.
-    """
-
-    def __init__(self, template: Any, size: int, timeout: float) -> None:
-        self.connection_kwargs: dict[str, Any] = template.connection_kwargs
-        self._class = template.connection_class
-        self._size = size
-        self._timeout = timeout
-        self._lock = threading.Lock()
-        self._closed = False
-        self._reset()
-
-    def _reset(self) -> None:
-        self._idle: deque[Any] = deque()
-        self._free: SimpleQueue[_Slot] = SimpleQueue()
-        for _ in range(self._size):
-            self._free.put(_Slot(weakref.ref(self._free)))
-        self._pid = os.getpid()
-
-    def get_connection(self) -> Any:
-        """Return a connection that is connected and has nothing to say.
-
-        Raises:
-            TimeoutError: all were in use for too long.
-        """
-        if self._pid != os.getpid():
-            # A forked child must not talk on its parent's sockets.
-            with self._lock:
-                if self._pid != os.getpid():
-                    self._reset()
-        try:
-            slot = self._free.get(timeout=self._timeout)
-        except Empty:
-            raise TimeoutError(
-                f"all {self._size} connections were in use for {self._timeout} s (max_connections)"
-            ) from None
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = None
-        try:
-            if connection is None:
-                connection = self._class(**self.connection_kwargs)
-                connection.swarmstate_direct = _keeps_no_books(connection)
-            elif _spoke(connection):
-                # It was closed by the server, or an answer came that nobody waits for.
-                connection.disconnect()
-            connection.connect()
-        except BaseException:  # whatever it was, the slot must be free again
-            # The error may be kept for long, and with it all that is named here.
-            self._free.put(slot)
-            raise
-        # They live and end together.
-        connection.swarmstate_slot = slot
-        return connection
+    def acquire(self, deadline: float) -> Any:
+        """Return a connection that is connected and has nothing to say."""
+        ...
 
     def release(self, connection: Any) -> None:
         """Take a connection back."""
-        slot, connection.swarmstate_slot = connection.swarmstate_slot, None
-        self._idle.append(connection)
-        self._free.put(slot)
-        if self._closed:
-            self.disconnect()
+        ...
 
-    def disconnect(self) -> None:
+    def open(self) -> Any:
+        """Return a new connection that is not counted; whoever asked for it disconnects it."""
+        ...
+
+    def drop_idle(self) -> None:
+        """Let no connection that is open now be handed out again."""
+        ...
+
+    def close(self) -> None:
+        """Close what is ours."""
+        ...
+
+
+class Pool:
+    """Connections that the store opens itself.
+
+    Not the library's own pool: that one has neither line nor deadline, and what else it does for
+    each call costs more than all of this (with it, ``get`` takes XXX times as long).
+
+    Args:
+        kind: the library's class of connections.
+        options: what it is called with.
+        size: how many connections there are at most.
+    """
+
+    def __init__(self, kind: Callable[..., Any], options: Mapping[str, Any], size: int) -> None:
+        self._kind = kind
+        self._options = {**options, **_without_greeting(kind)}
+        self._size = size
+        # Something new whenever connections become obsolete.
+        self._epoch = object()
+        self._closed = False
+        self._stocks: dict[int, Stock[Any]] = {}
+        self._pid = 0
+        self._move_in()
+
+    def _move_in(self) -> None:
+        """Start without connections in this process: its parent's are not for talking."""
+        pid = getpid()
+        stock = Stock(partial(_make, self._kind, self._options), self._size)
+        self._stock = self._stocks.setdefault(pid, stock)
+        self._pid = pid
+        for other in [each for each in self._stocks if each != pid]:
+            self._stocks.pop(other, None)
+
+    def acquire(self, deadline: float) -> Any:
+        """Return a connection that is connected and has nothing to say.
+
+        Raises:
+            TimeoutError: all were in use until the deadline, or connecting took longer.
+        """
+        if self._pid != getpid():
+            self._move_in()
+        connection = self._stock.take()
+        if connection is None:
+            begin = monotonic()
+            connection = self._stock.wait(deadline)
+            if connection is None:
+                raise TimeoutError(
+                    f"all {self._size} connections were in use for {monotonic() - begin:.3g} s "
+                    "(max_connections)"
+                )
+        if (
+            connection.swarmstate_epoch is self._epoch
+            and connection._sock is not None
+            and not _spoke(connection)
+        ):
+            return connection
+        # It is new, obsolete, closed by the server, or an answer came that nobody waits for.
+        return within(
+            deadline, lambda: self._connect(connection), self.release, "connecting to the server"
+        )
+
+    def _connect(self, connection: Any) -> Any:
+        epoch = self._epoch
+        try:
+            if connection._sock is not None:
+                connection.disconnect()
+            connection.connect()
+            _introduce(connection, greet=True)
+        except BaseException:  # whatever it was, the connection goes back
+            connection.disconnect()
+            self.release(connection)
+            raise
+        connection.swarmstate_epoch = epoch
+        return connection
+
+    def release(self, connection: Any) -> None:
+        """Take a connection back; one of a parent process is closed."""
+        if self._pid != getpid() or connection.pid != self._pid:
+            connection.disconnect()
+            return
+        if self._closed:
+            connection.disconnect()
+        self._stock.release(connection)
+
+    def open(self) -> Any:
+        """Return a new connection that is not counted; whoever asked for it disconnects it."""
+        return _opened(self._kind, self._options)
+
+    def drop_idle(self) -> None:
+        """Let no connection that is open now be handed out again; O(1)."""
+        self._epoch = object()
+
+    def close(self) -> None:
         """Close every connection, those in use when they come back."""
         self._closed = True
-        while True:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                return
+        if self._pid != getpid():
+            self._move_in()
+        for connection in self._stock.drain():
             connection.disconnect()
+
+
+class _Permit:
+    """The right to take one connection out of a user's pool."""
+
+    __slots__ = ("__weakref__",)
+
+
+class BorrowedPool:
+    """Connections out of the pool of a user's client.
+
+    The pool is shared with whatever else the user does, so its bound is kept, and where others hold
+    all of its connections, they are waited for. It is used only in the process in which it was
+    borrowed: its locks do not survive a fork at any moment.
+
+    Args:
+        pool: the library's pool, or one of a subclass.
+        most: how many connections there are at most in a forked child.
+    """
+
+    def __init__(self, pool: Any, most: int) -> None:
+        self._pool = pool
+        self._most = most
+        self._pid = getpid()
+        self._size = int(pool.max_connections)
+        self._permits = Stock(_Permit, self._size)
+        self._connecting = Stock(_Permit, _MOST_CONNECTING)
+        # Who looks for what strangers give back.
+        self._turns = Stock(_Permit, 1)
+        # Connections that were given back in good order, and when; the last one last.
+        self._warm: deque[tuple[Any, float]] = deque(maxlen=_MOST_CONNECTING)
+        self._own: dict[int, Pool] = {}
+        # Older clients (and valkey's) want the name of the command, newer ones warn about it.
+        wanted = signature(unwrap(pool.get_connection)).parameters.get("command_name")
+        needed = wanted is not None and wanted.default is wanted.empty
+        self._get: Callable[[], Any] = (
+            (lambda: pool.get_connection("EVAL")) if needed else pool.get_connection
+        )
+
+    def _here(self) -> Pool:
+        pid = getpid()
+        own = self._own.get(pid)
+        if own is None:
+            pool = self._pool
+            made = Pool(pool.connection_class, apart(pool), min(self._size, self._most))
+            own = self._own.setdefault(pid, made)
+        return own
+
+    def acquire(self, deadline: float) -> Any:
+        """Return a connection that is connected and has nothing to say.
+
+        Raises:
+            TimeoutError: all were in use until the deadline, or connecting took longer.
+        """
+        if self._pid != getpid():
+            return self._here().acquire(deadline)
+        begin = monotonic()
+        connection = None
+        permit = self._permits.take() or self._permits.wait(deadline)
+        try:
+            if permit is not None:
+                connection = self._take(deadline)
+            if connection is None:
+                raise TimeoutError(
+                    f"all {self._size} connections of the client's pool were in use for "
+                    f"{monotonic() - begin:.3g} s"
+                )
+            connection.swarmstate_permit = permit
+        except BaseException:  # whatever it was, the next one may try
+            if connection is not None:
+                self._pool.release(connection)
+            if permit is not None:
+                self._permits.release(permit)
+            raise
+        return connection
+
+    def _take(self, deadline: float) -> Any:
+        """Return a connection, or None if strangers use all of them until the deadline."""
+        if not self._turns.taken and (connection := self._try(deadline)) is not None:
+            return connection
+        turn = self._turns.take() or self._turns.wait(deadline)
+        if turn is None:
+            return None
+        try:
+            while (connection := self._try(deadline)) is None and monotonic() < deadline:
+                # Nobody tells when a stranger gives one back.
+                sleep(_SHARED_LOOKS_SECONDS)
+            return connection
+        finally:
+            self._turns.release(turn)
+
+    def _try(self, deadline: float) -> Any:
+        """Return a connection, or None if strangers use all of them now."""
+        if _is_used_up(self._pool):
+            return None
+        try:
+            if self._is_warm():
+                return self._get_known()
+            slot = self._connecting.take() or self._connecting.wait(deadline)
+            if slot is None:
+                return None
+            return within(
+                deadline,
+                lambda: self._get_new(slot),
+                self._pool.release,
+                "connecting to the server",
+            )
+        except Exception as error:  # told apart by name: either library's is meant
+            if _says_used_up(error):
+                return None
+            raise
+
+    def _is_warm(self) -> bool:
+        """Return whether the pool will probably give what is connected, and at once."""
+        try:
+            connection, since = self._warm.pop()
+        except IndexError:
+            return False
+        return monotonic() - since < _WARM_SECONDS or _silent(_socket(connection))
+
+    def _get_known(self) -> Any:
+        connection = self._get()
+        known = getattr(connection, "swarmstate_known", None)
+        if known is None or known[0] is not _socket(connection):
+            self._meet(connection)
+        return connection
+
+    def _get_new(self, slot: _Permit) -> Any:
+        try:
+            return self._get_known()
+        finally:
+            self._connecting.release(slot)
+
+    def _meet(self, connection: Any) -> None:
+        try:
+            _introduce(connection, greet=False)
+        except BaseException:  # whatever it was, the connection goes back
+            connection.disconnect()
+            self._pool.release(connection)
+            raise
+
+    def release(self, connection: Any) -> None:
+        """Give a connection back to the user's pool."""
+        if self._pid != getpid():
+            self._here().release(connection)
+            return
+        permit, connection.swarmstate_permit = connection.swarmstate_permit, None
+        warm = _socket(connection) is not None
+        self._pool.release(connection)
+        if warm:
+            self._warm.append((connection, monotonic()))
+        if permit is not None:
+            self._permits.release(permit)
+
+    def open(self) -> Any:
+        """Return a new connection that is not counted; whoever asked for it disconnects it."""
+        return _opened(self._pool.connection_class, apart(self._pool))
+
+    def drop_idle(self) -> None:
+        """Close the connections that nobody uses at this moment."""
+        if self._pid != getpid():
+            self._here().drop_idle()
+            return
+        waiting = getattr(self._pool, "pool", None)
+        if isinstance(waiting, Queue):
+            # Such a pool would close what others use, too.
+            taken = []
+            while not waiting.empty():
+                taken.append(waiting.get_nowait())
+            for connection in taken:
+                if connection is not None:
+                    connection.disconnect()
+                waiting.put_nowait(connection)
+        else:
+            self._pool.disconnect(inuse_connections=False)
+
+    def close(self) -> None:
+        """Close what this process opened itself; the user's pool is left alone."""
+        own = self._own.get(getpid())
+        if own is not None:
+            own.close()
+
+
+def _make(kind: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    connection = kind(**options)
+    connection.swarmstate_direct = _keeps_no_books(connection)
+    connection.swarmstate_epoch = None
+    return connection
+
+
+def apart(pool: Any) -> dict[str, Any]:
+    """Return what to make connections with that are like a pool's, and apart from it."""
+    # Notifications of maintenance act on the pool that they came through.
+    return {name: value for name, value in pool.connection_kwargs.items() if "maint" not in name}
+
+
+def _opened(kind: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    connection = kind(**options)
+    connection.connect()
+    return connection
+
+
+def _without_greeting(kind: Any) -> dict[str, None]:
+    """Return the options that keep a connection from telling the library's name by itself.
+
+    It takes a round trip for each part of the name. :func:`_introduce` does it in one.
+    """
+    classes = getattr(kind, "__mro__", ())
+    known = {name for each in classes for name in signature(each.__init__).parameters}
+    if "driver_info" in known:
+        return {"driver_info": None}
+    return {name: None for name in ("lib_name", "lib_version") if name in known}
+
+
+# As in "id=3 addr=127.0.0.1:60000 laddr=127.0.0.1:6379 ...".
+_INFO = re.compile(rb"\bid=(\d+) addr=(\S+)")
+
+
+def _introduce(connection: Any, *, greet: bool) -> None:
+    """Ask how the server knows a connection, and tell it who we are; one round trip."""
+    commands: list[tuple[str, ...]] = [("CLIENT", "INFO")]
+    if greet:
+        commands.insert(0, ("CLIENT", "SETINFO", "LIB-NAME", _LIBRARY_NAME))
+    connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    known = None
+    for _ in commands:
+        try:
+            reply = connection.read_response(disable_decoding=True)
+        except Exception as error:  # told apart by name: either library's is meant
+            # Older servers do not know a command, and some users may not use it. A server that
+            # has no time at the moment is asked again with another connection.
+            kinds = {base.__name__ for base in type(error).__mro__}
+            if "ResponseError" not in kinds or str(error).startswith("BUSY"):
+                raise
+            continue
+        if isinstance(reply, bytes) and (found := _INFO.search(reply)) is not None:
+            known = Identity(int(found[1]), found[2].decode())
+    connection.swarmstate_known = (_socket(connection), known)
+
+
+def _socket(connection: Any) -> Any:
+    """Return the socket of a connection, also of one that wraps another, or None."""
+    inner = getattr(connection, "_conn", connection)
+    return getattr(inner, "_sock", None)
 
 
 def _spoke(connection: Any) -> bool:
@@ -119,11 +427,46 @@ def _spoke(connection: Any) -> bool:
         return True
 
 
+def _silent(sock: Any) -> bool:
+    """Return whether a socket is open and has nothing to read, without touching it."""
+    try:
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(sock, select.POLLIN)
+            return not poll.poll(0)
+        return not select.select([sock], [], [], 0)[0]
+    except (OSError, TypeError, ValueError):
+        # It is closed, or no socket.
+        return False
+
+
+def _is_used_up(pool: Any) -> bool:
+    """Return whether a library's pool has no connection to give, as far as can be seen."""
+    waiting = getattr(pool, "pool", None)
+    if isinstance(waiting, Queue):
+        # Such a pool would wait, for as long as it was told to.
+        return waiting.empty()
+    if getattr(pool, "_available_connections", True):
+        return False
+    return bool(getattr(pool, "_created_connections", 0) >= pool.max_connections)
+
+
+def _says_used_up(error: Exception) -> bool:
+    """Return whether a library's pool had no connection to give."""
+    return type(error).__name__ == "MaxConnectionsError" or (
+        type(error).__name__ == "ConnectionError"
+        and str(error) in ("Too many connections", "No connection available.")
+    )
+
+
 def _keeps_no_books(connection: Any) -> bool:
     """Return whether replies may be read straight from the connection's parser.
 
     What the library does around it serves its own pools, a newer protocol and health checks.
     """
-    return str(getattr(connection, "protocol", "")) == "2" and (
-        not connection.health_check_interval and hasattr(connection, "_parser")
+    return (
+        str(getattr(connection, "protocol", "")) == "2"
+        and not connection.health_check_interval
+        and hasattr(connection, "_parser")
+        and type(connection).read_response.__module__.partition(".")[0] in ("redis", "valkey")
     )

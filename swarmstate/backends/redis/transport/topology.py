@@ -1,24 +1,39 @@
-"""Which server a command goes to: one server (also behind Sentinel), or a cluster's nodes.
-
-Everything here is read from the client the user gave or the URL made: its connection pools and, for
-a cluster, its map of slots.
-"""
+"""Which server a command goes to: one server (also behind Sentinel), or a cluster's nodes."""
 
 from __future__ import annotations
 
 import binascii
-import inspect
-import threading
+import random
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
-from typing import Any, Protocol
+from os import getpid
+from typing import Any, NamedTuple, Protocol
 
 from swarmstate.backends.redis.commands import Command, Script
-from swarmstate.backends.redis.transport.pool import Pool
+from swarmstate.backends.redis.transport.clock import monotonic
+from swarmstate.backends.redis.transport.deadlines import Shared, Workers, within
+from swarmstate.backends.redis.transport.pool import ConnectionPool
+from swarmstate.backends.redis.transport.redaction import Redaction
 
-__all__ = ["Cluster", "Node", "Single", "Topology", "slot_of"]
+__all__ = [
+    "Address",
+    "Cluster",
+    "Lent",
+    "Node",
+    "Single",
+    "Topology",
+    "denied",
+    "failures_of",
+    "key_of",
+    "name_of",
+    "slot_of",
+]
 
 SLOTS = 16384
+# How long to wait for one node of a cluster before asking another as well, in seconds.
+_STAGGER = 0.1
 
 
 def slot_of(key: bytes) -> int:
@@ -42,79 +57,11 @@ def key_of(command: Command) -> bytes | None:
     return key.encode() if isinstance(key, str) else None
 
 
-class Node:
-    """One server and the pool of connections to it."""
-
-    __slots__ = ("_acquire", "_pool", "address")
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-        kwargs = pool.connection_kwargs
-        if "path" in kwargs:
-            self.address = f"unix://{kwargs['path']}"
-        elif "service_name" in vars(pool):
-            self.address = f"the master of {pool.service_name!r}"
-        else:
-            self.address = f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
-        # Older clients (and valkey's) want the name of the command, newer ones warn about it.
-        wanted = inspect.signature(inspect.unwrap(pool.get_connection)).parameters
-        name = wanted.get("command_name")
-        needed = name is not None and name.default is inspect.Parameter.empty
-        self._acquire: Callable[[], Any] = (
-            (lambda: pool.get_connection("EVAL")) if needed else pool.get_connection
-        )
-
-    def acquire(self) -> Any:
-        """Return a connection that is connected and idle."""
-        return self._acquire()
-
-    def release(self, connection: Any) -> None:
-        """Give a connection back to the pool."""
-        self._pool.release(connection)
-
-    def close(self) -> None:
-        """Close every connection of the pool."""
-        self._pool.disconnect()
-
-    def __repr__(self) -> str:
-        return f"<Node {self.address}>"
-
-
-class Topology(Protocol):
-    """How the driver finds servers."""
-
-    failures: tuple[type[Exception], ...]
-    """What a broken connection raises."""
-
-    clustered: bool
-    """Whether commands must be sent to the node that serves their slot."""
-
-    address: str
-    """How an error names the whole."""
-
-    def primaries(self) -> list[Node]:
-        """Return every node that holds data."""
-        ...
-
-    def node(self, slot: int | None) -> Node:
-        """Return the node that serves a slot, or any one for None."""
-        ...
-
-    def find(self, host: str, port: int) -> Node | None:
-        """Return the node at an address, if it is known."""
-        ...
-
-    def refresh(self) -> None:
-        """Learn anew which node serves what."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the connections, if they are ours."""
-        ...
-
-
 def failures_of(library: str) -> tuple[type[Exception], ...]:
-    """Return what the clients of a library raise when a connection fails."""
+    """Return what the clients of a library raise when a connection fails, or cannot be made.
+
+    Not all of it is worth another try: see :func:`denied`.
+    """
     exceptions = import_module(f"{library}.exceptions")
     return (
         exceptions.RedisError if library == "redis" else exceptions.ValkeyError,
@@ -125,24 +72,167 @@ def failures_of(library: str) -> tuple[type[Exception], ...]:
     )
 
 
+# What a server may answer to a login now and no longer answer later.
+_PASSING = (
+    *("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY"),
+    *("TRYAGAIN", "max number of clients"),
+)
+_PASSING_KINDS = frozenset(
+    (
+        *("BusyLoadingError", "ClusterDownError", "MasterDownError", "OutOfMemoryError"),
+        *("ReadOnlyError", "TryAgainError"),
+    )
+)
+_REFUSALS = frozenset(("AuthenticationError", "AuthorizationError", "ResponseError"))
+
+
+def denied(error: BaseException) -> bool:
+    """Return whether a server refused to let us in, so that trying again does not help.
+
+    For errors that came while connecting, and for those that the library raises instead of
+    returning: a wrong password, none where one is needed or one where there is none, a user without
+    permission, a database that does not exist, protected mode.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        kinds = {base.__name__ for base in type(cause).__mro__}
+        text = str(cause.args[0]) if cause.args else ""
+        if kinds & _REFUSALS:
+            passing = kinds & _PASSING_KINDS or text.removeprefix("ERR ").startswith(_PASSING)
+            return not passing
+        cause = cause.__cause__
+    return False
+
+
+class Node:
+    """One server and the connections to it.
+
+    Every error that comes from here is free of passwords.
+    """
+
+    __slots__ = ("_pool", "_redaction", "address")
+
+    def __init__(self, pool: ConnectionPool, address: str, redaction: Redaction) -> None:
+        self._pool = pool
+        self._redaction = redaction
+        self.address = address
+
+    def acquire(self, deadline: float) -> Any:
+        """Return a connection that is connected and idle; first come, first served.
+
+        Args:
+            deadline: when to give up, by the monotonic clock, in seconds. Connecting counts.
+
+        Raises:
+            TimeoutError: the deadline came first.
+            Exception: one of the topology's failures: connecting failed.
+        """
+        try:
+            return self._pool.acquire(deadline)
+        except Exception as error:  # raised here or below, as it is or cleaned
+            clean = self._redaction.of(error)
+            if clean is error:
+                raise
+        # Outside, so that it does not refer to the other one.
+        raise clean
+
+    def release(self, connection: Any) -> None:
+        """Give a connection back: closed, or with every reply read."""
+        self._pool.release(connection)
+
+    def fresh(self, deadline: float) -> Any:
+        """Return a new connection outside of the bound, for what must not wait for the others.
+
+        Whoever asked for it closes it, with ``connection.disconnect()``.
+
+        Raises:
+            TimeoutError: the deadline came first.
+            Exception: one of the topology's failures: connecting failed.
+        """
+        return within(
+            deadline,
+            self.open,
+            lambda connection: connection.disconnect(),
+            "connecting to the server",
+        )
+
+    def open(self) -> Any:
+        """As :meth:`fresh`, however long connecting takes."""
+        try:
+            return self._pool.open()
+        except Exception as error:  # raised here or below, as it is or cleaned
+            clean = self._redaction.of(error)
+            if clean is error:
+                raise
+        raise clean
+
+    def drop_idle(self) -> None:
+        """Let no connection that is open now be handed out again.
+
+        For a name that leads to another server meanwhile: the next connection is a new one.
+        """
+        self._pool.drop_idle()
+
+    def close(self) -> None:
+        """Close the connections, if they are ours."""
+        self._pool.close()
+
+    def __repr__(self) -> str:
+        return f"<Node {self.address}>"
+
+
+class Topology(Protocol):
+    """How the driver finds servers.
+
+    Where a deadline is left out, it is the topology's timeout from now.
+    """
+
+    failures: tuple[type[Exception], ...]
+    """What a broken connection raises."""
+
+    clustered: bool
+    """Whether commands must be sent to the node that serves their slot."""
+
+    address: str
+    """How an error names the whole."""
+
+    def primaries(self, deadline: float | None = None) -> list[Node]:
+        """Return every node that holds data."""
+        ...
+
+    def node(self, slot: int | None, deadline: float | None = None) -> Node:
+        """Return the node that serves a slot, or any one for None."""
+        ...
+
+    def find(self, host: str, port: int) -> Node | None:
+        """Return the node at an address that a redirect names, or None if it names none."""
+        ...
+
+    def refresh(self, deadline: float | None = None) -> None:
+        """Learn which node serves what by now."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connections, if they are ours."""
+        ...
+
+
 class Single:
     """One server, or the master behind a Sentinel."""
 
     clustered = False
 
-    def __init__(self, pool: Any, library: str, *, owned: bool) -> None:
-        self._pool = pool
-        self._owned = owned
-        self._node = Node(pool)
-        self._nodes = [self._node]
+    def __init__(self, node: Node, library: str) -> None:
+        self._node = node
+        self._nodes = [node]
         self.failures = failures_of(library)
-        self.address = self._node.address
+        self.address = node.address
 
-    def primaries(self) -> list[Node]:
+    def primaries(self, deadline: float | None = None) -> list[Node]:
         """Return the one node."""
         return self._nodes
 
-    def node(self, slot: int | None) -> Node:
+    def node(self, slot: int | None, deadline: float | None = None) -> Node:
         """Return the one node."""
         return self._node
 
@@ -150,85 +240,215 @@ class Single:
         """Return None: one server redirects nowhere."""
         return None
 
-    def refresh(self) -> None:
+    def refresh(self, deadline: float | None = None) -> None:
         """Do nothing: there is nothing to learn."""
 
     def close(self) -> None:
         """Close the connections if they are ours."""
-        if self._owned:
-            self._pool.disconnect()
+        self._node.close()
+
+
+Address = tuple[str, int]
+
+
+class SlotMap(NamedTuple):
+    """Which node serves what."""
+
+    owners: list[Address | None]
+    """By slot."""
+
+    primaries: list[Address]
+    """In the order of their names."""
+
+    known: frozenset[Address]
+    """Primaries and replicas."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every slot is served."""
+        return None not in self.owners
+
+
+class Lent(Protocol):
+    """What a user's client knows of its cluster."""
+
+    def primaries(self) -> list[Address]:
+        """Return the addresses of the primaries."""
+        ...
+
+    def owner(self, slot: int) -> Address:
+        """Return the address of the primary that serves a slot."""
+        ...
 
 
 class Cluster:
-    """A cluster, through the map of slots that its client keeps.
+    """The nodes of a cluster, and which of them serves what.
+
+    The map is asked for with CLUSTER SLOTS, of several nodes if the first does not answer soon. A
+    user's client has a map already, which serves until it proves to be stale: the client's own way
+    to a new one waits for each frozen node in turn.
 
     Args:
-        connect: makes the client, at first use: cluster clients connect as they are made.
+        seeds: the nodes to ask as long as there is no map.
+        make: makes the node at an address.
         library: ``"redis"`` or ``"valkey"``.
         address: how an error names the cluster.
-        own_pool: makes a node's pool of our own after the client's, if the client is ours.
+        timeout: how long to look for the map at most, in seconds.
+        lent: the map of a user's client, good in this process.
+        remap: turns an address that the cluster names into one that can be reached from here.
     """
 
     clustered = True
 
     def __init__(
         self,
-        connect: Callable[[], Any],
+        seeds: Callable[[], list[Address]],
+        make: Callable[[Address], Node],
+        *,
         library: str,
         address: str,
-        own_pool: Callable[[Any], Pool] | None = None,
+        timeout: float,
+        lent: Lent | None = None,
+        remap: Callable[[Address], Address] | None = None,
     ) -> None:
-        self._connect = connect
-        self._lock = threading.Lock()
-        self._made: Any = None
-        self._own_pool = own_pool
-        self._nodes: dict[str, tuple[Any, Node]] = {}
-        self._library = library
         self.failures = failures_of(library)
         self.address = address
+        self._seeds = seeds
+        self._make = make
+        self._timeout = timeout
+        self._lent = lent
+        self._lent_to = getpid()
+        self._remap = remap
+        self._map: SlotMap | None = None
+        self._nodes: dict[Address, Node] = {}
+        self._discovery: Shared[SlotMap] = Shared(self._discover)
 
-    def _client(self) -> Any:
-        if self._made is None:
-            with self._lock:
-                if self._made is None:
-                    self._made = self._connect()
-        return self._made
-
-    def _node(self, member: Any) -> Node:
-        pool = getattr(self._client(), f"get_{self._library}_connection")(member).connection_pool
-        known, node = self._nodes.get(member.name, (None, None))
-        if node is None or known is not pool:
-            with self._lock:
-                known, node = self._nodes.get(member.name, (None, None))
-                if node is None or known is not pool:
-                    if node is not None and self._own_pool is not None:
-                        node.close()
-                    node = Node(pool if self._own_pool is None else self._own_pool(pool))
-                    self._nodes[member.name] = (pool, node)
-        return node
-
-    def primaries(self) -> list[Node]:
+    def primaries(self, deadline: float | None = None) -> list[Node]:
         """Return every primary node, ordered by name."""
-        members = sorted(self._client().get_primaries(), key=lambda member: str(member.name))
-        return [self._node(member) for member in members]
+        lent = self._lent_map()
+        addresses = lent.primaries() if lent is not None else self._slots(deadline).primaries
+        return [self._at(address) for address in addresses]
 
-    def node(self, slot: int | None) -> Node:
+    def node(self, slot: int | None, deadline: float | None = None) -> Node:
         """Return the primary that serves a slot."""
-        manager = self._client().nodes_manager
-        return self._node(manager.get_node_from_slot(0 if slot is None else slot))
+        slot = slot or 0
+        lent = self._lent_map()
+        owner = lent.owner(slot) if lent is not None else self._slots(deadline).owners[slot]
+        if owner is None:
+            raise ConnectionError(f"no node serves slot {slot}")
+        return self._at(owner)
 
     def find(self, host: str, port: int) -> Node | None:
-        """Return the node that a redirect names, if the map has it."""
-        member = self._client().get_node(host=host, port=port)
-        return None if member is None else self._node(member)
+        """Return the node that a redirect names, also one that is not in the map yet."""
+        if not host or not port:
+            return None
+        return self._at((host, port) if self._remap is None else self._remap((host, port)))
 
-    def refresh(self) -> None:
-        """Ask the cluster for its map of slots."""
-        self._client().nodes_manager.initialize()
+    def refresh(self, deadline: float | None = None) -> None:
+        """Ask the cluster for its map of slots; callers at the same moment share one answer.
+
+        Raises:
+            TimeoutError: no node answered before the deadline.
+            ConnectionError: no node has a map; the cause is what the last of them said.
+        """
+        self._discovered(deadline)
 
     def close(self) -> None:
-        """Close the client and the connections if they are ours."""
-        if self._own_pool is not None and self._made is not None:
-            for _, node in self._nodes.values():
+        """Close the connections that are ours."""
+        for node in list(self._nodes.values()):
+            node.close()
+
+    def _lent_map(self) -> Lent | None:
+        # In a forked child its locks may be held by threads that are not there.
+        if self._map is None and self._lent is not None and self._lent_to == getpid():
+            return self._lent
+        return None
+
+    def _slots(self, deadline: float | None) -> SlotMap:
+        return self._map or self._discovered(deadline)
+
+    def _discovered(self, deadline: float | None) -> SlotMap:
+        begin = monotonic()
+        outcome = self._discovery.join(begin + self._timeout if deadline is None else deadline)
+        if outcome is None:
+            raise TimeoutError(
+                f"no node told which one serves what for {monotonic() - begin:.3g} s"
+            )
+        if outcome.error is not None:
+            raise ConnectionError(
+                f"no node tells which one serves what: {outcome.error}"
+            ) from outcome.error
+        discovered: SlotMap = outcome.value
+        return discovered
+
+    def _at(self, address: Address) -> Node:
+        node = self._nodes.get(address)
+        return node or self._nodes.setdefault(address, self._make(address))
+
+    def _discover(self) -> SlotMap:
+        """Ask node after node, without waiting long for any of them."""
+        deadline = monotonic() + self._timeout
+        before = self._map
+        known = [] if before is None else list(before.known)
+        random.shuffle(known)
+        waiting = deque(dict.fromkeys([*known, *self._seeds()]))
+        workers: Workers[SlotMap] = Workers(lambda _: None)
+        under_way = 0
+        best: SlotMap | None = None
+        error: BaseException | None = None
+        while (waiting or under_way) and monotonic() < deadline:
+            if waiting:
+                workers.begin(partial(self._ask, waiting.popleft()))
+                under_way += 1
+            outcome = workers.wait(min(deadline, monotonic() + _STAGGER) if waiting else deadline)
+            if outcome is None:
+                continue
+            under_way -= 1
+            if outcome.error is not None:
+                error = outcome.error
+            elif best is None or outcome.value.complete:
+                best = outcome.value
+                if best.complete:
+                    break
+                # Another node may know more, but is not waited for.
+                deadline = min(deadline, monotonic() + _STAGGER * (1 + len(waiting)))
+        workers.leave()
+        if best is None:
+            raise error or TimeoutError("there was no answer")
+        self._map = best
+        for gone in known:
+            if gone not in best.known and (node := self._nodes.pop(gone, None)) is not None:
                 node.close()
-            self._made.close()
+        return best
+
+    def _ask(self, address: Address) -> SlotMap:
+        """Return the map that one node has."""
+        node = self._at(address)
+        connection = node.open()
+        try:
+            connection.send_command("CLUSTER", "SLOTS")
+            ranges = connection.read_response(disable_decoding=True)
+        finally:
+            connection.disconnect()
+        owners: list[Address | None] = [None] * SLOTS
+        known = set()
+        for start, end, *members in ranges:
+            # A node that does not know how it is reached leaves its host out.
+            places = [(_text(member[0]) or address[0], int(member[1])) for member in members]
+            if self._remap is not None:
+                places = [self._remap(place) for place in places]
+            owners[start : end + 1] = places[:1] * (end + 1 - start)
+            known.update(places)
+        primaries = {owner for owner in owners if owner is not None}
+        return SlotMap(owners, sorted(primaries, key=name_of), frozenset(known))
+
+
+def _text(host: Any) -> str:
+    text = host.decode() if isinstance(host, bytes) else str(host or "")
+    return "" if text == "?" else text
+
+
+def name_of(address: Address) -> str:
+    """Return how an error names an address."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,407 @@
+"""What type checkers and editors see of the stores: every method written out.
+
+The module makes the methods from their steps, which static tools do not follow. Made by
+``make stubs``; a test compares it with the module, docstrings included.
+"""
+
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, NoReturn
+
+from typing_extensions import Self
+
+from swarmstate._core import Snapshot
+from swarmstate.backends.redis.steps import StoreSteps
+from swarmstate.backends.redis.transport.driver import Driver
+from swarmstate.checkpoints.protocol import CheckpointEngine
+from swarmstate.protocols import Default, Pair, SnapshotLike
+
+__all__ = ["AsyncRedisStore", "RedisStore"]
+
+class _Opened:
+    """A store's connection and its logic: what both stores are made of."""
+
+    steps: StoreSteps
+    driver: Driver
+
+    def __init__(
+        self,
+        url: str = "redis://localhost:6379/0",
+        *,
+        client: Any = None,
+        prefix: str = "swarmstate",
+        codec: str = "msgpack",
+        default: Default | None = None,
+        max_history: int | None = 0,
+        ttl: float | None = None,
+        ttl_on_read: bool = False,
+        timeout: float = 5.0,
+        retries: int = 3,
+        max_connections: int = 16,
+    ) -> None: ...
+    @property
+    def codec(self) -> str:
+        """The name of the codec."""
+
+    @property
+    def prefix(self) -> str:
+        """What all keys start with."""
+
+    @property
+    def max_history(self) -> int | None:
+        """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
+
+    def checkpoint_engine(
+        self, *, ttl: float | None = None, ttl_on_read: bool = False
+    ) -> CheckpointEngine:
+        """Return how a checkpointer does its operations here.
+
+        Args:
+            ttl: seconds that a thread lives after it was last renewed, from 0.001 to 10**10; None:
+                as the store's namespaces.
+            ttl_on_read: whether reading a thread renews it too.
+
+        Raises:
+            ArgumentTypeError, ArgumentValueError: a ttl out of bounds, or none to renew.
+        """
+
+    def history(self) -> list[SnapshotLike]:
+        """Return the kept snapshots, oldest first; never touches the server."""
+
+    def clear_history(self) -> None:
+        """Let go of the kept snapshots; never touches the server."""
+
+    def __bool__(self) -> bool:
+        """Return True, also for an empty store; never touches the server."""
+
+    def __reduce__(self) -> NoReturn: ...
+    def __repr__(self) -> str: ...
+
+class RedisStore(_Opened):
+    """A store over plain Redis or Valkey, with the interface of :class:`swarmstate.Store`.
+
+    Each namespace is the Redis hash ``{prefix}:{namespace}``, each value msgpack bytes. Reads,
+    ``set``, ``set_many``, ``clear`` and ``restore`` are sent again when the connection broke before
+    the reply was there: carrying them out twice leaves what once would have left. ``delete``,
+    ``delete_many``, ``delete_namespace``, ``set_default`` and ``update`` are not, because their
+    answer or their effect would be another one; they raise
+    :class:`~swarmstate.errors.StoreUnavailable`, which says that they may have been carried out.
+
+    Args:
+        url: ``redis://``, ``rediss://`` (TLS), ``valkey://``, ``valkeys://`` (TLS), ``unix://`` or,
+            for a cluster, one of the first four with ``+cluster``, as in ``redis+cluster://``.
+        client: a client to use instead of ``url``: ``redis.Redis``, ``redis.RedisCluster``,
+            ``valkey.Valkey``, ``valkey.ValkeyCluster`` or a Sentinel's master client; it is not
+            closed by the store.
+        prefix: what all keys start with, taken literally, but for those of what is derived, which
+            start with ``!`` and the prefix.
+        codec: the name of the codec.
+        default: encodes what the codec does not know.
+        max_history: how many snapshots ``history()`` keeps: 0 none, n the last n, None all.
+        ttl: seconds that a namespace lives after the last write to it; None: until it is deleted.
+        ttl_on_read: whether a read restarts that time. Where the server refuses that (a replica, a
+            user without PEXPIRE) the read succeeds, and one warning says so.
+        timeout: seconds to wait for a connection, for a free one, and for each reply. A call gives
+            up after at most ``(retries + 1) * timeout`` and the pauses between the attempts. A
+            given client's own timeouts hold for its connections.
+        retries: how often a call is tried again after its connection broke, where that is safe.
+        max_connections: how many connections the store opens (on a cluster: per node).
+
+    Nothing is sent before the first call.
+
+    Raises:
+        InvalidArgumentError: an argument that is not accepted, with what would be.
+        UnknownCodecError: there is no such codec.
+    """
+    def set(self, namespace: str, key: str, value: Any) -> None:
+        """Store one value. One round trip; sent again if the connection broke."""
+
+    def get(self, namespace: str, key: str, default: Any = None) -> Any:
+        """Return one value, or ``default`` where there is none. One round trip."""
+
+    def contains(self, namespace: str, key: str) -> bool:
+        """Return whether the key exists. One round trip."""
+
+    def set_default(self, namespace: str, key: str, value: Any) -> bool:
+        """Store ``value`` only if the key is absent; return whether it was stored.
+
+        One round trip; not sent again if the connection broke after it was sent.
+        """
+
+    def delete(self, namespace: str, key: str) -> bool:
+        """Remove a key; return whether it existed.
+
+        One round trip; not sent again if the connection broke after it was sent.
+        """
+
+    def update(
+        self, namespace: str, key: str, fn: Callable[[Any], Any], default: Any = None
+    ) -> Any:
+        """Replace a value by ``fn(value)`` atomically, across processes; return the new value.
+
+        Optimistic: a script stores the new value if the old one is still there, otherwise ``fn``
+        is called again with what is there now. Two round trips, and one more for every writer that
+        was faster. Needs EVALSHA and EVAL. Not sent again if the connection broke after it was
+        sent.
+
+        Raises:
+            AccessDenied: the user may not run scripts; nothing was stored.
+            StoreUnavailable: other writers were faster 1,000 times in a row.
+        """
+
+    def set_many(self, items: Iterable[tuple[str, str, Any]]) -> None:
+        """Store all the (namespace, key, value) triples at once, or none.
+
+        One round trip (on a cluster one per node, atomic per slot; where a node fails, the error
+        says so and what went to the others stays); sent again if the connection broke. Above 64 MB
+        or a million arguments for several namespaces it goes in parts, one round trip each, and
+        needs RENAME and PERSIST.
+        """
+
+    def get_many(self, pairs: Iterable[Pair]) -> list[Any]:
+        """Return the values at one moment, in input order; a missing one is None.
+
+        One round trip (on a cluster one per node, one moment per slot); one or two more on a full
+        server before Redis 7.2, and where the call is larger than the server's transactions.
+        """
+
+    def delete_many(self, pairs: Iterable[Pair]) -> int:
+        """Remove all the keys at once; return how many existed.
+
+        One round trip (on a cluster one per node, atomic per slot); not sent again if the
+        connection broke after it was sent.
+        """
+
+    def delete_namespace(self, namespace: str) -> int:
+        """Remove a namespace with all its keys; return how many there were.
+
+        One round trip, two without scripting; not sent again if the connection broke after it was
+        sent.
+        """
+
+    def keys(self, namespace: str, prefix: str | None = None) -> list[str]:
+        """Return the keys of a namespace, or those that start with ``prefix``.
+
+        One round trip; O(keys of the namespace).
+        """
+
+    def items(self, namespace: str) -> list[tuple[str, Any]]:
+        """Return the (key, value) pairs of a namespace at one moment. One round trip."""
+
+    def max_key(self, namespace: str) -> str | None:
+        """Return the greatest key of a namespace (by code point), or None if it has none.
+
+        One round trip; O(keys of the namespace), because Redis does not order the fields of a
+        hash.
+        """
+
+    def namespaces(self, prefix: str | None = None) -> list[str]:
+        """Return the namespaces, or those that start with ``prefix``.
+
+        One round trip (on a cluster one per node, two while slots move); O(keys on the server), as
+        every enumeration.
+        """
+
+    def clear(self) -> None:
+        """Remove every namespace and everything derived; history and held snapshots stay.
+
+        One round trip, sent again if the connection broke.
+        """
+
+    def snapshot(self) -> Snapshot:
+        """Freeze the whole store at one moment (on a cluster: one moment per namespace).
+
+        One round trip; the server is busy in proportion to its keys.
+        """
+
+    def restore(self, snapshot: SnapshotLike) -> None:
+        """Make the store what ``snapshot`` holds, all of it or nothing (per slot on a cluster).
+
+        One round trip, up to four without scripting or on a cluster; sent again if the connection
+        broke.
+
+        Raises:
+            ArgumentValueError: another program keeps something else at the key of a namespace.
+            WireFormatError: the snapshot's values are of another wire format.
+        """
+
+    def __len__(self) -> int:
+        """Return the number of keys in all namespaces, at one moment. One round trip."""
+
+    def __contains__(self, namespace: object) -> bool:
+        """Return whether the namespace has a key. One round trip."""
+
+    def close(self) -> None:
+        """Close the connections that are the store's own; calling it again does nothing."""
+
+    def __enter__(self) -> Self:
+        """Return the store, which must be open."""
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+
+    async def __aenter__(self) -> NoReturn:
+        """Raise: that is what :class:`AsyncRedisStore` is for."""
+
+    async def __aexit__(self, exc: object) -> None:
+        """Do nothing: never reached."""
+
+class AsyncRedisStore(_Opened):
+    """The methods of :class:`RedisStore`, awaited; the arguments are the same.
+
+    Calls from any number of tasks and event loops share pipelines: one thread sends whatever is
+    waiting, over one connection (per node). A cancelled task harms no other; what it had asked for
+    may still be carried out. ``len(store)`` is ``await store.count()`` here and
+    ``namespace in store`` is ``await store.has_namespace(namespace)``.
+    """
+    async def set(self, namespace: str, key: str, value: Any) -> None:
+        """Store one value. One round trip; sent again if the connection broke."""
+
+    async def get(self, namespace: str, key: str, default: Any = None) -> Any:
+        """Return one value, or ``default`` where there is none. One round trip."""
+
+    async def contains(self, namespace: str, key: str) -> bool:
+        """Return whether the key exists. One round trip."""
+
+    async def set_default(self, namespace: str, key: str, value: Any) -> bool:
+        """Store ``value`` only if the key is absent; return whether it was stored.
+
+        One round trip; not sent again if the connection broke after it was sent.
+        """
+
+    async def delete(self, namespace: str, key: str) -> bool:
+        """Remove a key; return whether it existed.
+
+        One round trip; not sent again if the connection broke after it was sent.
+        """
+
+    async def update(
+        self, namespace: str, key: str, fn: Callable[[Any], Any], default: Any = None
+    ) -> Any:
+        """Replace a value by ``fn(value)`` atomically, across processes; return the new value.
+
+        Optimistic: a script stores the new value if the old one is still there, otherwise ``fn``
+        is called again with what is there now. Two round trips, and one more for every writer that
+        was faster. Needs EVALSHA and EVAL. Not sent again if the connection broke after it was
+        sent.
+
+        Raises:
+            AccessDenied: the user may not run scripts; nothing was stored.
+            StoreUnavailable: other writers were faster 1,000 times in a row.
+        """
+
+    async def set_many(self, items: Iterable[tuple[str, str, Any]]) -> None:
+        """Store all the (namespace, key, value) triples at once, or none.
+
+        One round trip (on a cluster one per node, atomic per slot; where a node fails, the error
+        says so and what went to the others stays); sent again if the connection broke. Above 64 MB
+        or a million arguments for several namespaces it goes in parts, one round trip each, and
+        needs RENAME and PERSIST.
+        """
+
+    async def get_many(self, pairs: Iterable[Pair]) -> list[Any]:
+        """Return the values at one moment, in input order; a missing one is None.
+
+        One round trip (on a cluster one per node, one moment per slot); one or two more on a full
+        server before Redis 7.2, and where the call is larger than the server's transactions.
+        """
+
+    async def delete_many(self, pairs: Iterable[Pair]) -> int:
+        """Remove all the keys at once; return how many existed.
+
+        One round trip (on a cluster one per node, atomic per slot); not sent again if the
+        connection broke after it was sent.
+        """
+
+    async def delete_namespace(self, namespace: str) -> int:
+        """Remove a namespace with all its keys; return how many there were.
+
+        One round trip, two without scripting; not sent again if the connection broke after it was
+        sent.
+        """
+
+    async def keys(self, namespace: str, prefix: str | None = None) -> list[str]:
+        """Return the keys of a namespace, or those that start with ``prefix``.
+
+        One round trip; O(keys of the namespace).
+        """
+
+    async def items(self, namespace: str) -> list[tuple[str, Any]]:
+        """Return the (key, value) pairs of a namespace at one moment. One round trip."""
+
+    async def max_key(self, namespace: str) -> str | None:
+        """Return the greatest key of a namespace (by code point), or None if it has none.
+
+        One round trip; O(keys of the namespace), because Redis does not order the fields of a
+        hash.
+        """
+
+    async def namespaces(self, prefix: str | None = None) -> list[str]:
+        """Return the namespaces, or those that start with ``prefix``.
+
+        One round trip (on a cluster one per node, two while slots move); O(keys on the server), as
+        every enumeration.
+        """
+
+    async def clear(self) -> None:
+        """Remove every namespace and everything derived; history and held snapshots stay.
+
+        One round trip, sent again if the connection broke.
+        """
+
+    async def snapshot(self) -> Snapshot:
+        """Freeze the whole store at one moment (on a cluster: one moment per namespace).
+
+        One round trip; the server is busy in proportion to its keys.
+        """
+
+    async def restore(self, snapshot: SnapshotLike) -> None:
+        """Make the store what ``snapshot`` holds, all of it or nothing (per slot on a cluster).
+
+        One round trip, up to four without scripting or on a cluster; sent again if the connection
+        broke.
+
+        Raises:
+            ArgumentValueError: another program keeps something else at the key of a namespace.
+            WireFormatError: the snapshot's values are of another wire format.
+        """
+
+    async def count(self) -> int:
+        """Return the number of keys in all namespaces, at one moment. One round trip."""
+
+    async def has_namespace(self, namespace: object) -> bool:
+        """Return whether the namespace has a key. One round trip."""
+
+    async def close(self) -> None:
+        """Close the connections that are the store's own; calling it again does nothing.
+
+        Calls that are under way are finished first.
+        """
+
+    async def __aenter__(self) -> Self:
+        """Return the store, which must be open."""
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+
+    def __enter__(self) -> NoReturn:
+        """Raise: an awaited store needs ``async with``."""
+
+    def __exit__(self, exc: object) -> None:
+        """Do nothing: never reached."""
+
+    def __len__(self) -> NoReturn:
+        """Raise: counting has to be awaited."""
+
+    def __contains__(self, namespace: object) -> NoReturn:
+        """Raise: looking has to be awaited."""

@@ -1,0 +1,77 @@
+"""What the methods of the stores say of themselves, to people, to inspect and to static tools."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from stubs import STUB, stub
+
+from swarmstate.backends.redis import AsyncRedisStore, RedisStore
+
+METHODS = [
+    (kind, name)
+    for kind in (RedisStore, AsyncRedisStore)
+    for name, member in vars(kind).items()
+    if inspect.isfunction(member)
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), METHODS, ids=lambda value: getattr(value, "__name__", value)
+)
+def test_a_method_introduces_itself_as_its_class_s_own(kind: type, name: str) -> None:
+    method = getattr(kind, name)
+    assert method.__name__ == name
+    assert method.__qualname__ == f"{kind.__name__}.{name}"
+    assert method.__module__ == "swarmstate.backends.redis.store"
+    assert "Steps" not in str(inspect.signature(method))
+    assert method.__doc__ or name.startswith("__")
+
+
+def test_the_signature_and_the_docstring_are_those_of_a_method_written_out() -> None:
+    assert str(inspect.signature(RedisStore.get)) == (
+        "(self, namespace: 'str', key: 'str', default: 'Any' = None) -> 'Any'"
+    )
+    assert inspect.signature(AsyncRedisStore.contains).return_annotation == "bool"
+    assert inspect.iscoroutinefunction(AsyncRedisStore.contains)
+    assert "one value" in str(RedisStore.get.__doc__)
+
+
+def test_the_stub_says_what_the_module_says() -> None:
+    assert ast.dump(ast.parse(STUB.read_text())) == ast.dump(ast.parse(stub())), "run make stubs"
+
+
+USE = """
+import asyncio
+from swarmstate.backends.redis import AsyncRedisStore, RedisStore
+
+async def use(store: AsyncRedisStore, plain: RedisStore) -> None:
+    task: asyncio.Task[None] = asyncio.create_task(store.set("n", "k", 1))
+    await task
+    found: bool = await store.contains("n", "k")
+    names: list[str] = plain.keys("n")
+    store.set("n", "k", 1)
+"""
+
+
+def test_a_forgotten_await_is_found_and_a_task_accepted(tmp_path: Path) -> None:
+    program = tmp_path / "use.py"
+    program.write_text(USE)
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(program)],
+        env={**os.environ, "MYPYPATH": str(STUB.parents[3])},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=280,
+    )
+    errors = [line for line in checked.stdout.splitlines() if ": error:" in line]
+    (error,) = errors
+    assert error.startswith("use.py:10:")
+    assert "must be used" in error

@@ -1,0 +1,95 @@
+"""Writes the stub of the Redis stores, whose methods static tools cannot follow to their steps.
+
+`make stubs` puts it into the package; a test compares it with what the module says of itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from swarmstate.backends.redis import store
+
+STUB = Path(store.__file__).with_suffix(".pyi")
+
+HEAD = '''
+"""What type checkers and editors see of the stores: every method written out.
+
+The module makes the methods from their steps, which static tools do not follow. Made by
+``make stubs``; a test compares it with the module, docstrings included.
+"""
+
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, NoReturn
+
+from typing_extensions import Self
+
+from swarmstate._core import Snapshot
+from swarmstate.backends.redis.steps import StoreSteps
+from swarmstate.backends.redis.transport.driver import Driver
+from swarmstate.checkpoints.protocol import CheckpointEngine
+from swarmstate.protocols import Default, Pair, SnapshotLike
+
+__all__ = ["AsyncRedisStore", "RedisStore"]
+'''
+
+
+def stub() -> str:
+    """Return the stub, as yet without the line breaks that the formatter makes."""
+    lines = [HEAD.strip(), ""]
+    for kind in (store._Opened, store.RedisStore, store.AsyncRedisStore):
+        base = kind.__bases__[0]
+        lines.append(f"class {kind.__name__}{'' if base is object else f'({base.__name__})'}:")
+        lines += indented(_documented(kind.__doc__))
+        if base is object:
+            lines += indented(["steps: StoreSteps", "driver: Driver", ""])
+        for name, member in vars(kind).items():
+            lines += indented(_member(name, member))
+    return "\n".join(lines) + "\n"
+
+
+def indented(lines: Any) -> Iterator[str]:
+    return (f"    {line}" if line else "" for line in lines)
+
+
+def _documented(text: str | None) -> Iterator[str]:
+    if text is not None:
+        first, *rest = inspect.cleandoc(text).splitlines()
+        yield f'"""{first}' + ("" if rest else '"""')
+        if rest:
+            yield from [*rest, '"""']
+
+
+def _member(name: str, member: Any) -> Iterator[str]:
+    if isinstance(member, property):
+        assert member.fget is not None
+        yield "@property"
+        yield from _member(name, member.fget)
+    elif inspect.isfunction(member) and (name[0] != "_" or name.endswith("__")):
+        signature = inspect.signature(member)
+        parameters = [_parameter(each) for each in signature.parameters.values()]
+        for index, each in enumerate(signature.parameters.values()):
+            if each.kind is each.KEYWORD_ONLY:
+                parameters.insert(index, "*")
+                break
+        kind = "async def" if inspect.iscoroutinefunction(member) else "def"
+        returns = signature.return_annotation
+        yield f"{kind} {name}({', '.join(parameters)}) -> {returns}:"
+        yield from indented(_documented(member.__doc__))
+        if member.__doc__ is None:
+            yield "    ..."
+        yield ""
+
+
+def _parameter(each: inspect.Parameter) -> str:
+    if each.annotation is each.empty:
+        return each.name
+    default = "" if each.default is each.empty else f" = {each.default!r}"
+    return f"{each.name}: {each.annotation}{default}"
+
+
+if __name__ == "__main__":
+    STUB.write_text(stub())
