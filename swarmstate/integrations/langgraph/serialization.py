@@ -16,6 +16,7 @@ from swarmstate.checkpoints.protocol import Blob, CheckpointName, StoredCheckpoi
 from swarmstate.errors import DecodeError
 from swarmstate.integrations.langgraph.config import config_of
 from swarmstate.integrations.langgraph.replaced import replaced
+from swarmstate.integrations.langgraph.serde import fast
 
 __all__ = [
     "CheckpointDecodeError",
@@ -102,6 +103,7 @@ class CheckpointReader:
 
     def __init__(self, serde: SerializerProtocol, strict: bool) -> None:
         self._serde = serde
+        _, self._loads = fast(serde)
         self._strict = strict
         # What another serializer replaces cannot be seen.
         self._looks = strict and type(serde) is JsonPlusSerializer
@@ -120,7 +122,7 @@ class CheckpointReader:
             if self._strict:
                 raise _Locate
             # The common case pays for no bookkeeping; what fails is loaded again to be located.
-            loads = self._serde.loads_typed
+            loads = self._loads
             body = loads(record.body)
             if metadata is None:
                 metadata = loads(record.metadata)
@@ -153,7 +155,7 @@ class CheckpointReader:
         """
         refused = _blocked.names = [] if self._strict else None
         try:
-            value = self._serde.loads_typed(blob)
+            value = self._loads(blob)
         except Exception as error:  # any serializer may be plugged in, and it may raise anything
             reason = f"{type(error).__name__}: {error}"
             raise CheckpointDecodeError(reason, name, channel, str(blob[0])) from error
