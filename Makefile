@@ -19,7 +19,7 @@ sources := $(shell find swarmstate ext -name '*.py' -o -name '*.py[xdi]' -o -nam
 extension := $(shell find ext -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint stubs format typecheck dist build bench bench-peers bench-savers bench-codecs clean
+.PHONY: help demo test lint stubs format typecheck dist build bench bench-peers bench-savers bench-codecs bench-serializer clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -62,6 +62,9 @@ bench-savers: build ## Compare the LangGraph saver with the others (BENCH_ARGS="
 
 bench-codecs: build ## Compare the codecs with the bare libraries, which check less
 	PYTHONPATH=bench $(python) bench/test_codecs.py
+
+bench-serializer: build ## Compare the serializer in C with LangGraph's own
+	$(python) bench/test_serializer.py
 
 clean: ## Remove everything that was built, the virtual environments included
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info swarmstate/*.so

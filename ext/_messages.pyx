@@ -239,7 +239,9 @@ cdef class Accelerated:
         if attributes == NULL:
             PyErr_Clear()
             return False
-        found = PyDict_GetItemWithError(attributes, method) == NULL
+        found = (
+            PyDict_Size(attributes) == attribute_count
+            and PyDict_GetItemWithError(attributes, method) == NULL)
         if found and reading:
             hook = PyDict_GetItemWithError(attributes, text_hook)
             if hook != <PyObject *>self.hook:
@@ -250,20 +252,25 @@ cdef class Accelerated:
         return found
 
 
+# Savers ask for the same serializer again and again.
+cdef Accelerated latest = None
+
+
 def accelerate(serde, /):
     """Return a serializer's two methods, in C, or None where only the serializer itself will do.
 
     That is so for everything but an exact ``JsonPlusSerializer`` that has no hook of the user's, and
     for everything if `unavailable`.
     """
-    if unavailable is not None:
+    global latest
+    if latest is not None and latest.serde is serde:
+        return latest
+    if unavailable is not None or lm_type(<PyObject *>serde) != serializer_class.kind:
         return None
     cdef Accelerated made = Accelerated.__new__(Accelerated)
     made.serde = serde
-    if (
-        made.is_untouched(text_dumps_typed, False) and made.is_untouched(text_loads_typed, True)
-        and SERDE_ATTRIBUTES == vars(serde).keys()
-    ):
+    if made.is_untouched(text_dumps_typed, False) and made.is_untouched(text_loads_typed, True):
+        latest = made
         return made
     return None
 

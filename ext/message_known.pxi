@@ -66,6 +66,7 @@ cdef Watch to_write, to_read, to_write_messages, to_read_messages
 cdef list kept_alive = []  # what the structures above point to
 cdef dict attributes_of = {}  # class -> the names that matter, and what stood under them
 
+cdef Py_ssize_t attribute_count = 0  # of a serializer
 cdef object encode_error = None
 cdef object langgraph_pack = None
 cdef object ormsgpack_unpack = None

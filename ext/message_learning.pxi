@@ -66,7 +66,7 @@ def prepare():
 
 cdef int learn_langgraph() except -1:
     global encode_error, langgraph_pack, ormsgpack_unpack, unpack_option, snapshot_class
-    global hook_code, hook_globals
+    global hook_code, hook_globals, attribute_count
     import importlib
 
     import ormsgpack
@@ -100,6 +100,7 @@ cdef int learn_langgraph() except -1:
     ormsgpack_unpack = ormsgpack.unpackb
     unpack_option = ormsgpack.OPT_NON_STR_KEYS
     hook_code = hook.__code__
+    attribute_count = len(SERDE_ATTRIBUTES)
     hook_globals = vars(jsonplus)
     snapshot_class = <PyTypeObject *>own(snapshot)
     remember(&serializer_class, kind, OF_SERIALIZER)
@@ -203,6 +204,7 @@ cdef int learn_model(module, kind, str text, dict more, set validators) except -
 
     import ormsgpack
     from langgraph.checkpoint.serde._msgpack import SAFE_MSGPACK_TYPES
+    from pydantic import BaseModel
     from pydantic_core import SchemaSerializer, SchemaValidator
 
     cdef Model *model = &models[model_count]
@@ -222,7 +224,16 @@ cdef int learn_model(module, kind, str text, dict more, set validators) except -
     module_name, name = module.__name__, kind.__name__
     require((module_name, name) in SAFE_MSGPACK_TYPES, kind)
     require(kind.__module__ == module_name and vars(module)[name] is kind, kind)
-    require(is_defined_in(kind.__init__, module) and kind.__new__ is object.__new__, kind)
+    require(kind.__new__ is object.__new__, kind)
+    for one in kind.__mro__:
+        function = vars(one).get("__init__")
+        require(
+            one is object or function is None or is_defined_in(function, sys.modules[one.__module__]),
+            f"__init__ of {one}")
+    require(
+        kind.model_dump is BaseModel.model_dump
+        and kind.__get_pydantic_core_schema__.__func__
+        is BaseModel.__get_pydantic_core_schema__.__func__, kind)
     require(kind.model_config == {"extra": "allow"}, f"model_config of {kind}")
     require(not kind.__private_attributes__ and kind.__pydantic_post_init__ is None, kind)
     require(

@@ -450,12 +450,10 @@ cdef uint8_t *write_message(
     if fields == NULL:
         PyErr_Clear()
         return NULL
-    if lm_type(fields) == &PyDict_Type and PyDict_Size(fields) == model.count:
-        end = write_fields(w, end, fields, model)
-    else:
-        end = NULL
-    decref(fields)
-    return end
+    decref(fields)  # which the message holds
+    if lm_type(fields) != &PyDict_Type or PyDict_Size(fields) != model.count:
+        return NULL
+    return write_fields(w, end, fields, model)
 
 
 cdef uint8_t *write_fields(

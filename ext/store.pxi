@@ -490,7 +490,7 @@ cdef str OTHER_STORES = (
 
 
 cdef int refuse_backend(object backend) except -1:
-    """Raise for a backend other than "memory"; a URL may hold a password, so only its scheme is shown."""
+    """Raise for a backend other than "memory"; an address may hold a password, so it is not shown."""
     if not isinstance(backend, str):
         raise ArgumentTypeError(
             f"backend must be 'memory', not {type(backend).__name__} ({shown(backend)}): {OTHER_STORES}")
@@ -498,6 +498,10 @@ cdef int refuse_backend(object backend) except -1:
     if backend == "memory":
         return 0
     scheme, found, _ = backend.partition("://")
-    raise ArgumentValueError(
-        f"backend must be 'memory', not {'a URL of the scheme ' + shown(scheme) if found else shown(backend)}: "
-        f"{OTHER_STORES}")
+    if found:
+        given = f"a URL of the scheme {shown(scheme)}"
+    elif backend.isidentifier():
+        given = shown(backend)
+    else:
+        given = "an address"
+    raise ArgumentValueError(f"backend must be 'memory', not {given}: {OTHER_STORES}")

@@ -3,6 +3,21 @@
 from swarmstate import codecs, errors
 from swarmstate._core import Snapshot, Store
 from swarmstate.codecs import dumps, loads
+from swarmstate.handoff import HandoffGraph
 
-__all__ = ["Snapshot", "Store", "codecs", "dumps", "errors", "loads"]
+__all__ = [
+    "HandoffGraph",
+    "Snapshot",
+    "Store",
+    "codecs",
+    "core_version",
+    "dumps",
+    "errors",
+    "loads",
+]
 __version__ = "0.1.0"
+
+
+def core_version() -> str:
+    """Return the version of the compiled modules, which is that of the package."""
+    return __version__

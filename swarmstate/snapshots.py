@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import deque
 
 from swarmstate._core import Snapshot
 from swarmstate.arguments import check_max_history
+from swarmstate.forks import ProcessLock
 from swarmstate.protocols import SnapshotLike
 
 __all__ = ["History", "contents"]
@@ -24,12 +23,7 @@ class History:
         self.bound = check_max_history(bound)
         self._kept: deque[SnapshotLike] = deque(maxlen=self.bound)
         self._last: int | None = None
-        # By process: a forked child has nobody who would open what a thread held at that moment.
-        self._locks: dict[int, threading.Lock] = {}
-
-    @property
-    def _lock(self) -> threading.Lock:
-        return self._locks.setdefault(os.getpid(), threading.Lock())
+        self._lock = ProcessLock()
 
     def take(self, values: dict[str, dict[str, bytes]], codec: str) -> Snapshot:
         """Return a snapshot of ``values``, which it takes over, and keep it as the bound says."""

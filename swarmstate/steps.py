@@ -37,6 +37,7 @@ __all__ = [
     "blocking",
     "finish",
     "introduced",
+    "raised_stop",
 ]
 
 P = ParamSpec("P")
@@ -82,6 +83,22 @@ class Driven(Protocol):
         ...
 
 
+def raised_stop(error: RuntimeError) -> StopIteration | None:
+    """Return the StopIteration that a function of the caller's has raised inside steps, if any.
+
+    A generator cannot let it pass (PEP 479): Python makes a RuntimeError of it there. One that was
+    made in a generator of the caller's own is the caller's.
+    """
+    stop = error.__cause__
+    frames = error.__traceback__
+    if not isinstance(stop, StopIteration) or frames is None:
+        return None
+    while frames.tb_next is not None:
+        frames = frames.tb_next
+    module = str(frames.tb_frame.f_globals.get("__name__", ""))
+    return stop if module.partition(".")[0] == __name__.partition(".")[0] else None
+
+
 def finish(outcome: Outcome[T]) -> Steps[T]:
     """Go on with an operation from within another, by ``yield from``, whatever it returned."""
     if isinstance(outcome, GeneratorType):
@@ -100,8 +117,14 @@ class InlineDriver:
         except StopIteration as stop:
             result: T = stop.value
             return result
-        steps.close()
-        raise RuntimeError("an operation that never waits waited for something")
+        except RuntimeError as error:
+            stopped = raised_stop(error)
+            if stopped is None:
+                raise
+        else:
+            steps.close()
+            raise RuntimeError("an operation that never waits waited for something")
+        raise stopped
 
     async def arun(self, steps: Steps[T]) -> T:
         """Run steps to their end and return their result."""
@@ -113,7 +136,10 @@ def blocking(step: Callable[Concatenate[Any, P], Steps[T]]) -> Callable[Concaten
 
     @functools.wraps(step)
     def method(self: Driven, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.driver.run(step(self.steps, *args, **kwargs))
+        steps = step(self.steps, *args, **kwargs)
+        # By this name the errors of a store tell what failed.
+        steps.__name__ = method.__name__  # type: ignore[attr-defined]
+        return self.driver.run(steps)
 
     return method
 
@@ -125,7 +151,9 @@ def awaited(
 
     @functools.wraps(step)
     async def method(self: Driven, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.driver.arun(step(self.steps, *args, **kwargs))
+        steps = step(self.steps, *args, **kwargs)
+        steps.__name__ = method.__name__  # type: ignore[attr-defined]
+        return await self.driver.arun(steps)
 
     return method
 
@@ -149,5 +177,7 @@ def introduced(cls: C) -> C:
         method.__name__ = name
         method.__qualname__ = f"{cls.__qualname__}.{name}"
         method.__module__ = cls.__module__
+        # Python's own errors about arguments name the function that was called.
+        step.__qualname__ = name
         del method.__wrapped__
     return cls

@@ -32,6 +32,7 @@ from swarmstate.checkpoints.format import (
     thread_namespace,
     thread_of,
 )
+from swarmstate.checkpoints.limits import Limits
 from swarmstate.checkpoints.protocol import (
     Blob,
     CheckpointEngine,
@@ -39,7 +40,9 @@ from swarmstate.checkpoints.protocol import (
     CheckpointRecord,
     SeveredCheckpoint,
     StoredCheckpoint,
+    Surplus,
 )
+from swarmstate.checkpoints.references import within
 from swarmstate.errors import ArgumentValueError
 from swarmstate.protocols import StoreLike
 from swarmstate.steps import InlineDriver
@@ -97,6 +100,7 @@ class GenericEngine(InlineDriver):
     def __init__(self, store: StoreLike) -> None:
         self._store = store
         self._lock = _lock_of(store)
+        self._limits = Limits(store)
 
     def put(
         self,
@@ -105,8 +109,9 @@ class GenericEngine(InlineDriver):
         values: Mapping[str, Blob],
         inherited: Sequence[str],
         *,
-        count: bool,
-    ) -> tuple[int, list[str]]:
+        keep: int | None = None,
+        caller: CheckpointName | None = None,
+    ) -> tuple[Surplus | None, list[str]]:
         """Store a checkpoint by one ``set_many``."""
         store = self._store
         thread, checkpoint_ns, checkpoint_id = name
@@ -123,22 +128,28 @@ class GenericEngine(InlineDriver):
                 for key in inherited
                 if key not in values and not store.contains(where.values, key)
             ]
-            if not missing:
-                self._bury(where, checkpoint_ns)
-                parent = record.parent
-                if record.deltas and parent and not store.contains(where.checkpoints, parent):
-                    items.append((where.checkpoints, mark_of_parent(checkpoint_id), 1))
-                # What was there first stays: the caller may have changed its objects since.
-                items += [
-                    (where.values, key, value)
-                    for key, value in values.items()
-                    if key not in kept or not store.contains(where.values, key)
-                ]
-                store.set_many(items)
-                if store.contains(where.orphans, checkpoint_id):
-                    store.delete(where.orphans, checkpoint_id)
-            held = sum(map(is_id, store.keys(where.checkpoints))) if count else 0
-        return held, missing
+            if missing:
+                return None, missing
+            self._bury(where, checkpoint_ns)
+            parent = record.parent
+            if record.deltas and parent and not store.contains(where.checkpoints, parent):
+                items.append((where.checkpoints, mark_of_parent(checkpoint_id), 1))
+            # What was there first stays: the caller may have changed its objects since.
+            items += [
+                (where.values, key, value)
+                for key, value in values.items()
+                if key not in kept or not store.contains(where.values, key)
+            ]
+            noted = self._limits.before(where, checkpoint_id, keep)
+            store.set_many(items)
+            if store.contains(where.orphans, checkpoint_id):
+                store.delete(where.orphans, checkpoint_id)
+            if keep is None:
+                return None, []
+            fields = tuple(
+                record_fields(record).values() if record.deltas else {*values, *inherited}
+            )
+            return self._limits.after(where, name, record, fields, keep, caller, noted), []
 
     def _bury(self, where: ThreadNames, checkpoint_ns: str) -> None:
         """Remove what is left of a checkpoint namespace that is not listed, but for its values.
@@ -324,6 +335,7 @@ class GenericEngine(InlineDriver):
         where = names(thread, checkpoint_ns)
         gone = set(ids)
         with self._lock:
+            self._limits.forget(where)
             if not any(store.contains(where.checkpoints, checkpoint_id) for checkpoint_id in gone):
                 return
             if orphans_before is not None:
@@ -355,6 +367,69 @@ class GenericEngine(InlineDriver):
             if where.checkpoints not in store and where.orphans not in store:
                 store.delete(where.thread, checkpoint_ns)
 
+    def surplus(self, thread: str, checkpoint_ns: str, keep: int) -> Surplus | None:
+        """Return what a namespace holds beyond its newest checkpoints; reads all of it."""
+        with self._lock:
+            return self._limits.surplus(thread, checkpoint_ns, keep)
+
+    def inspect(
+        self, surplus: Surplus, ids: Sequence[str], *, gates: bool
+    ) -> tuple[dict[str, list[str]], Mapping[str, CheckpointRecord]]:
+        """Return the keys of pending writes; a surplus of this engine has its gates."""
+        writes = names(surplus.thread, surplus.checkpoint_ns).writes
+        return {each: self._store.keys(writes + each) for each in ids}, surplus.gates or {}
+
+    def release(
+        self,
+        surplus: Surplus,
+        doomed: Sequence[tuple[str, Sequence[str]]],
+        spaces: Sequence[str],
+        calls: Mapping[str, Sequence[str]] | None = None,
+    ) -> bool:
+        """Remove a part of a surplus by one ``delete_many``."""
+        store = self._store
+        thread = surplus.thread
+        where = names(thread, surplus.checkpoint_ns)
+        with self._lock:
+            if not self._limits.is_current(surplus):
+                return False
+            ids = [checkpoint_id for checkpoint_id, _ in doomed]
+            ids += [
+                orphan
+                for orphan in store.keys(where.orphans)
+                if orphan < surplus.oldest and not store.contains(where.checkpoints, orphan)
+            ]
+            gone = [(where.values, key) for _, fields in doomed for key in fields]
+            if surplus.calls is not None:
+                gone += self._limits.strays(where, surplus)
+            for checkpoint_id in ids:
+                writes = where.writes + checkpoint_id
+                gone += [
+                    (where.checkpoints, checkpoint_id),
+                    (where.checkpoints, mark_of_writes(checkpoint_id)),
+                    (where.checkpoints, mark_of_parent(checkpoint_id)),
+                    (where.orphans, checkpoint_id),
+                ]
+                gone += [(writes, key) for key in store.keys(writes)]
+            for space in within(spaces, store.keys(where.thread) if spaces else ()):
+                self._limits.forget(names(thread, space))
+                gone.append((where.thread, space))
+                for part in self._parts(thread, space):
+                    gone += [(part, key) for key in store.keys(part)]
+            store.delete_many(gone)
+            self._limits.removed(surplus, doomed, calls)
+        return True
+
+    def spaces(self, thread: str) -> list[str]:
+        """Return the checkpoint namespaces of a thread."""
+        return self._store.keys(thread_namespace(thread))
+
+    def _parts(self, thread: str, checkpoint_ns: str) -> list[str]:
+        """Return every namespace of the store that holds a part of a checkpoint namespace."""
+        where = names(thread, checkpoint_ns)
+        writes = [where.writes + each for each in self._named(where)]
+        return [where.checkpoints, where.values, where.orphans, *writes]
+
     def delete_thread(self, thread: str) -> None:
         """Remove everything of a thread by one ``delete_many``."""
         store = self._store
@@ -363,10 +438,9 @@ class GenericEngine(InlineDriver):
             doomed = [(first, key) for key in store.keys(first)]
             # Also where the thread has lost the list of its namespaces: the root is one of them.
             for checkpoint_ns in dict.fromkeys(("", *store.keys(first))):
-                where = names(thread, checkpoint_ns)
-                spaces = [where.checkpoints, where.values, where.orphans]
-                spaces += [where.writes + each for each in self._named(where)]
-                doomed += [(space, key) for space in spaces for key in store.keys(space)]
+                self._limits.forget(names(thread, checkpoint_ns))
+                for part in self._parts(thread, checkpoint_ns):
+                    doomed += [(part, key) for key in store.keys(part)]
             store.delete_many(doomed)
 
     def copy_thread(self, source: str, target: str) -> None:
@@ -378,6 +452,7 @@ class GenericEngine(InlineDriver):
             items: list[tuple[str, str, Any]] = []
             for checkpoint_ns in store.keys(thread_namespace(source)):
                 here, there = names(source, checkpoint_ns), names(target, checkpoint_ns)
+                self._limits.forget(there)
                 self._bury(there, checkpoint_ns)
                 items.append((there.thread, checkpoint_ns, 1))
                 pairs = [

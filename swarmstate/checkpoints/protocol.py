@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checka
 from swarmstate.steps import Outcome, Steps
 
 __all__ = [
+    "Aged",
     "Blob",
     "CheckpointEngine",
     "CheckpointName",
@@ -19,6 +20,7 @@ __all__ = [
     "OffersCheckpoints",
     "SeveredCheckpoint",
     "StoredCheckpoint",
+    "Surplus",
     "TaskWrite",
 ]
 
@@ -87,6 +89,45 @@ class SeveredCheckpoint(StoredCheckpoint):
     __slots__ = ()
 
 
+class Aged(NamedTuple):
+    """A checkpoint that is older than those which are kept in any case."""
+
+    id: str
+    parent: str | None
+    fields: Sequence[str]
+    """The fields of its values."""
+    loose: Sequence[str]
+    """Those of them that none of the checkpoints which are kept in any case refers to."""
+    continued: bool
+    """Whether one of those has it as its parent."""
+    calls: Sequence[str]
+    """The checkpoint namespaces of subgraphs that were called from it, as far as known."""
+    record: CheckpointRecord | None
+    """Its record; None only where the namespace has no channel that is rebuilt from writes."""
+
+
+class Surplus(NamedTuple):
+    """What a checkpoint namespace holds beyond its newest checkpoints, which are kept anyway."""
+
+    thread: str
+    checkpoint_ns: str
+    oldest: str
+    """The least id of those that are kept in any case."""
+    older: list[Aged]
+    """The others, least id first."""
+    rebuilt: Collection[str]
+    """The channels that some of the kept ones rebuild from what their ancestors wrote."""
+    gates: Mapping[str, CheckpointRecord] | None
+    """Those of the kept ones that tell what all of them need of the others: the least one alone,
+    where each of them continues the one before it, else all; None: they have to be asked for. Only
+    of interest where there are channels to rebuild."""
+    calls: list[StoredCheckpoint] | None
+    """The newest checkpoint of each namespace right below that belongs to one call of a subgraph;
+    None: all that have to do with the older ones are named by these."""
+    state: Any
+    """The engine's own: from this it knows whether something has changed since."""
+
+
 class CheckpointEngine(Protocol):
     """How a store keeps the checkpoints of LangGraph threads.
 
@@ -106,14 +147,24 @@ class CheckpointEngine(Protocol):
         values: Mapping[str, Blob],
         inherited: Sequence[str],
         *,
-        count: bool,
-    ) -> Outcome[tuple[int, list[str]]]:
+        keep: int | None = None,
+        caller: CheckpointName | None = None,
+    ) -> Outcome[tuple[Surplus | None, list[str]]]:
         """Store a checkpoint, its new ``values`` by field and its place in the order, or nothing.
 
+        Args:
+            name: Which checkpoint it is.
+            record: The checkpoint without its values.
+            values: The values that are new.
+            inherited: The fields of its other values.
+            keep: How many checkpoints the namespace is to keep; None: all.
+            caller: The checkpoint from which the subgraph was called whose namespace this is, if it
+                belongs to one call.
+
         Returns:
-            How many checkpoints the namespace holds now (0 unless ``count``), and those of the
+            What the namespace holds beyond the ``keep`` newest, if anything, and those of the
             ``inherited`` fields that hold no value. If there are any, nothing was stored: call
-            again with their values.
+            again with their values. What it costs does not depend on ``keep``.
         """
         ...
 
@@ -177,6 +228,49 @@ class CheckpointEngine(Protocol):
         With ``orphans_before`` also the writes of lesser ids that have no checkpoint: these came
         when theirs had been removed already.
         """
+        ...
+
+    def surplus(self, thread: str, checkpoint_ns: str, keep: int) -> Outcome[Surplus | None]:
+        """Return what a namespace holds beyond its newest checkpoints; None if it has none at all.
+
+        Reads all of the namespace, if the engine has to.
+        """
+        ...
+
+    def inspect(
+        self, surplus: Surplus, ids: Sequence[str], *, gates: bool
+    ) -> Outcome[tuple[dict[str, list[str]], Mapping[str, CheckpointRecord]]]:
+        """Return more about a surplus: id -> keys of pending writes, and, if asked for, its gates.
+
+        One round trip.
+        """
+        ...
+
+    def release(
+        self,
+        surplus: Surplus,
+        doomed: Sequence[tuple[str, Sequence[str]]],
+        spaces: Sequence[str],
+        calls: Mapping[str, Sequence[str]] | None = None,
+    ) -> Outcome[bool]:
+        """Remove a part of a surplus, with the writes of lesser ids that have no checkpoint.
+
+        Args:
+            surplus: What was found.
+            doomed: The ids of checkpoints that go, least first, each with the fields whose values
+                go with it.
+            spaces: Checkpoint namespaces that go with all they hold, as do those below them.
+            calls: Checkpoint id -> the namespaces of the subgraphs called from it, of those that
+                stay, for an engine that notes such things and had to read all of the namespace.
+
+        Returns:
+            Whether it is done. False: something has changed since the surplus was read, so that not
+            everything went; it has to be read again.
+        """
+        ...
+
+    def spaces(self, thread: str) -> Outcome[list[str]]:
+        """Return the checkpoint namespaces of a thread."""
         ...
 
     def delete_thread(self, thread: str) -> Outcome[None]:

@@ -148,13 +148,21 @@ def test_a_subclass_takes_the_arguments_that_it_wants() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://:hunter2@h:1/0", "valkeys://u:hunter2@h", "sqlite:///hunter2.db", "memory://"]
+    ("url", "given"),
+    [
+        ("redis://:hunter2@h:1/0", "a URL of the scheme 'redis': "),
+        ("valkeys://u:hunter2@h", "a URL of the scheme 'valkeys': "),
+        ("sqlite:///hunter2.db", "a URL of the scheme 'sqlite': "),
+        ("memory://", "a URL of the scheme 'memory': "),
+        ("u:hunter2@h", "an address: "),
+        ("redis", "'redis': "),
+    ],
 )
-def test_a_url_as_backend_leads_to_open_store_and_is_not_shown(url: str) -> None:
+def test_a_url_as_backend_leads_to_open_store_and_is_not_shown(url: str, given: str) -> None:
     with pytest.raises(ArgumentValueError) as caught:
         Store(url)
     text = str(caught.value)
-    assert text.startswith("backend must be 'memory', not a URL of the scheme '")
+    assert text.startswith(f"backend must be 'memory', not {given}")
     assert "open_store(url)" in text
     assert "hunter2" not in text
 

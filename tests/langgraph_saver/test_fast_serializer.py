@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import itertools
 import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +18,12 @@ from langgraph.checkpoint.serde import jsonplus
 from langgraph.checkpoint.serde.event_hooks import register_serde_event_listener
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
-from serializer_values import EXAMPLES, Failing, Model, Point, Text, Values, exact
+from serializer_values import EXAMPLES, Color, Failing, Model, Point, Text, Values, exact
+from threads import checkpoint, config
 
+import swarmstate
 from swarmstate import _messages
+from swarmstate.integrations.langgraph import CheckpointDecodeError, SwarmStateSaver
 from swarmstate.integrations.langgraph.serde import fast
 
 SERDES: dict[str, Callable[[], JsonPlusSerializer]] = {
@@ -64,7 +69,8 @@ def outcome(call: Callable[[], Any]) -> Any:
         jsonplus.logger.removeHandler(records)
     if result[0] == "returned":
         result = ("returned", exact(result[1]))
-    return result, events, records.texts, [str(one.message) for one in warned]
+    seen = [exact(event) for event in events]  # a damaged module may be NaN, which equals nothing
+    return result, seen, records.texts, [str(one.message) for one in warned]
 
 
 def written_alike(serde: JsonPlusSerializer, value: Any) -> tuple[str, bytes] | None:
@@ -112,6 +118,19 @@ def serde(request: pytest.FixtureRequest) -> JsonPlusSerializer:
 
 def test_what_is_installed_is_what_this_was_written_for() -> None:
     assert _messages.unavailable is None
+
+
+def test_the_stub_of_the_module_says_what_the_module_has() -> None:
+    stub = ast.parse((Path(swarmstate.__file__).parent / "_messages.pyi").read_text())
+    (described,) = (node for node in stub.body if isinstance(node, ast.ClassDef))
+    methods = {node.name for node in described.body if isinstance(node, ast.FunctionDef)}
+    assert described.name == "Accelerated"
+    assert methods == {one for one in vars(_messages.Accelerated) if not one.startswith("_")}
+    assert _messages.accelerate.__doc__
+    for name in methods - {"serde"}:
+        assert getattr(_messages.Accelerated, name).__doc__
+    with pytest.raises(TypeError, match="accelerate"):
+        _messages.Accelerated()
 
 
 # --- Random values and bytes ----------------------------------------------------------------------
@@ -348,7 +367,6 @@ def test_a_declared_length_costs_no_more_than_the_bytes_that_are_there() -> None
         None,
         5,
     ],
-    ids=repr,
 )
 def test_whatever_is_to_be_read_is_read_or_refused_alike(
     serde: JsonPlusSerializer, data: Any
@@ -375,6 +393,87 @@ def test_large_heads_are_written_and_read_alike() -> None:
             data = written_alike(serde, [value])
             assert data is not None
             read_alike(serde, data)
+
+
+# --- In the saver ---------------------------------------------------------------------------------
+
+
+def functions_entered(call: Callable[[], Any]) -> set[tuple[str, str]]:
+    """The Python functions that a call enters, each with its file."""
+    entered: set[tuple[str, str]] = set()
+
+    def profile(frame: Any, event: str, argument: Any) -> None:
+        if event == "call":
+            code = frame.f_code
+            entered.add((code.co_filename.replace("\\", "/"), code.co_name))
+
+    sys.setprofile(profile)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return entered
+
+
+def test_a_saver_writes_and_reads_values_body_and_metadata_with_it() -> None:
+    def use(saver: SwarmStateSaver) -> set[str]:
+        body = checkpoint({"messages": "1"}, {"messages": CONVERSATION, "n": 1}, "0001")
+        found: list[Any] = []
+
+        def calls() -> None:
+            where = saver.put(config(), body, {"step": 1, "source": "loop"}, {"messages": "1"})
+            saver.put_writes(where, [("messages", CONVERSATION[:1])], "task")
+            found.extend([saver.get_tuple(where), *saver.list(config(), filter={"step": 1})])
+
+        entered = functions_entered(calls)
+        assert len(found) == 2
+        for one in found:
+            assert exact(one.checkpoint["channel_values"]["messages"]) == exact(
+                JsonPlusSerializer().loads_typed(JsonPlusSerializer().dumps_typed(CONVERSATION))
+            )
+            assert one.metadata == {"step": 1, "source": "loop"}
+            assert one.pending_writes == [("task", "messages", CONVERSATION[:1])]
+        return {name for file, name in entered if file.endswith("serde/jsonplus.py")}
+
+    saver = SwarmStateSaver()
+    assert not use(saver)
+    saver.serde = Subclass()
+    assert {"dumps_typed", "loads_typed"} <= use(saver)
+    saver.serde = JsonPlusSerializer(allowed_msgpack_modules=None)
+    assert not use(saver)
+
+
+class Subclass(JsonPlusSerializer):
+    pass
+
+
+@pytest.mark.parametrize("patched", ["dumps_typed", "loads_typed"])
+def test_a_method_that_is_patched_on_a_savers_serializer_is_called(
+    patched: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saver = SwarmStateSaver(serde=JsonPlusSerializer())
+    seen: list[Any] = []
+    original = getattr(saver.serde, patched)
+    body = checkpoint({"messages": "1"}, {"messages": CONVERSATION}, "0001")
+    saver.put(config(), body, {}, {"messages": "1"})
+    saver.get_tuple(config())
+    with monkeypatch.context() as patches:
+        patches.setattr(saver.serde, patched, lambda one: (seen.append(one), original(one))[1])
+        saver.put(config(), body, {}, {"messages": "1"})
+        saver.get_tuple(config())
+    assert len(seen) == 3  # a value, the body and the metadata
+
+
+def test_a_saver_that_refuses_blocked_types_refuses_them_within_what_is_known() -> None:
+    serde = JsonPlusSerializer(allowed_msgpack_modules=None)
+    saver = SwarmStateSaver(serde=serde, on_blocked="error")
+    message = ToolMessage("x", tool_call_id="c", artifact={"deep": [Color.RED]})
+    for value in (message, [message, "after"], _DeltaSnapshot([message])):
+        body = checkpoint({"messages": "1"}, {"messages": value}, "0001")
+        saver.put(config(), body, {}, {"messages": "1"})
+        with pytest.raises(CheckpointDecodeError, match="Color") as raised:
+            saver.get_tuple(config())
+        assert raised.value.channel == "messages"
 
 
 @pytest.fixture(autouse=True)

@@ -141,14 +141,30 @@ def test_a_container_that_changes_every_time_is_refused(kind: type) -> None:
     assert DUMPS(CONVERSATION) == WRITTEN
 
 
-def test_what_is_being_written_may_be_dropped_by_everybody_else() -> None:
+@pytest.mark.parametrize("kind", [dict, list, tuple])
+def test_what_is_being_written_may_be_dropped_by_everybody_else(kind: type) -> None:
+    junk: list[Any] = []
+
+    def drop() -> None:
+        outer[0] = None
+        # Whatever memory became free is used again, for something else of the same kind.
+        junk.extend(kind({str(n): n, "x": n, "y": n}) for n in range(200))
+
+    parts = {"act": Dumped(drop), "rest": ["x" * 100, {"more": Point(1)}], "end": "y"}
+    outer = [parts if kind is dict else kind(parts.values()), "after"]
+    kept = {**parts, "act": Dumped(lambda: None)}
+    del parts
+    expected = SERDE.dumps_typed([kept if kind is dict else list(kept.values()), "after"])
+    assert DUMPS(outer) == expected
+    assert outer == [None, "after"]
+
+
+def test_everything_may_be_dropped_while_it_is_written() -> None:
     def drop() -> None:
         value.clear()
         gc.collect()
 
-    inner = {"d": Dumped(drop), "rest": ["x" * 100, Point(1)]}
-    value: Any = {"only": [inner, "y" * 100]}
-    del inner
+    value: Any = {"only": [{"d": Dumped(drop), "rest": ["x" * 100, Point(1)]}, "y" * 100]}
     assert DUMPS({"outer": value}) == SERDE.dumps_typed({"outer": {}})
 
 
@@ -300,10 +316,9 @@ def measure():
     return sys.getallocatedblocks(), sum(map(sys.getrefcount, [HumanMessage, AIMessage, ToolMessage,
            serde, call, *chat, *chat[0].__dict__.values(), None.__class__, _DeltaSnapshot]))
 measure()
-before = measure()
-for _ in range(4):
-    after = measure()
-print(after[0] - before[0], after[1] - before[1])
+measured = [measure() for _ in range(5)]
+pairs = list(zip(measured, measured[1:]))
+print(*(min(after[i] - before[i] for before, after in pairs) for i in range(2)))
 """
 
 
@@ -322,9 +337,10 @@ def run(program: str, **environment: str) -> str:
 
 def test_nothing_leaks_whatever_is_written_read_or_refused() -> None:
     blocks, references = map(int, run(MEASURE).split())
-    # 80 rounds: a single object that leaks in one of the calls would be 80.
-    assert blocks < 40
-    assert references < 40
+    # Of 20 rounds each: a single object that leaks in one of the calls would be 20. The least of
+    # four, because what libraries keep for themselves grows now and then.
+    assert blocks < 10
+    assert references < 10
 
 
 CHECKED = """

@@ -45,11 +45,13 @@ class Spans:
         yield Span()
 
 
-def use(saver: SwarmStateSaver) -> None:
+def use(saver: SwarmStateSaver) -> str:
+    """Do everything that is told of; return the id of the last checkpoint."""
     last = grow(saver, 3)
     saver.put_writes(last, [("x", "y" * 1000)], "task")
     saver.get_tuple(config())
     list(saver.list(config()))
+    return str(last["configurable"]["checkpoint_id"])
 
 
 def test_every_operation_is_told_with_thread_namespace_trips_and_bytes(
@@ -58,16 +60,21 @@ def test_every_operation_is_told_with_thread_namespace_trips_and_bytes(
     metrics, tracer = InMemoryMetrics(), Spans()
     store = make_store()
     saver = SwarmStateSaver(store, metrics=metrics, tracer=tracer)
-    use(saver)
+    newest = use(saver)
     assert metrics.operations() == OPERATIONS
     assert [name for name, _ in tracer.kept[-3:]] == [
-        "swarmstate.put_writes",
-        "swarmstate.get_tuple",
-        "swarmstate.list",
+        "swarmstate.checkpoint.put_writes",
+        "swarmstate.checkpoint.get_tuple",
+        "swarmstate.checkpoint.list",
     ]
+    told = [attributes.get("swarmstate.checkpoint_id") for _, attributes in tracer.kept]
+    # Of the last put, the writes for it, and the get that found it; a list is of many.
+    assert told[-4:] == [newest, newest, newest, ""]
     for _, attributes in tracer.kept:
         assert attributes["swarmstate.thread"] == "thread"
         assert attributes["swarmstate.namespace"] == ""
+        assert attributes["swarmstate.thread_id"] == "thread"
+        assert attributes["swarmstate.checkpoint_ns"] == ""
     found = tracer.kept[-2][1]
     assert found["swarmstate.bytes"] > 1000
     trips = found["swarmstate.round_trips"]
@@ -88,7 +95,9 @@ async def test_awaited_operations_are_told_too(make_store: Callable[..., StoreLi
     await asyncio.gather(
         *(saver.aput_writes(last, [("x", "y" * size)], f"task{size}") for size in range(20))
     )
-    told = [attributes for name, attributes in tracer.kept if name == "swarmstate.put_writes"]
+    told = [
+        attributes for name, attributes in tracer.kept if name == "swarmstate.checkpoint.put_writes"
+    ]
     # Concurrent calls do not mix: each tells its own bytes.
     assert len({attributes["swarmstate.bytes"] for attributes in told}) == 20
 
@@ -128,8 +137,8 @@ def test_open_telemetry_is_fed() -> None:
     )
     use(saver)
     spans = {span.name: dict(span.attributes or {}) for span in exporter.get_finished_spans()}
-    assert set(spans) == {f"swarmstate.{name}" for name in OPERATIONS}
-    assert spans["swarmstate.put"]["swarmstate.thread"] == "thread"
+    assert set(spans) == {f"swarmstate.checkpoint.{name}" for name in OPERATIONS}
+    assert spans["swarmstate.checkpoint.put"]["swarmstate.thread"] == "thread"
     data: Any = reader.get_metrics_data()
     told = {
         metric.name

@@ -208,7 +208,7 @@ def test_what_is_written_while_an_expired_thread_is_buried_stays(
     record = CheckpointRecord(None, {"own": "new"}, ["own"], [], ("null", b""), ("null", b""))
     name = CheckpointName("thread", "", "1000")
     value = {field("own", "new"): ("msgpack", b"\x05")}
-    Interrupted(store, after, write).run(engine.put(name, record, value, (), count=False))
+    Interrupted(store, after, write).run(engine.put(name, record, value, ()))
     write()
     found = store.driver.run(engine.get(name))
     assert found.record == record

@@ -50,7 +50,7 @@ async def test_a_thousand_tasks_share_a_bounded_number_of_connections(
         await asyncio.gather(*map(work, range(1000)))
         assert sum(value for _, value in await store.items("sums")) == sum(range(1000))
         assert await store.count() == 1050
-    assert proxy.most_open == 1
+    assert proxy.most_open <= 4
 
 
 async def test_concurrent_calls_coalesce_into_few_round_trips(proxy: Proxy, prefix: str) -> None:

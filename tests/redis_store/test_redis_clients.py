@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import pickle
 import ssl
+import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +32,13 @@ from servers import (
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
 from swarmstate.backends.redis.transport.clock import monotonic
-from swarmstate.errors import InvalidArgumentError, StoreUnavailable
+from swarmstate.errors import (
+    AccessDenied,
+    ArgumentTypeError,
+    ArgumentValueError,
+    InvalidArgumentError,
+    StoreUnavailable,
+)
 
 Make = Callable[..., RedisStore]
 
@@ -181,8 +192,9 @@ def test_a_password_and_a_database(make: Make, prefix: str) -> None:
         with redis.Redis(port=locked.port, db=3, password="secret") as client:
             assert client.exists(f"{prefix}:n")
         wrong = make(url.replace("secret", "wrong"), retries=0)
-        with pytest.raises(StoreUnavailable, match=r"get\(\) failed on 127\.0\.0\.1"):
+        with pytest.raises(AccessDenied, match="get") as denied:
             wrong.get("n", "k")
+        assert "wrong" not in str(denied.value)
 
 
 def test_tls_with_a_certificate_that_is_checked(server: Server, make: Make, tmp_path: Path) -> None:
@@ -229,7 +241,9 @@ def test_a_cluster_client_that_decodes_responses_is_refused_at_once(nodes: Clust
     ("client", "why"),
     [
         (object(), "client must be a redis.Redis"),
-        ("redis://localhost", "client must be a redis.Redis"),
+        ("redis://localhost", r"a URL goes first, without a keyword: RedisStore\("),
+        (redis.ConnectionPool(), r"client=redis\.Redis\(connection_pool=pool\)"),
+        (redis.sentinel.Sentinel([]), r"client=sentinel\.master_for\(name\)"),
         (redis.Redis, "client must be a redis.Redis"),
         (redis.asyncio.Redis(), "must be a synchronous client"),
     ],
@@ -237,6 +251,137 @@ def test_a_cluster_client_that_decodes_responses_is_refused_at_once(nodes: Clust
 def test_what_is_no_client_is_refused_at_once(client: object, why: str) -> None:
     with pytest.raises(InvalidArgumentError, match=why):
         RedisStore(client=client)
+
+
+class Prefixing(redis.Redis):  # type: ignore[misc]
+    """Puts a prefix before keys, as clients of message queues do."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        return super().execute_command(args[0], *(f"p:{arg}" for arg in args[1:]), **options)
+
+
+class PrefixingPipelines(redis.Redis):  # type: ignore[misc]
+    def pipeline(self, *args: Any, **options: Any) -> Any:
+        return super().pipeline(*args, **options)
+
+
+class PrefixingCluster(redis.RedisCluster):  # type: ignore[misc]
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        return super().execute_command(*args, **options)
+
+
+class PrefixingValkey(valkey.Valkey):  # type: ignore[misc]
+    def parse_response(self, *args: Any, **options: Any) -> Any:
+        return super().parse_response(*args, **options)
+
+
+class Rewriter:
+    def pack(self, *args: Any) -> list[bytes]:
+        raise NotImplementedError
+
+
+class PackingConnection(redis.Connection):  # type: ignore[misc]
+    def pack_command(self, *args: Any) -> Any:
+        return super().pack_command(*args)
+
+
+def patched() -> redis.Redis:
+    client = redis.Redis()
+    client.execute_command = lambda *args, **options: None
+    return client
+
+
+@pytest.mark.parametrize(
+    ("make_client", "bypassed"),
+    [
+        (Prefixing, "Prefixing.execute_command()"),
+        (PrefixingPipelines, "PrefixingPipelines.pipeline()"),
+        (PrefixingValkey, "PrefixingValkey.parse_response()"),
+        (patched, "execute_command() of this client"),
+        (
+            lambda: redis.Redis(
+                connection_pool=redis.ConnectionPool(connection_class=PackingConnection)
+            ),
+            "PackingConnection.pack_command()",
+        ),
+        (
+            lambda: redis.Redis(connection_pool=redis.ConnectionPool(command_packer=Rewriter())),
+            "command_packer",
+        ),
+    ],
+)
+def test_a_client_that_changes_commands_is_refused_because_it_would_be_bypassed(
+    make_client: Callable[[], Any], bypassed: str
+) -> None:
+    for kind in (RedisStore, AsyncRedisStore):
+        with make_client() as client, pytest.raises(ArgumentValueError) as refused:
+            kind(client=client)
+        assert bypassed in str(refused.value)
+        assert "would be bypassed" in str(refused.value)
+
+
+def test_a_cluster_client_that_changes_commands_is_refused(nodes: Cluster) -> None:
+    client = PrefixingCluster(host="127.0.0.1", port=nodes.nodes[0].port)
+    with pytest.raises(ArgumentValueError, match=r"PrefixingCluster\.execute_command\(\)"):
+        RedisStore(client=client)
+    client.close()
+
+
+def test_what_watches_the_library_itself_is_no_reason_to_refuse_a_client(
+    server: Server, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = redis.Redis.execute_command
+
+    def traced(self: redis.Redis, *args: Any, **options: Any) -> Any:
+        return run(self, *args, **options)
+
+    monkeypatch.setattr(redis.Redis, "execute_command", traced)
+    with redis.Redis(port=server.port) as client:
+        make(client=client).set("n", "k", 1)
+        assert make(client=client).get("n", "k") == 1
+
+
+def test_a_pipeline_is_not_taken_for_its_client(server: Server) -> None:
+    with redis.Redis(port=server.port) as client, valkey.Valkey(port=server.port) as other:
+        for pipeline in (client.pipeline(), other.pipeline()):
+            with pytest.raises(ArgumentTypeError, match="not a pipeline"):
+                RedisStore(client=pipeline)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "why"),
+    [
+        ((), {"host": "localhost", "port": 6379}, "does not take host=, port=: put them into"),
+        ((), {"password": "hunter2"}, "does not take password=: put them into the URL"),
+        ((), {"db": 1}, "does not take db="),
+        (("localhost", 6379), {}, "does not take more than one argument by position"),
+        ((), {"max_conections": 3}, "does not take max_conections=; its arguments: url, client"),
+    ],
+)
+def test_arguments_that_there_are_not_are_refused_in_words_of_the_class(
+    arguments: tuple[Any, ...], keywords: dict[str, Any], why: str
+) -> None:
+    for kind in (RedisStore, AsyncRedisStore):
+        with pytest.raises(ArgumentTypeError) as refused:
+            kind(*arguments, **keywords)
+        assert str(refused.value).startswith(f"{kind.__name__} {why}")
+        assert "hunter2" not in str(refused.value)
+
+
+def test_the_signature_of_a_store_names_its_arguments() -> None:
+    for kind in (RedisStore, AsyncRedisStore):
+        names = list(inspect.signature(kind).parameters)
+        assert names[:3] == ["url", "client", "prefix"]
+        assert names[-1] == "max_connections"
+
+
+@pytest.mark.parametrize("kind", [RedisStore, AsyncRedisStore])
+def test_a_store_is_neither_copied_nor_pickled(server: Server, kind: type, prefix: str) -> None:
+    store = kind(server.url, prefix=prefix)
+    for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=f"{kind.__name__} can be neither copied nor pickled"):
+            attempt(store)
+    store.driver.close()
 
 
 @pytest.mark.parametrize(
@@ -279,6 +424,29 @@ def test_an_option_that_cannot_be_is_refused_at_once(options: dict[str, Any]) ->
     (name,) = options
     with pytest.raises(InvalidArgumentError, match=f"{name} must be"):
         RedisStore(**options)
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (None, "needs the client library redis: pip install redis"),
+        ({"__version__": "4.6.0", "RedisError": OSError}, "redis 5.0.1 or newer, and 4.6.0 is"),
+        ({"__file__": "/home/me/redis.py"}, "is found first: /home/me/redis.py"),
+    ],
+)
+def test_a_library_that_is_missing_is_told_from_one_that_is_too_old(
+    monkeypatch: pytest.MonkeyPatch, found: dict[str, Any] | None, why: str
+) -> None:
+    module = None
+    if found is not None:
+        module = types.ModuleType("redis")
+        vars(module).update(found)
+    monkeypatch.setitem(sys.modules, "redis", module)
+    for kind in (RedisStore, AsyncRedisStore):
+        with pytest.raises(ImportError) as missing:
+            kind("redis://localhost")
+        assert why in str(missing.value)
+        assert missing.value.name == "redis"
 
 
 def test_making_a_store_connects_to_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from time import monotonic
 
 import pytest
 import redis
@@ -83,7 +84,13 @@ def test_a_namespace_expires_whole(make: Make) -> None:
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("scripts", [True, False])
 def test_an_expiry_that_is_refused_is_warned_of_once_and_does_not_lose_the_write(
-    server: Server, make: Make, raw: redis.Redis, prefix: str, write: str, scripts: bool
+    server: Server,
+    make: Make,
+    raw: redis.Redis,
+    prefix: str,
+    write: str,
+    scripts: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if write == "update" and not scripts:
         return
@@ -95,6 +102,10 @@ def test_an_expiry_that_is_refused_is_warned_of_once_and_does_not_lose_the_write
     written = raw.hgetall(f"{prefix}:n")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        WRITES[write](store)
+        # In a while it is asked for again, in case that it is allowed meanwhile.
+        later = monotonic() + 100
+        monkeypatch.setattr("swarmstate.backends.redis.sending.monotonic", lambda: later)
         WRITES[write](store)
     assert raw.hgetall(f"{prefix}:n") == written
     assert written.keys() & {b"k", b"other"} or write == "restore"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -15,6 +17,7 @@ import redis
 from servers import Cluster, Server, cluster
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
+from swarmstate.backends.redis.transport.clock import monotonic
 from swarmstate.errors import StoreUnavailable
 
 Make = Callable[..., RedisStore]
@@ -80,6 +83,125 @@ def test_an_interrupt_at_any_line_loses_no_connection_and_mixes_up_no_replies(
     store.close()
     if client is not None:
         client.close()
+
+
+def at_opcode(number: int, work: Callable[[], Any]) -> bool:
+    """Interrupt some work at a step of the interpreter's in the Redis store; tell if it came."""
+    steps = 0
+
+    def enter(frame: FrameType, event: str, argument: Any) -> Any:
+        if "backends/redis" not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes = True
+        return step
+
+    def step(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal steps
+        if event == "opcode":
+            steps += 1
+            if steps == number:
+                raise KeyboardInterrupt
+        return step
+
+    before = sys.gettrace()
+    gc.disable()  # Finalizers of stores of other tests have steps in the Redis store, too.
+    sys.settrace(enter)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+        gc.enable()
+    return False
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="tracing no longer stops at every step")
+@pytest.mark.parametrize(
+    "waits",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.xfail(
+                reason="one step is known at which a call that waits loses what it is handed",
+                strict=False,
+            ),
+        ),
+    ],
+)
+def test_an_interrupt_at_any_step_of_the_interpreter_loses_no_connection(
+    server: Server, prefix: str, waits: bool
+) -> None:
+    store = RedisStore(server.url, prefix=prefix, max_connections=1, timeout=20, retries=0)
+    store.set("n", "k", 1)
+    node = store.driver._topology.node(None)
+
+    def work() -> None:
+        if waits:
+            # Given back while the call waits for it.
+            held = node.acquire(monotonic() + 20)
+            threading.Timer(0.001, node.release, [held]).start()
+            del held
+        assert store.get("n", "k") == 1
+
+    number = 1
+    while at_opcode(number, work):
+        # One connection is all there is: losing it would be an error here.
+        assert store.get("n", "k") == 1
+        number += 5 if waits else 1
+    assert number > 500
+    store.close()
+
+
+# A connection that is lost as it is closed is closed by the interpreter, which says so.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_interrupts_in_quick_succession_lose_no_connection(server: Server, prefix: str) -> None:
+    store = RedisStore(server.url, prefix=prefix, max_connections=2, timeout=20, retries=0)
+    store.set("n", "k", 1)
+
+    shots = 0
+
+    def interrupted(*_: Any) -> None:
+        nonlocal shots
+        shots += 1
+        if shots == 2:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        raise KeyboardInterrupt
+
+    def call(seconds: float) -> None:
+        nonlocal shots
+        shots = 0
+        # The second one comes while the first is dealt with.
+        signal.setitimer(signal.ITIMER_REAL, seconds, 3e-5)
+        store.get("n", "k")
+
+    before = signal.signal(signal.SIGALRM, interrupted)
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    interrupts = 0
+    try:
+        for number in range(4000):
+            # Two at most: one for each level that they may leave.
+            with suppress(KeyboardInterrupt):
+                with suppress(KeyboardInterrupt):
+                    # The other one is what some versions of the library make of an interrupt.
+                    with suppress(KeyboardInterrupt, UnboundLocalError):
+                        call(5e-6 + 4e-4 * (number % 100) / 100)
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            interrupts += shots
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        gc.collect()
+        sys.unraisablehook = hook
+    assert interrupts > 1000
+    node = store.driver._topology.node(None)
+    both = [node.acquire(monotonic() + 20) for _ in range(2)]
+    for connection in both:
+        node.release(connection)
+    assert store.get("n", "k") == 1
+    store.close()
 
 
 def test_closing_at_any_line_of_an_awaited_call_leaves_nobody_waiting(

@@ -130,7 +130,7 @@ def test_a_marker_that_a_flush_took_away_comes_back_with_a_later_write(
     store.set("n", "k", 2)
     assert not raw.exists(f"!{prefix}:\0store")
     later = monotonic() + 2
-    monkeypatch.setattr("swarmstate.backends.redis.marker.monotonic", lambda: later)
+    monkeypatch.setattr("swarmstate.backends.redis.sending.monotonic", lambda: later)
     store.set("n", "k", 3)
     assert raw.exists(f"!{prefix}:\0store")
 

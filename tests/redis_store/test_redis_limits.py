@@ -70,6 +70,16 @@ def test_a_full_server_answers_reads(filled: Builder, read: str, options: dict[s
     assert call(filled(**options)) == expected
 
 
+def test_a_full_server_lets_reads_of_several_namespaces_restart_their_time(
+    filled: Builder, full: Server, prefix: str
+) -> None:
+    store = filled(ttl=100, ttl_on_read=True)
+    with full.client() as client:
+        assert client.ttl(f"{prefix}:a") == -1
+        assert store.get_many([("a", "k"), ("b", "k")]) == [1, 2]
+        assert 99 <= client.ttl(f"{prefix}:a") <= 100
+
+
 @pytest.mark.parametrize("delete", DELETES)
 def test_a_full_server_lets_deletes_make_room(filled: Builder, delete: str) -> None:
     call, expected, left = DELETES[delete]
@@ -243,6 +253,7 @@ def test_the_least_rights_do_for_large_calls_in_one_way_or_another(
 ) -> None:
     store = make(limited(server, raw, prefix, [*STORE, *SCRIPTS, *more]))
     store.set_many(STATE)
+    assert raw.keys(f"!{prefix}:*") == [f"!{prefix}:\0store".encode()]
     taken = store.snapshot()
     store.set("other", "k", 1)
     store.restore(taken)

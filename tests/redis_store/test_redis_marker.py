@@ -39,7 +39,7 @@ class Clock:
         from time import monotonic
 
         self.ahead = 0.0
-        for module in ("marker", "sending"):
+        for module in ("marker", "sending", "whole"):
             monkeypatch.setattr(
                 f"swarmstate.backends.redis.{module}.monotonic", lambda: monotonic() + self.ahead
             )

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import inspect
 import pickle
+import re
 from collections.abc import Callable
 
 import pytest
@@ -88,12 +89,12 @@ async def test_a_store_that_blocks_says_which_one_can_be_awaited() -> None:
 def test_an_error_names_the_method_that_was_called(make: Make) -> None:
     store = make("redis://127.0.0.1:1/0", retries=0)
     for call, name in (
-        (lambda: len(store), "len"),
+        (lambda: len(store), "len()"),
         (lambda: "n" in store, "in"),
-        (store.snapshot, "snapshot"),
-        (lambda: store.update("n", "k", lambda value: value), "update"),
+        (store.snapshot, "snapshot()"),
+        (lambda: store.update("n", "k", lambda value: value), "update()"),
     ):
-        with pytest.raises(StoreUnavailable, match=rf"^{name}\(\) failed"):
+        with pytest.raises(StoreUnavailable, match=rf"^{re.escape(name)} failed"):
             call()
 
     async def awaited() -> None:
@@ -102,6 +103,15 @@ def test_an_error_names_the_method_that_was_called(make: Make) -> None:
 
     with pytest.raises(StoreUnavailable, match=r"^count\(\) failed"):
         asyncio.run(awaited())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_missing_arguments_are_told_of_the_method_that_was_called(kind: type) -> None:
+    async def mistaken() -> None:
+        await kind().set("n")
+
+    with pytest.raises(TypeError, match=r"^set\(\) missing 2 required positional arguments"):
+        asyncio.run(mistaken())
 
 
 def test_bytes_that_are_no_value_are_told_with_their_namespace_and_key(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from rights import CLUSTER, LARGE, SAVER, SCRIPTS, STORE, limited
+from rights import CLUSTER, FENCES, LARGE, SAVER, SCRIPTS, STORE, limited
 from servers import Server, cluster
 
 from swarmstate.backends.redis import RedisStore
@@ -21,6 +21,7 @@ ROWS = {
     "`update`; fewer round trips elsewhere": SCRIPTS,
     "calls over [the limits of a server](#limits-of-servers)": LARGE,
     "the LangGraph checkpointer": SAVER,
+    "closing the connection of a request that was given up": FENCES,
     "a cluster": CLUSTER,
 }
 

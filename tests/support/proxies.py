@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _CHUNK = 1 << 20
 # How long a client that is still sending is given to go on before its replies are let through.
@@ -61,6 +61,8 @@ class Proxy:
         commands: how often each command was sent.
         connections: how many connections were accepted.
         most_open: how many of them were open at the same time.
+        held: set while something is held back.
+        delivered: set when what was held back has been sent on, if that was still possible.
     """
 
     # What a client says to a server before its first real command.
@@ -76,12 +78,19 @@ class Proxy:
         self.connections = 0
         self.most_open = 0
         self._sockets: set[socket.socket] = set()
+        self._clients: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._swallow = False
         self._refuse = False
         self._closed = False
         self._replies_left: int | None = None
         self._requests_left: int | None = None
+        self._hold_request = False
+        self._hold_reply_at: int | None = None
+        self._act: Callable[[], None] = lambda: None
+        self._released = threading.Event()
+        self.held = threading.Event()
+        self.delivered = threading.Event()
         self._threads: list[threading.Thread] = []
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
@@ -113,6 +122,45 @@ class Proxy:
         """Close the connection that passes ``count`` further bytes of requests."""
         self._requests_left = count
 
+    def hold_request(self) -> None:
+        """Keep the next request back, as a network does that has lost a packet of it.
+
+        Other connections, and what is answered on this one, are not touched.
+        """
+        self._reset_hold()
+        self._hold_request = True
+
+    def hold_reply_after(self, count: int) -> None:
+        """Keep replies back on the connection that has passed ``count`` further bytes of them."""
+        self._reset_hold()
+        self._hold_reply_at = count
+
+    def when_held(self, act: Callable[[], None]) -> None:
+        """Do something, once, as soon as something is held back."""
+        self._act = act
+
+    def _reset_hold(self) -> None:
+        self._act = lambda: None
+        self._released.clear()
+        self.held.clear()
+        self.delivered.clear()
+
+    def release(self) -> None:
+        """Send on what is held back, and wait until that is done."""
+        if self.held.is_set():
+            self._released.set()
+            assert self.delivered.wait(30)
+
+    def _hold(self, destination: socket.socket, data: bytes) -> None:
+        self.held.set()
+        self._act()
+        self._released.wait()
+        try:
+            destination.sendall(data)
+        finally:
+            self.held.clear()
+            self.delivered.set()
+
     def uncut(self) -> None:
         """Take back a cut that did not happen."""
         self._replies_left = self._requests_left = None
@@ -121,6 +169,13 @@ class Proxy:
         """Close every connection."""
         with self._lock:
             for each in self._sockets:
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+
+    def drop_clients(self) -> None:
+        """Close every connection on the side of the clients only."""
+        with self._lock:
+            for each in self._clients & self._sockets:
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
 
@@ -134,6 +189,7 @@ class Proxy:
     def close(self) -> None:
         """Stop, and close every connection."""
         self._closed = True
+        self._released.set()
         # A blocked accept() is woken by a connection, not by closing its socket.
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
             pass
@@ -173,6 +229,7 @@ class Proxy:
         with self._lock:
             self.connections += 1
             self._sockets |= {client, server}
+            self._clients = {*(self._clients & self._sockets), client}
             self.most_open = max(self.most_open, len(self._sockets) // 2)
         raw = client
         try:
@@ -219,7 +276,11 @@ class Proxy:
                         self._requests_left = None
                         return
                     continue
-                server.sendall(data)
+                if self._hold_request:
+                    self._hold_request = False
+                    self._hold(server, data)
+                else:
+                    server.sendall(data)
                 continue
             data = server.recv(_CHUNK)
             if not data:
@@ -233,4 +294,11 @@ class Proxy:
                     self._replies_left = None
                     return
                 self._replies_left -= len(data)
+            if self._hold_reply_at is not None:
+                self._hold_reply_at -= len(data)
+                if self._hold_reply_at <= 0:
+                    at, self._hold_reply_at = len(data) + self._hold_reply_at, None
+                    client.sendall(data[:at])
+                    self._hold(client, data[at:])
+                    continue
             client.sendall(data)

@@ -19,8 +19,15 @@ LARGE = ["rename", "persist", "watch"]
 """What calls need that are too large for one command or for a transaction of the server."""
 
 
-SAVER = ["hstrlen", "pttl", "zadd", "zcard", "zrem", "zrevrange", "zrevrangebylex", "exists"]
+SAVER = [
+    *("exists", "persist", "pttl", "zadd", "zcard", "zlexcount", "zrangebylex", "zrem"),
+    *("zrevrange", "zrevrangebylex"),
+]
 """What a checkpointer needs beside these; its scripts may do no more than their user."""
+
+
+FENCES = ["client|info", "client|kill"]
+"""What closing the connection of a request that was given up needs."""
 
 
 CLUSTER = ["cluster|slots", "cluster|nodes", "command", "asking"]

@@ -19,9 +19,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from swarmstate.errors import StoreUnavailable
+from swarmstate.errors import AccessDenied, StoreUnavailable, SwarmStateError
 
-__all__ = ["AT_ONCE", "Argument", "Batch", "Command", "CommandRefused", "Script", "fields", "fill"]
+__all__ = [
+    "AT_ONCE",
+    "Argument",
+    "Batch",
+    "Command",
+    "CommandDenied",
+    "CommandFailed",
+    "CommandRefused",
+    "Script",
+    "fields",
+    "fill",
+]
 
 AT_ONCE = 2000
 """Fields per command: servers bound the arguments of one."""
@@ -56,6 +67,13 @@ class Script:
 Command = tuple[Argument | Script, ...]
 """The name and the arguments; the first key stands at index 1, in a script's call at index 2."""
 
+_READS = frozenset(
+    [
+        *("EXISTS", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSCAN", "HSTRLEN"),
+        *("PTTL", "SCAN", "TYPE", "ZCARD", "ZRANGE", "ZRANGEBYLEX", "ZREVRANGE", "ZREVRANGEBYLEX"),
+    ]
+)
+
 
 @dataclass(slots=True)
 class Batch:
@@ -77,6 +95,9 @@ class Batch:
             entry per node, also on a single server.
         ignore: codes of errors that stand for None, such as WRONGTYPE for a key that is
             somebody else's.
+        inline: from here on the call calls functions of the caller's, which expect its thread: if
+            awaited it never goes on in another one, however large the replies are.
+        part: one of many parts of a long work, each of which may take as long as a call.
     """
 
     commands: Sequence[Command]
@@ -84,10 +105,19 @@ class Batch:
     idempotent: bool = False
     everywhere: bool = False
     ignore: tuple[str, ...] = ()
+    inline: bool = False
+    part: bool = False
+
+    @property
+    def reads(self) -> bool:
+        """Whether it certainly changes nothing; of a script that is not known."""
+        return all(command[0] in _READS for command in self.commands)
 
 
-class CommandRefused(StoreUnavailable):
+class CommandRefused(SwarmStateError):  # noqa: N818 (as its public kinds)
     """The server answered, and the answer was an error.
+
+    Always raised as :class:`CommandDenied` or :class:`CommandFailed`.
 
     Attributes:
         code: the first word of the answer, such as ``"WRONGTYPE"`` or ``"NOPERM"``; ``"ERR"``
@@ -106,6 +136,14 @@ class CommandRefused(StoreUnavailable):
         return self.command in ("EVAL", "EVALSHA") and (
             self.code == "NOPERM" or "unknown command" in str(self).lower()
         )
+
+
+class CommandDenied(CommandRefused, AccessDenied):
+    """The server does not let us do this, and will not the next time."""
+
+
+class CommandFailed(CommandRefused, StoreUnavailable):
+    """The server could not do this; another time it may."""
 
 
 def fields(reply: Any) -> dict[bytes, bytes]:

@@ -9,10 +9,11 @@ takes it last.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, NoReturn
 
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused
 from swarmstate.backends.redis.keys import Layout
@@ -43,16 +44,19 @@ class Marker:
         self._touch: Command = ("TOUCH", layout.marker)
         self.written = False
         """Whether this object has written it."""
+        self.due_to_writes = -math.inf
+        """From when on, by the monotonic clock, a write should carry it along."""
+        # On a cluster the first call finds the nodes.
+        self.due_to_reads = 0.0 if near is None else monotonic() + _WARM_SECONDS
+        """The same for a read."""
         # Whether it was there, so that it belongs there.
         self._known = False
         self._touchable = True
-        # On a cluster the first call finds the nodes.
-        self._due = 0.0 if near is None else monotonic() + _WARM_SECONDS
 
-    @property
-    def due(self) -> bool:
-        """Whether a call should carry the marker along."""
-        return monotonic() >= self._due
+    def _warm(self) -> None:
+        self.due_to_reads = monotonic() + _WARM_SECONDS
+        if self.written:
+            self.due_to_writes = self.due_to_reads
 
     def first(self) -> list[Command]:
         """Return what goes with, or on a cluster ahead of, the first write of this object."""
@@ -67,25 +71,25 @@ class Marker:
         try:
             replies = yield Batch(self.first(), idempotent=True)
         except CommandRefused as refused:
-            raise self.denied(refused) from refused
+            self.tell(refused)
         yield from self.wrote(replies)
 
     def wrote(self, replies: Sequence[Any]) -> Steps[None]:
         """Take note of the replies where the marker was written, and move what 0.1.0 left."""
         moved = self.written
         self.written = self._known = True
-        self._due = monotonic() + _WARM_SECONDS
+        self._warm()
         if not moved and replies[1:] == [b"string"]:
             yield from self._move()
 
-    def denied(self, refused: CommandRefused) -> Exception:
-        """Return what to raise where the marker was refused."""
+    def tell(self, refused: CommandRefused) -> NoReturn:
+        """Raise what it means for the caller that the marker was refused."""
         if refused.code != "NOPERM":
-            return refused
-        return AccessDenied(
+            raise refused
+        raise AccessDenied(
             f"a store that writes needs the key patterns {' and '.join(self._layout.patterns)}, "
             f"and SET: {refused}"
-        )
+        ) from refused
 
     def _move(self) -> Steps[None]:
         """Remove the marker and what is derived from where version 0.1.0 kept them.
@@ -117,16 +121,17 @@ class Marker:
 
     def visit(self) -> Steps[None]:
         """Go there where no call did for long; a node that does not answer is no call's concern."""
-        if self._near is None or not self._known or monotonic() < self._due + _WAIT_SECONDS:
+        wait = self.due_to_reads + _WAIT_SECONDS
+        if self._near is None or not self._known or monotonic() < wait:
             return
-        self._due = monotonic()
+        self._warm()
         with suppress(CommandRefused, StoreUnavailable):
             replies = yield Batch([self._touch], idempotent=True)
             yield from self.touched(replies)
 
     def touched(self, replies: Sequence[int]) -> Steps[None]:
         """Take note of the reply to a touch; a marker that was there is written again."""
-        self._due = monotonic() + _WARM_SECONDS
+        self._warm()
         if replies[0]:
             self._known = True
         elif self._known:
@@ -137,7 +142,10 @@ class Marker:
             except (CommandRefused, StoreUnavailable):
                 # A replica, a full server, a user who may not write: the next write does it.
                 self._known = False
+                self.due_to_writes = -math.inf
 
     def untouchable(self) -> None:
         """Take note that reads may not touch the marker."""
         self._touchable = False
+        if self._near is None:
+            self.due_to_reads = math.inf

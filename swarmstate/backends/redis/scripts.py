@@ -163,20 +163,23 @@ local function foreign()
 end
 local lasting = ''
 local function renew(key, ttl)
-  if ttl == '' then return end
   local done = redis.pcall('PEXPIRE', key, ttl)
   if type(done) == 'table' and done.err then lasting = done.err end
 end
 local function add(key, from, first, last)
-  for i = first, last, 1000 do
-    redis.call('HSET', key, unpack(from, i, math.min(i + 999, last)))
+  if last == first + 1 then
+    redis.call('HSET', key, from[first], from[last])
+  else
+    for i = first, last, 1000 do
+      redis.call('HSET', key, unpack(from, i, math.min(i + 999, last)))
+    end
   end
 end
 local function fill(at, ttl)
   for _, key in ipairs(KEYS) do
     local last = at + ARGV[at]
     add(key, ARGV, at + 1, last)
-    renew(key, ttl)
+    if ttl ~= '' then renew(key, ttl) end
     at = last + 1
   end
   return {lasting}
@@ -266,7 +269,7 @@ for _, key in ipairs(staged) do
     add(name, content, 1, #content)
     redis.call('UNLINK', key)
   end
-  renew(name, ttl)
+  if ttl ~= '' then renew(name, ttl) end
 end
 return {lasting}
 """,

@@ -118,6 +118,16 @@ class Sending:
                 f"key {shown(key)} of namespace {shown(namespace)}: {error}"
             ) from error
 
+    def _values(
+        self, found: Sequence[bytes | None], name: Callable[[int], tuple[str, str]]
+    ) -> list[Any]:
+        """Return values, None for none; ``name`` says which namespace and key one belongs to."""
+        decode = self.codec.decode
+        try:
+            return [None if data is None else decode(data) for data in found]
+        except DecodeError:
+            return [self._value(data, None, *name(place)) for place, data in enumerate(found)]
+
     def _key_name(self, field: bytes, namespace: str) -> str:
         try:
             return field.decode()
@@ -143,7 +153,8 @@ class Sending:
         """
         marker = self._marker
         along: list[Command] = []
-        if marker.due or not marker.written:
+        due = monotonic() >= marker.due_to_writes
+        if due:
             if self._clustered and not marker.written:
                 # Atomic ends with the slot, and the marker's node could be the slower one.
                 yield from marker.write()
@@ -163,12 +174,12 @@ class Sending:
             )
         except CommandRefused as refused:
             if along and refused.command == "SET":
-                raise marker.denied(refused) from refused
+                marker.tell(refused)
             raise
         if along:
             yield from marker.wrote(replies[: len(along)])
             return replies[len(along) :]
-        if marker.due:
+        if due:
             yield from marker.visit()
         return replies
 
@@ -202,11 +213,12 @@ class Sending:
         atomic: bool = False,
         idempotent: bool = False,
         ignore: tuple[str, ...] = (),
+        inline: bool = False,
     ) -> Steps[list[Any]]:
         """Send what carries nothing along, and return the replies."""
         try:
             replies: list[Any] = yield Batch(
-                commands, atomic=atomic, idempotent=idempotent, ignore=ignore
+                commands, atomic=atomic, idempotent=idempotent, ignore=ignore, inline=inline
             )
         except CommandRefused as refused:
             self._tell(refused)
@@ -256,14 +268,17 @@ class Sending:
         atomic = len(commands) > 1
         marker = self._marker
         while True:
-            expiry = self._expiry(keys) if self.ttl_on_read else []
-            along = marker.carried(key_of(commands[0]), write=False) if marker.due else []
+            expiry: list[Command] = []
+            along: list[Command] = []
+            together = commands
+            if due := monotonic() >= marker.due_to_reads:
+                along = marker.carried(key_of(commands[0]), write=False)
+            if along or self.ttl_on_read:
+                expiry = self._expiry(keys) if self.ttl_on_read else []
+                together = [*commands, *expiry, *along]
             try:
                 replies: list[Any] = yield Batch(
-                    [*commands, *expiry, *along] if expiry or along else commands,
-                    atomic=atomic,
-                    idempotent=True,
-                    ignore=FOREIGN,
+                    together, atomic=atomic, idempotent=True, ignore=FOREIGN
                 )
             except CommandRefused as refused:
                 if refused.command == "PEXPIRE" and expiry:
@@ -271,20 +286,32 @@ class Sending:
                 elif refused.command == "TOUCH" and along:
                     marker.untouchable()
                 elif atomic and no_transaction(refused):
-                    return (yield from self._moment(commands, refused))
+                    replies = yield from self._moment(commands, refused)
+                    yield from self._renew(expiry)
+                    return replies
                 else:
                     self._tell(refused)
             except StoreUnavailable as error:
                 if not atomic or not _suspect(error, commands):
                     self._tell_size(error, commands)
-                return (yield from self._moment(commands, error))
+                replies = yield from self._moment(commands, error)
+                yield from self._renew(expiry)
+                return replies
             else:
                 break
         if along:
             yield from marker.touched(replies[-1:])
-        elif marker.due:
+        elif due:
             yield from marker.visit()
-        return replies[: len(commands)] if len(replies) > len(commands) else replies
+        return replies if together is commands else replies[: len(commands)]
+
+    def _renew(self, expiry: list[Command]) -> Steps[None]:
+        """Start times anew by themselves, if that is not refused."""
+        if expiry:
+            try:
+                yield Batch(expiry, idempotent=True)
+            except CommandRefused as refused:
+                self._lasting(str(refused))
 
     def asked(self, commands: Sequence[Command]) -> Steps[list[Any]]:
         """Send reads that need no moment in common, and return their replies.
@@ -292,7 +319,8 @@ class Sending:
         Scripts that read among them; one call in a while touches the marker.
         """
         marker = self._marker
-        along = marker.carried(key_of(commands[0]), write=False) if marker.due else []
+        due = monotonic() >= marker.due_to_reads
+        along = marker.carried(key_of(commands[0]), write=False) if due else []
         replies: list[Any]
         try:
             replies = yield Batch([*commands, *along] if along else commands, idempotent=True)
@@ -305,7 +333,7 @@ class Sending:
         if along:
             yield from marker.touched(replies[-1:])
             return replies[:-1]
-        if marker.due:
+        if due:
             yield from marker.visit()
         return replies
 

@@ -92,7 +92,7 @@ class StoreSteps(WholeStore):
         at = self.layout.key(namespace)
         field = check_key(key)
         check_callable("fn", fn)
-        replies = yield from self._sent([("HGET", at, field)], idempotent=True)
+        replies = yield from self._sent([("HGET", at, field)], idempotent=True, inline=True)
         old: bytes | None = replies[0]
         for _ in range(_ATTEMPTS):
             new = self.encode(fn(self._value(old, default, namespace, key)))
@@ -186,19 +186,21 @@ class StoreSteps(WholeStore):
             return []
         commands = _in_parts("HMGET", grouped)
         replies = yield from self.read(commands, grouped)
-        values: dict[bytes, list[bytes | None]] = {}
-        for command, reply in zip(commands, replies, strict=True):
-            if reply:
-                values.setdefault(command[1], []).extend(reply)  # type: ignore[arg-type]
-        found: list[Any] = []
-        for at, index in places:
-            data = values[at][index] if at in values else None
-            if data is None:
-                found.append(None)
-            else:
-                name = grouped[at][index]
-                found.append(self._value(data, None, self.layout.namespace(at), name))
-        return found
+        values: dict[Any, list[bytes | None]]
+        if len(commands) == len(grouped):
+            values = {at: reply for at, reply in zip(grouped, replies, strict=True) if reply}
+        else:
+            values = {}
+            for command, reply in zip(commands, replies, strict=True):
+                if reply:
+                    values.setdefault(command[1], []).extend(reply)
+        found = [values[at][index] if at in values else None for at, index in places]
+
+        def name(place: int) -> tuple[str, str]:
+            at, index = places[place]
+            return self.layout.namespace(at), grouped[at][index]
+
+        return self._values(found, name)
 
     def delete_many(self, pairs: Iterable[Pair]) -> Steps[int]:
         """Remove all the keys at once; return how many existed.
@@ -284,11 +286,9 @@ class StoreSteps(WholeStore):
         at = self.layout.key(namespace)
         replies = yield from self.read([("HGETALL", at)], (at,))
         entries = fields(replies[0] or ())
-        result = []
-        for field, data in entries.items():
-            name = self._key_name(field, namespace)
-            result.append((name, self._value(data, None, namespace, name)))
-        return result
+        names = [self._key_name(field, namespace) for field in entries]
+        values = self._values(list(entries.values()), lambda place: (namespace, names[place]))
+        return list(zip(names, values, strict=True))
 
     def max_key(self, namespace: str) -> Steps[str | None]:
         """Return the greatest key of a namespace (by code point), or None if it has none.
@@ -314,6 +314,8 @@ class StoreSteps(WholeStore):
 
 def _in_parts(name: str, grouped: Mapping[bytes, Sequence[bytes | str]]) -> list[Command]:
     """Return commands about fields, no longer than servers take."""
+    if all(len(names) <= MOST_ARGUMENTS for names in grouped.values()):
+        return [(name, at, *names) for at, names in grouped.items()]
     return [
         (name, at, *names[first : first + MOST_ARGUMENTS])
         for at, names in grouped.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from swarmstate._core import Snapshot
@@ -20,7 +21,7 @@ from swarmstate.backends.redis.sending import (
     no_transaction,
     size_of,
 )
-from swarmstate.errors import StoreUnavailable
+from swarmstate.errors import AccessDenied, StoreUnavailable
 from swarmstate.protocols import SnapshotLike
 from swarmstate.snapshots import contents
 from swarmstate.steps import Steps
@@ -123,7 +124,8 @@ class WholeStore(Sending):
         if self._clustered or not self._scripting:
             return None
         marker = self._marker
-        along = marker.carried(None, write=False) if marker.due else []
+        due = monotonic() >= marker.due_to_reads
+        along = marker.carried(None, write=False) if due else []
         try:
             replies = yield from self._scripted([command, *along], idempotent=True)
         except CommandRefused as refused:
@@ -232,7 +234,7 @@ class WholeStore(Sending):
             # So that it makes room on a full server.
             yield from self.clear()
             return
-        if not self._marker.written:
+        if self._clustered and not self._marker.written:
             yield from self._marker.write()
         if self._clustered or not (yield from self._put_in(content, everything=True)):
             yield from self._restore_plainly(content)
@@ -253,13 +255,17 @@ class WholeStore(Sending):
         if len(arguments) <= MOST_ARGUMENTS and size_of([arguments]) <= _SCRIPT_BYTES:
             keys = list(content)
             if everything:
-                command = self._whole(RESTORE, self._script_ttl, *arguments, keys=keys)
+                restore = self._whole(RESTORE, self._script_ttl, *arguments, keys=keys)
+                commands = [restore, *self._marker.first()[1:]]
             else:
-                command = FILL(keys, [self._script_ttl, 0, *arguments])
-            replies = yield from self._scripted([command], write=not everything, idempotent=True)
-            if replies is not None:
-                self._take_filled(replies[0])
-            return replies is not None
+                commands = [FILL(keys, [self._script_ttl, 0, *arguments])]
+            replies = yield from self._scripted(commands, write=not everything, idempotent=True)
+            if replies is None:
+                return False
+            self._take_filled(replies[0])
+            if everything:
+                yield from self._marker.wrote(replies)
+            return True
         return (yield from self._put_in_parts(content, everything=everything))
 
     def _put_in_parts(self, content: Content, *, everything: bool) -> Steps[bool]:
@@ -268,7 +274,7 @@ class WholeStore(Sending):
         It is written where no namespace is, and a script puts all of it in place.
         """
         layout = self.layout
-        if not everything and (self._marker.due or not self._marker.written):
+        if monotonic() >= self._marker.due_to_writes:
             yield from self._marker.write()
         where = layout.derived(f"staged:{secrets.token_hex(8)}:")
         batches: list[list[Command]] = [[]]
@@ -288,12 +294,13 @@ class WholeStore(Sending):
             *(ADOPT, self._script_ttl, int(everything), where, layout.head, count),
             keys=list(content),
         )
+        replies: list[Any] | None = None
         try:
             for batch in [*batches, [adopt]]:
                 replies = yield from self._part(batch)
                 if replies is None:
                     break
-        except StoreUnavailable:
+        except (AccessDenied, StoreUnavailable):
             yield from self._drop(where, content)
             raise
         if replies is None:
@@ -334,17 +341,19 @@ class WholeStore(Sending):
         # A transaction does not stop at a command that fails, so nothing in it must.
         yield from self._check_types(content)
         scripted = self._clustered and self._scripting
+        marks = [] if self._clustered else self._marker.first()
 
         def replace(found: Found) -> list[Command]:
             gone = found.keys
             if scripted:
                 commands: list[Command] = [("UNLINK", key) for key in gone - content.keys()]
                 return commands + self._fills(content, replace=True)
-            commands = [("UNLINK", key) for key in gone | content.keys()]
+            commands = [*marks, *(("UNLINK", key) for key in gone | content.keys())]
             for key, flat in content.items():
                 commands += fill(key, flat)
             return commands + self._expiry(content)
 
+        replies: list[Any] = []
         for _ in range(3):
             try:
                 _, replies = yield from self._over_all(replace, reads=False)
@@ -357,6 +366,8 @@ class WholeStore(Sending):
                     raise
             else:
                 break
+        if marks:
+            yield from self._marker.wrote(replies[: len(marks)])
         if scripted:
             for reply in replies:
                 if isinstance(reply, list):

@@ -16,8 +16,9 @@ from swarmstate.checkpoints.protocol import (
     CheckpointName,
     CheckpointRecord,
     StoredCheckpoint,
+    Surplus,
 )
-from swarmstate.observability import Metrics, Tracer
+from swarmstate.observability import Metrics, MetricsSink, Tracer, recorder
 from swarmstate.steps import Outcome, Steps, finish
 
 __all__ = ["CountingEngine", "Observer"]
@@ -28,10 +29,11 @@ T = TypeVar("T")
 class _Tally:
     """What one operation has moved so far."""
 
-    __slots__ = ("bytes", "round_trips")
+    __slots__ = ("bytes", "checkpoint_id", "round_trips")
 
     def __init__(self) -> None:
         self.bytes = self.round_trips = 0
+        self.checkpoint_id = ""
 
 
 # Steps run in the context of whoever called, awaited or not, so concurrent calls do not mix.
@@ -41,8 +43,8 @@ _current: ContextVar[_Tally | None] = ContextVar("swarmstate_tally", default=Non
 class Observer:
     """Reports operations to a sink, a tracer, or both."""
 
-    def __init__(self, metrics: Metrics | None, tracer: Tracer | None) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: Metrics | MetricsSink | None, tracer: Tracer | None) -> None:
+        self._record = None if metrics is None else recorder(metrics)
         self._tracer = tracer
 
     @contextmanager
@@ -57,11 +59,12 @@ class Observer:
             configurable: Any = config["configurable"]  # type: ignore[index]
             attributes["thread"] = str(configurable["thread_id"])
             attributes["namespace"] = configurable.get("checkpoint_ns") or ""
+            tally.checkpoint_id = configurable.get("checkpoint_id") or ""
         span_of = self._tracer
         opened = (
             nullcontext()
             if span_of is None
-            else span_of.start_as_current_span(f"swarmstate.{operation}")
+            else span_of.start_as_current_span(f"swarmstate.checkpoint.{operation}")
         )
 
         def watched(steps: Steps[T]) -> Steps[T]:
@@ -84,10 +87,16 @@ class Observer:
                     attributes["round_trips"] = tally.round_trips
                     attributes["bytes"] = tally.bytes
                     if span is not None:
-                        for key, value in attributes.items():
+                        # Once more under LangGraph's names, and which checkpoint it was.
+                        named = {
+                            "thread_id": attributes["thread"],
+                            "checkpoint_ns": attributes["namespace"],
+                            "checkpoint_id": tally.checkpoint_id,
+                        }
+                        for key, value in {**attributes, **named}.items():
                             span.set_attribute(f"swarmstate.{key}", value)
-                    if self._metrics is not None:
-                        self._metrics.record(operation, seconds, attributes)
+                    if self._record is not None:
+                        self._record(operation, seconds, attributes)
         finally:
             _current.reset(token)
 
@@ -106,6 +115,10 @@ def _counted(steps: Steps[T], tally: _Tally) -> Steps[T]:
                 request = steps.send(reply)
     except StopIteration as stop:
         result: T = stop.value
+        # What was put or found tells its id, in a config or as a tuple with one.
+        with suppress(AttributeError, KeyError, TypeError):
+            found: Any = getattr(result, "config", result)
+            tally.checkpoint_id = found["configurable"]["checkpoint_id"]
         return result
 
 
@@ -120,6 +133,10 @@ class CountingEngine:
         self.delete_thread = inner.delete_thread
         self.copy_thread = inner.copy_thread
         self.threads = inner.threads
+        self.spaces = inner.spaces
+        self.surplus = inner.surplus
+        self.inspect = inner.inspect
+        self.release = inner.release
         self.run = inner.run
         self.arun = inner.arun
 
@@ -130,11 +147,12 @@ class CountingEngine:
         values: Mapping[str, Blob],
         inherited: Sequence[str],
         *,
-        count: bool,
-    ) -> Outcome[tuple[int, list[str]]]:
+        keep: int | None = None,
+        caller: CheckpointName | None = None,
+    ) -> Outcome[tuple[Surplus | None, list[str]]]:
         """Store a checkpoint."""
         _add(record.body, record.metadata, *values.values())
-        return self._inner.put(name, record, values, inherited, count=count)
+        return self._inner.put(name, record, values, inherited, keep=keep, caller=caller)
 
     def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Outcome[None]:
         """Store pending writes."""

@@ -2,96 +2,181 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
 
+from langgraph.checkpoint.base import WRITES_IDX_MAP
 from langgraph.checkpoint.serde.types import INTERRUPT
 
 from swarmstate.checkpoints.protocol import (
     CheckpointEngine,
     CheckpointName,
     CheckpointRecord,
-    StoredCheckpoint,
+    Surplus,
 )
+from swarmstate.checkpoints.references import rebuilt_channels, within
 from swarmstate.integrations.langgraph.listing import PAGE
 from swarmstate.integrations.langgraph.serialization import CheckpointReader
 from swarmstate.steps import Steps, finish
 
-__all__ = ["delete_for_runs", "prune"]
+__all__ = ["caller_of", "delete_for_runs", "prune", "thin"]
+
+_TRIES = 20
+_NOTHING: AbstractSet[str] = frozenset()
+_INTERRUPTED = f"{WRITES_IDX_MAP[INTERRUPT]}:"
+"""What the key of a pending write starts with that is an interrupt."""
 
 
 def prune(
+    engine: CheckpointEngine, reader: CheckpointReader, thread: str, keep: int
+) -> Steps[None]:
+    """Keep the newest ``keep`` checkpoints of each namespace of a thread, and what these need.
+
+    A namespace that belongs to one call of a subgraph goes with the checkpoint that called it.
+    """
+    spaces = yield from finish(engine.spaces(thread))
+    gone: list[str] = []
+    # A caller comes before those it called, which may go with it.
+    for space in sorted(spaces, key=lambda space: space.count("|")):
+        if not within(gone, [space]):
+            surplus = yield from finish(engine.surplus(thread, space, keep))
+            gone += yield from thin(engine, reader, surplus, keep, interrupts=False)
+
+
+def thin(
     engine: CheckpointEngine,
-    thread: str,
+    reader: CheckpointReader,
+    surplus: Surplus | None,
     keep: int,
-    checkpoint_ns: str | None = None,
     *,
     interrupts: bool = True,
-) -> Steps[None]:
-    """Keep the newest ``keep`` checkpoints of one namespace of a thread, or of each of them.
+) -> Steps[list[str]]:
+    """Remove what a namespace holds beyond its newest checkpoints, unless it is still needed.
 
-    Older ones stay where a kept one rebuilds a ``DeltaChannel`` from their writes, and, unless
-    ``interrupts`` is False, where a pending interrupt waits at the end of a branch.
+    Older ones stay where a kept one rebuilds a ``DeltaChannel`` from their writes, and, if
+    ``interrupts`` count, where a pending interrupt waits at the end of a branch. Two round trips at
+    most, where the surplus is known and nothing else changes the namespace at the same time.
+
+    Returns:
+        The namespaces that went as a whole.
     """
-    listed = yield from finish(engine.list_ids(thread, checkpoint_ns, None, None))
-    spaces: dict[str, list[CheckpointName]] = {}
-    for name in listed:
-        spaces.setdefault(name.checkpoint_ns, []).append(name)
-    for space, newest_first in spaces.items():
-        if len(newest_first) <= keep:
-            continue
-        found: dict[str, StoredCheckpoint] = {}
-        for start in range(0, len(newest_first), PAGE):
-            page = newest_first[start : start + PAGE]
-            loaded = yield from finish(engine.load(page, channels=(), writes=interrupts))
-            found.update((one.name.id, one) for one in loaded if one is not None)
-        records = {checkpoint_id: one.record for checkpoint_id, one in found.items()}
-        kept = [name.id for name in newest_first[:keep]]
-        if interrupts:
-            kept += _interrupted(found.values())
-        needed = _with_delta_sources(records, kept)
-        doomed = [checkpoint_id for checkpoint_id in found if checkpoint_id not in needed]
-        if doomed:
-            oldest = newest_first[keep - 1].id
-            yield from finish(engine.delete(thread, space, doomed, orphans_before=oldest))
+    for _ in range(_TRIES):
+        if surplus is None:
+            break
+        ends = _ends(surplus) if interrupts else []
+        waiting: list[str] = []
+        gates = surplus.gates
+        if ends or gates is None:
+            ask = gates is None
+            keys, gates = yield from finish(engine.inspect(surplus, ends, gates=ask))
+            waiting = [each for each in ends if any(k.startswith(_INTERRUPTED) for k in keys[each])]
+        staying = _staying(surplus, waiting, gates) if waiting or surplus.rebuilt else _NOTHING
+        spaces = [space for one in surplus.older if one.id not in staying for space in one.calls]
+        calls: dict[str, list[str]] | None = None
+        if surplus.calls is not None:
+            calls = {}
+            for head in surplus.calls:
+                caller = caller_of(head.name, reader.metadata(head))
+                # A caller that is not there, but would be kept if it were, is still to come.
+                if caller is None or caller.id >= surplus.oldest or caller.id in staying:
+                    calls.setdefault(caller.id if caller else "", []).append(
+                        head.name.checkpoint_ns
+                    )
+                else:
+                    spaces.append(head.name.checkpoint_ns)
+        doomed = _with_values(surplus, staying)
+        # Where all was read, the engine notes what it is, and removes what nothing refers to.
+        if not (doomed or spaces or calls is not None):
+            break
+        if (yield from finish(engine.release(surplus, doomed, spaces, calls))):
+            return spaces
+        surplus = yield from finish(engine.surplus(surplus.thread, surplus.checkpoint_ns, keep))
+    return []
 
 
-def _interrupted(found: Iterable[StoredCheckpoint]) -> list[str]:
-    """Return the ends of branches at which an interrupt waits for an answer."""
-    found = list(found)
-    continued = {one.record.parent for one in found}
-    return [
-        one.name.id
-        for one in found
-        if one.name.id not in continued and any(write.channel == INTERRUPT for write in one.writes)
+def caller_of(name: CheckpointName, metadata: Mapping[str, Any]) -> CheckpointName | None:
+    """Return the checkpoint from which a subgraph was called, if its namespace is of one call."""
+    checkpoint_ns = name.checkpoint_ns
+    if ":" not in checkpoint_ns:
+        return None
+    # LangGraph notes the checkpoint that each graph above was at, by namespace.
+    parents = metadata.get("parents")
+    if not isinstance(parents, dict):
+        return None
+    above = [ns for ns in parents if ns == "" or checkpoint_ns.startswith(f"{ns}|")]
+    nearest = max(above, key=len, default=None)
+    return None if nearest is None else CheckpointName(name.thread, nearest, parents[nearest])
+
+
+def _ends(surplus: Surplus) -> list[str]:
+    """Return the older checkpoints that no other one continues."""
+    open_ends = [one.id for one in surplus.older if not one.continued]
+    if not open_ends:
+        return []
+    continued = {one.parent for one in surplus.older}
+    return [each for each in open_ends if each not in continued]
+
+
+def _staying(
+    surplus: Surplus, waiting: Sequence[str], gates: Mapping[str, CheckpointRecord]
+) -> AbstractSet[str]:
+    """Return the ids of a surplus that are still needed: ``waiting``, and what is rebuilt from."""
+    older = {one.id: one.record for one in surplus.older if one.record is not None}
+    known = {**gates, **older}
+    # (checkpoint, the channels that are rebuilt from it and what came before)
+    left: list[tuple[CheckpointRecord, AbstractSet[str]]] = [
+        (known[each], set(rebuilt_channels(known[each])))
+        for each in (*gates, *waiting)
+        if each in known
     ]
-
-
-def _with_delta_sources(records: dict[str, CheckpointRecord], kept: Iterable[str]) -> set[str]:
-    """Return the ids to keep: ``kept``, and every ancestor whose writes these are rebuilt from."""
-    needed: set[str] = set()
-    for checkpoint_id in kept:
-        if checkpoint_id in records:
-            needed.add(checkpoint_id)
-            for channel in records[checkpoint_id].deltas:
-                needed.update(_replayed(records, checkpoint_id, channel))
-    return needed
-
-
-def _replayed(
-    records: dict[str, CheckpointRecord], checkpoint_id: str, channel: str
-) -> Iterable[str]:
-    """Return the ancestors whose writes to a channel make its value at checkpoint ``id``."""
-    path: dict[str, None] = {}
-    version = records[checkpoint_id].versions.get(channel)
-    parent = records[checkpoint_id].parent
-    while parent is not None and parent in records and parent not in path:
-        path[parent] = None
-        record = records[parent]
-        if channel in record.stored:
-            # The same version: nothing was written since, so the value itself is at hand.
-            return () if record.versions[channel] == version else path
+    staying = set(waiting)
+    looked: dict[str, AbstractSet[str]] = {}
+    while left:
+        record, wanted = left.pop()
         parent = record.parent
-    return path
+        source = None if parent is None else known.get(parent)
+        if parent is None or source is None:
+            continue
+        channels = {c for c in wanted if not _at_hand(record, source, c)}
+        channels -= looked.get(parent, _NOTHING)
+        if channels:
+            looked[parent] = looked.get(parent, _NOTHING) | channels
+            if parent in older:
+                staying.add(parent)
+            # One that has no version of the channel comes before all that was written to it.
+            wanted = channels.difference(source.stored).intersection(source.versions)
+            left.append((source, wanted))
+    return staying
+
+
+def _at_hand(record: CheckpointRecord, source: CheckpointRecord, channel: str) -> bool:
+    """Return whether a checkpoint has the value of a channel that its parent has stored.
+
+    The same version: nothing was written since, so the value itself is found.
+    """
+    return (
+        channel in record.deltas
+        and channel in source.stored
+        and source.versions.get(channel) == record.versions.get(channel)
+    )
+
+
+def _with_values(surplus: Surplus, staying: AbstractSet[str]) -> list[tuple[str, list[str]]]:
+    """Return the ids that go, least first, each with the values that nothing refers to after it."""
+    needed: set[str] = set()
+    last: dict[str, str] = {}
+    doomed: dict[str, list[str]] = {}
+    for one in surplus.older:
+        if one.id in staying:
+            needed.update(one.fields)
+        else:
+            doomed[one.id] = []
+            last.update(dict.fromkeys(one.loose, one.id))
+    for key, checkpoint_id in last.items():
+        if key not in needed:
+            doomed[checkpoint_id].append(key)
+    return list(doomed.items())
 
 
 def delete_for_runs(

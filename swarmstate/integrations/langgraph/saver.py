@@ -39,6 +39,7 @@ from swarmstate.integrations.langgraph.config import (
     thread_id_of,
 )
 from swarmstate.integrations.langgraph.listing import Listing
+from swarmstate.integrations.langgraph.serde import fast
 from swarmstate.integrations.langgraph.serialization import (
     CheckpointReader,
     OnBlocked,
@@ -49,7 +50,7 @@ from swarmstate.steps import Steps, finish
 
 if TYPE_CHECKING:
     from swarmstate.integrations.langgraph.observed import Observer
-    from swarmstate.observability import Metrics, Tracer
+    from swarmstate.observability import Metrics, MetricsSink, Tracer
 
 __all__ = ["SwarmStateSaver"]
 
@@ -98,7 +99,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         ttl_on_read: bool = False,
         max_checkpoints_per_thread: int | None = None,
         on_blocked: OnBlocked = "warn",
-        metrics: Metrics | None = None,
+        metrics: Metrics | MetricsSink | None = None,
         tracer: Tracer | None = None,
     ) -> None:
         super().__init__(serde=serde)
@@ -254,7 +255,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
     ) -> Steps[RunnableConfig]:
         parent = name_of(config)
         name = parent._replace(id=text("the id of a checkpoint", checkpoint["id"]))
-        dumps = self.serde.dumps_typed
+        dumps, _ = fast(self.serde)
         channels = checkpoint["channel_values"]
         versions = checkpoint["channel_versions"]
         values: dict[str, Blob] = {
@@ -280,18 +281,19 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             dumps(body),
             dumps(get_checkpoint_metadata(config, metadata)),
         )
-        counted = self._limit is not None
+        limit = self._limit
+        caller = None if limit is None else retention.caller_of(name, metadata)
         while True:
-            held, missing = yield from finish(
-                self._engine.put(name, record, values, tuple(inherited), count=counted)
+            surplus, missing = yield from finish(
+                self._engine.put(name, record, values, tuple(inherited), keep=limit, caller=caller)
             )
             if not missing:
                 break
             # The checkpoint that these values came from has been removed meanwhile.
             for key in missing:
                 values[key] = dumps(channels[inherited[key]])
-        if self._limit is not None and held > self._limit:
-            yield from retention.prune(self._engine, name.thread, self._limit, name.checkpoint_ns)
+        if limit is not None and surplus is not None:
+            yield from retention.thin(self._engine, self._reader(), surplus, limit)
         return config_of(name)
 
     def put_writes(
@@ -332,7 +334,8 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             )
         task_id = text("task_id", task_id)
         task_path = text("task_path", task_path)
-        stored = encode_writes(writes, task_id, task_path, WRITES_IDX_MAP, self.serde.dumps_typed)
+        dumps, _ = fast(self.serde)
+        stored = encode_writes(writes, task_id, task_path, WRITES_IDX_MAP, dumps)
         yield from finish(self._engine.put_writes(name, stored))
 
     def get_delta_channel_history(
@@ -422,7 +425,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             if strategy == "delete":
                 yield from finish(self._engine.delete_thread(thread))
             else:
-                yield from retention.prune(self._engine, thread, 1, interrupts=False)
+                yield from retention.prune(self._engine, self._reader(), thread, 1)
 
     def threads(self) -> Sequence[str]:
         """Return the ids of all threads, sorted. Enumerates the store."""
@@ -456,12 +459,15 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         return CheckpointReader(self.serde, self._strict)
 
     def _run(self, name: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
+        # By this name the errors of a store tell what failed.
+        steps.__name__ = name  # type: ignore[attr-defined]
         if self._observer is None:
             return self._engine.run(steps)
         with self._observer.observing(name, config) as watched:
             return self._engine.run(watched(steps))
 
     async def _arun(self, name: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
+        steps.__name__ = name  # type: ignore[attr-defined]
         if self._observer is None:
             return await self._engine.arun(steps)
         with self._observer.observing(name, config) as watched:

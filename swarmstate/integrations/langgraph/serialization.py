@@ -13,6 +13,7 @@ from swarmstate.checkpoints.format import place
 from swarmstate.checkpoints.protocol import Blob, CheckpointName, StoredCheckpoint
 from swarmstate.errors import DecodeError
 from swarmstate.integrations.langgraph.config import config_of
+from swarmstate.integrations.langgraph.serde import fast
 
 __all__ = [
     "CheckpointDecodeError",
@@ -88,7 +89,7 @@ class CheckpointReader:
     """
 
     def __init__(self, serde: SerializerProtocol, strict: bool) -> None:
-        self._serde = serde
+        _, self._loads = fast(serde)
         self._strict = strict
 
     def tuple(self, found: StoredCheckpoint, metadata: Any = None) -> CheckpointTuple:
@@ -105,7 +106,7 @@ class CheckpointReader:
             if self._strict:
                 raise _Locate
             # The common case pays for no bookkeeping; what fails is loaded again to be located.
-            loads = self._serde.loads_typed
+            loads = self._loads
             body = loads(record.body)
             if metadata is None:
                 metadata = loads(record.metadata)
@@ -138,7 +139,7 @@ class CheckpointReader:
         """
         refused = _blocked.names = [] if self._strict else None
         try:
-            value = self._serde.loads_typed(blob)
+            value = self._loads(blob)
         except Exception as error:  # any serializer may be plugged in, and it may raise anything
             reason = f"{type(error).__name__}: {error}"
             raise CheckpointDecodeError(reason, name, channel, str(blob[0])) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from random import getrandbits
 from typing import Any, NamedTuple
 
 from swarmstate.backends.redis.checkpoints.keys import Part, ThreadKeys, in_parts, is_record, marks
@@ -73,9 +74,10 @@ class Copies:
                 *_filled(keys[1], records),
                 *_filled(keys[3], dict.fromkeys(part.orphans, self._keys.one)),
                 ("UNLINK", *keys[4:]),
+                ("HSET", keys[5], b"\0n", b"%x" % getrandbits(64)),
                 ("HSET", first, part.space, self._keys.one),
             ]
-            own += [keys[1], keys[3]]
+            own += [keys[1], keys[3], keys[5]]
         if len(ahead) > _VALUES // _VALUES_OF_WRITES:
             for some in in_parts(ahead):
                 touched = list(dict.fromkeys(key for key, _ in some))

@@ -83,7 +83,7 @@ class Derived:
         commands: list[Command] = [
             lua.ORDER((checkpoints, order), some) for some in [*in_parts(wrong)] or [()]
         ]
-        commands += [("UNLINK", key) for key in self._keys.before(thread, checkpoint_ns)]
+        commands += [("UNLINK", key) for key in self._keys.droppable(thread, checkpoint_ns)]
         return (yield from self._derive(commands))
 
     def remember(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from random import getrandbits
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from swarmstate.arguments import milliseconds
@@ -21,6 +22,7 @@ from swarmstate.backends.redis.checkpoints.derived import FEW, Derived
 from swarmstate.backends.redis.checkpoints.keys import AT_A_TIME, ThreadKeys, in_parts
 from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
 from swarmstate.backends.redis.checkpoints.removal import Removal
+from swarmstate.backends.redis.checkpoints.retention import PUT_WITHIN, Retention
 from swarmstate.backends.redis.checkpoints.without_scripts import PlainCheckpoints
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, Script
 from swarmstate.backends.redis.steps import StoreSteps
@@ -41,7 +43,9 @@ from swarmstate.checkpoints.protocol import (
     CheckpointRecord,
     SeveredCheckpoint,
     StoredCheckpoint,
+    Surplus,
 )
+from swarmstate.checkpoints.references import rebuilt_channels
 from swarmstate.errors import ArgumentValueError, StoreUnavailable
 from swarmstate.steps import Steps
 
@@ -119,7 +123,8 @@ class RedisCheckpoints:
         self._life = Lifetime(self._keys, lifetime, on_read=ttl_on_read)
         self._derived = Derived(self._keys)
         self._removal = Removal(self._keys)
-        self.plain = PlainCheckpoints(self._keys, self._life)
+        self._retention = Retention(self._keys, self._derived)
+        self.plain = PlainCheckpoints(self._keys, self._life, self._retention)
         self._copies = Copies(self._keys, self._life)
         self._guesses: dict[bytes, str] = {}
         self.scripting = True
@@ -143,8 +148,9 @@ class RedisCheckpoints:
         values: Mapping[str, Blob],
         inherited: Sequence[str],
         *,
-        count: bool,
-    ) -> Steps[tuple[int, list[str]]]:
+        keep: int | None = None,
+        caller: CheckpointName | None = None,
+    ) -> Steps[tuple[Surplus | None, list[str]]]:
         """Store a checkpoint. One round trip."""
         check_id(name.id)
         encode = self._store.encode
@@ -158,11 +164,17 @@ class RedisCheckpoints:
             asked = [key for key in inherited if key not in values]
             kept = [key for key in inherited if key in values]
             new = {key: value for key, value in values.items() if key not in kept}
+        script, more, drawn, within = lua.PUT, [], b"%x" % getrandbits(64), b""
+        if keep is not None:
+            script, more = PUT_WITHIN, [self._retention.above(name, caller)]
+            within = self._retention.argument(keep, caller, rebuilt_channels(record))
         arguments: _Arguments = [
             name.id,
             encoded,
             self._keys.entry(encoded, record.parent, (*new, *inherited, *deltas)),
             self._keys.one,
+            drawn,
+            within,
             (record.parent or "") if record.deltas else "",
             len(asked),
             len(kept),
@@ -172,14 +184,13 @@ class RedisCheckpoints:
             arguments += (key, encode(values[key]))
         for key, value in new.items():
             arguments += (key, encode(value))
-        missing = yield from self._write(lua.PUT, name, arguments)
-        if missing:
-            return 0, [key.decode() for key in missing]
+        outcome = yield from self._write(script, name, arguments, *more)
         self._guess(name)
-        if not count:
-            return 0, []
-        ids = yield from self.plain.list_ids(name.thread, name.checkpoint_ns, None, None)
-        return len(ids), []
+        if not isinstance(outcome, list):
+            return None, []
+        if isinstance(outcome[0], bytes):
+            return None, [key.decode() for key in outcome]
+        return (yield from self._retention.found(name, keep or 0, drawn, outcome[1])), []
 
     @_or_plainly
     def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
@@ -191,37 +202,38 @@ class RedisCheckpoints:
         yield from self._write(lua.PUT_WRITES, name, arguments)
 
     def _write(
-        self, script: Script, name: CheckpointName, arguments: _Arguments
-    ) -> Steps[list[bytes]]:
-        """Run a script that writes, do what it leaves to be done, return what else it lacks."""
+        self, script: Script, name: CheckpointName, arguments: _Arguments, *above: bytes
+    ) -> Steps[Any]:
+        """Run a script that writes, and do what it leaves to be done."""
         thread, checkpoint_ns, _ = name
-        keys, start, before = self._keys.named(thread, checkpoint_ns)
+        keys, start, droppable = self._keys.named(thread, checkpoint_ns)
         checkpoints = keys[1]
         is_new = self._derived.is_new(checkpoints)
         keys = (*keys, start + name.id.encode())
-        if is_new or self._clustered:
-            keys += before
+        # What is not known yet is looked at once.
+        if is_new or above or self._clustered:
+            keys = (*keys, *droppable, *above)
         for _ in range(_TRIES):
-            first = (checkpoint_ns, self._life.argument, 1 if is_new else 0)
-            command = (script, len(keys), *keys, *first, *arguments)
+            command = (script, len(keys), *keys, checkpoint_ns, self._life.argument, *arguments)
             outcome = (yield from self._store.written([command], atomic=False, idempotent=True))[0]
             if not isinstance(outcome, list):
                 if is_new:
                     self._derived.compared(checkpoints, 0)
-                return []
+                return outcome
             if isinstance(outcome[0], bytes):
                 return outcome
-            if outcome[0] < 0:
+            fits, *more = outcome
+            if fits < 0:
                 yield from self._removal.bury(thread, checkpoint_ns)
                 continue
-            fits, renew, left, refused = outcome
+            _, renew, left, refused = more
             if refused:
                 self._life.refuse(refused.decode(errors="replace"))
             if not fits:
                 yield from self._derived.put_right(thread, checkpoint_ns)
             if renew:
                 yield from self._life.renew(thread, left, scripted=True)
-            return []
+            return outcome
         raise StoreUnavailable(
             f"thread {thread!r} expired and came back more often than it could be written to"
         )
@@ -450,6 +462,39 @@ class RedisCheckpoints:
     ) -> Steps[None]:
         """Remove checkpoints. Four round trips, whatever their number."""
         yield from self._removal.delete(thread, checkpoint_ns, ids, orphans_before)
+
+    def surplus(self, thread: str, checkpoint_ns: str, keep: int) -> Steps[Surplus | None]:
+        """Return what a namespace holds beyond its newest checkpoints. Three round trips."""
+        return (yield from self._retention.surplus(thread, checkpoint_ns, keep))
+
+    def inspect(
+        self, surplus: Surplus, ids: Sequence[str], *, gates: bool
+    ) -> Steps[tuple[dict[str, list[str]], Mapping[str, CheckpointRecord]]]:
+        """Return more about a surplus. One round trip."""
+        return (yield from self._retention.inspect(surplus, ids, gates=gates))
+
+    def release(
+        self,
+        surplus: Surplus,
+        doomed: Sequence[tuple[str, Sequence[str]]],
+        spaces: Sequence[str],
+        calls: Mapping[str, Sequence[str]] | None = None,
+    ) -> Steps[bool]:
+        """Remove a part of a surplus. One round trip, and one for namespaces that go with it."""
+        release = self._retention.release
+        if self.scripting:
+            try:
+                return (yield from release(surplus, doomed, spaces, calls, scripted=True))
+            except CommandRefused as refused:
+                if not refused.scripting_refused:
+                    raise
+                self.scripting = False
+        return (yield from release(surplus, doomed, spaces, calls, scripted=False))
+
+    def spaces(self, thread: str) -> Steps[list[str]]:
+        """Return the checkpoint namespaces of a thread. One round trip."""
+        listed = yield Batch([("HKEYS", self._keys.of(thread, "")[0])], idempotent=True)
+        return [raw.decode() for raw in listed[0]]
 
     @_or_plainly
     def delete_thread(self, thread: str) -> Steps[None]:

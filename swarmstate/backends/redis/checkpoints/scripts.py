@@ -13,7 +13,7 @@ The keys of a checkpoint namespace are, in this order, where a script says "all 
 4. orphans: ids that have writes but no checkpoint -> 1
 5. derived, the order: a sorted set of the keys of the second, every score 0
 6. derived, id -> msgpack of [start of the record's SHA-1, parent or "", field, ...];
-   ``\0n`` -> what whoever removed checkpoints last has drawn by lot
+   ``\0n`` -> what the last put has drawn by lot
 
 ARGV[1] is the checkpoint namespace. The derived keys may be missing, stale, or of any type; what
 changes them never fails for that. Replies hold bytes and integers; lists may hold nulls.
@@ -37,6 +37,7 @@ __all__ = [
     "READ",
     "REMEMBER",
     "RENEW",
+    "put_script",
 ]
 
 _CALL = "local call, try = redis.call, redis.pcall\n"
@@ -49,25 +50,21 @@ local alive = left ~= -2 and call('HEXISTS', KEYS[1], ARGV[1]) == 1
 if not alive then
   if call('EXISTS', KEYS[2], KEYS[4]) > 0 then return {-1} end
   -- Not without need: once a script has written, a full server no longer refuses what follows.
-  if call('EXISTS', KEYS[5], KEYS[6], KEYS[7]) > 0 then
-    call('UNLINK', KEYS[5], KEYS[6], KEYS[7])
+  if call('EXISTS', unpack(KEYS, 5, math.min(#KEYS, 10))) > 0 then
+    call('UNLINK', unpack(KEYS, 5, math.min(#KEYS, 10)))
   end
 end
 """
 
-
-def _done(own: str) -> str:
-    """Return how a write ends: it gives its keys their time, and tells what else is to be done.
-
-    ARGV[2] is the time to live in milliseconds, "" for a thread that must stay, "-" to leave it.
-    The keys written get all of the time, and the first no more than that: with it go all.
-    """
-    return f"""
+# How a write ends: it gives its keys their time, and tells what else is to be done. ARGV[2] is the
+# time to live in milliseconds, "" for a thread that must stay, "-" to leave it. The keys written
+# get all of the time, and the first no more than that: with it go all.
+_DONE = """
 local renew, refused = 0, ''
 if ARGV[2] == '' then
   if left >= 0 then renew = 1 end
 elseif ARGV[2] ~= '-' then
-  local own, ttl = {own}, tonumber(ARGV[2])
+  local ttl = tonumber(ARGV[2])
   if left < 0 or left > ttl then table.insert(own, 1, KEYS[1]) end
   if left ~= -2 and (left * 2 < ttl or left > ttl) then renew = 1 end
   for _, key in ipairs(own) do
@@ -75,23 +72,38 @@ elseif ARGV[2] ~= '-' then
     if type(done) ~= 'number' then refused = done.err; break end
   end
 end
-if fits and ARGV[3] == '1' then fits = try('ZCARD', KEYS[5]) == call('HLEN', KEYS[2]) end
-if fits and renew == 0 and refused == '' then return 0 end
-if not fits and KEYS[8] then call('UNLINK', KEYS[8], KEYS[9]) end
-return {{fits and 1 or 0, renew, left, refused}}
+if kept and not surplus and renew == 0 and refused == '' then return 0 end
+return {kept and 1 or 0, surplus or 0, renew, left, refused}
+"""
+
+# Whether the order fits is looked at where what else is derived is given, which then goes with it.
+_FITS = """
+if KEYS[8] then
+  kept = kept and try('ZCARD', KEYS[5]) == call('HLEN', KEYS[2])
+  if not kept then call('UNLINK', unpack(KEYS, 8, 10)) end
+end
 """
 
 
-PUT = Script(
-    "put",
-    _CALL
-    + _ALIVE
-    + """
-local id, parent = ARGV[4], ARGV[8]
-local given = 11 + ARGV[9]
-local values = given + 2 * ARGV[10]
-local missing = nil
-for i = 11, given - 1 do
+def put_script(name: str, before: str, after: str) -> Script:
+    """Return a script that stores a checkpoint and does something more.
+
+    Args:
+        name: What it is called.
+        before: Runs when it is sure that the checkpoint will be stored.
+        after: Runs when it is stored, where ``kept`` says whether the order fits; may set
+            ``surplus``.
+    """
+    return Script(
+        name,
+        _CALL
+        + _ALIVE
+        + """
+local id, parent = ARGV[3], ARGV[9]
+local given = 12 + ARGV[10]
+local values = given + 2 * ARGV[11]
+local missing, surplus = nil, nil
+for i = 12, given - 1 do
   if call('HEXISTS', KEYS[3], ARGV[i]) == 0 then
     missing = missing or {}
     missing[#missing + 1] = ARGV[i]
@@ -99,31 +111,41 @@ for i = 11, given - 1 do
 end
 if missing then return missing end
 local orphan = call('HEXISTS', KEYS[4], id) == 1
+local own = {KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]}
+"""
+        + before
+        + """
 -- The record and the thread last: a command that is refused ends the script where it stands.
 for i = given, values - 1, 2 do call('HSETNX', KEYS[3], ARGV[i], ARGV[i + 1]) end
 for i = values, #ARGV, 1000 do
   call('HSET', KEYS[3], unpack(ARGV, i, math.min(i + 999, #ARGV)))
 end
 if parent ~= '' and call('HEXISTS', KEYS[2], parent) == 0 then
-  call('HSET', KEYS[2], '\\0p' .. id, ARGV[7])
+  call('HSET', KEYS[2], '\\0p' .. id, ARGV[6])
   try('ZADD', KEYS[5], 0, '\\0p' .. id)
 end
-call('HSET', KEYS[2], id, ARGV[5])
+call('HSET', KEYS[2], id, ARGV[4])
 if orphan then call('HDEL', KEYS[4], id) end
-if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[7]) end
-try('HSET', KEYS[6], id, ARGV[6])
-local fits = type(try('ZADD', KEYS[5], 0, id)) == 'number'
+if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[6]) end
+try('HSET', KEYS[6], id, ARGV[5], '\\0n', ARGV[7])
+local kept = type(try('ZADD', KEYS[5], 0, id)) == 'number'
 """
-    + _done("{KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]}"),
-)
-"""Store a checkpoint. All of the keys, that of its writes, and where 0.1.0 kept what is derived.
+        + _FITS
+        + after
+        + _DONE,
+    )
 
-ARGV: time to live, 1 to look whether the order fits, id, record, entry for key 6, encoded 1, the
-parent if a channel is rebuilt from its writes or else "", how many inherited fields follow, how
-many fields that stay if they are there, then the first, then the second with their values, then
-field, value, and so on.
 
-Returns 0; or {1 if the order fits, 1 to renew the other keys, what was left of the first key's
+PUT = put_script("put", "", "")
+"""Store a checkpoint. All of the keys, that of its writes, and what else is derived if the order is
+to be looked at.
+
+ARGV: time to live, id, record, entry for key 6, encoded 1, a number drawn, "", the parent if a
+channel is rebuilt from its writes or else "", how many inherited fields follow, how many fields
+that stay if they are there, then the first, then the second with their values, then field, value,
+and so on.
+
+Returns 0; or {1 if the order fits, 0, 1 to renew the other keys, what was left of the first key's
 time, why expiry was refused}; or the inherited fields without a value, and then nothing was stored;
 or {-1}, and nothing was stored because something must be buried first.
 """
@@ -131,35 +153,36 @@ or {-1}, and nothing was stored because something must be buried first.
 PUT_WRITES = Script(
     "put_writes",
     _CALL
-    + "if #ARGV < 6 then return 0 end\n"
+    + "if #ARGV < 5 then return 0 end\n"
     + _ALIVE
     + """
-local id, target = ARGV[4], KEYS[7]
-local mark, fits = '\\0w' .. id, true
-local new = call('HSETNX', KEYS[2], mark, ARGV[5]) == 1
-if new then fits = type(try('ZADD', KEYS[5], 0, mark)) == 'number' end
+local id, target = ARGV[3], KEYS[7]
+local mark, kept, surplus = '\\0w' .. id, true, nil
+local new = call('HSETNX', KEYS[2], mark, ARGV[4]) == 1
+if new then kept = type(try('ZADD', KEYS[5], 0, mark)) == 'number' end
 if call('EXISTS', target) == 0 then
-  if not new then call('HSET', target, '\\0lost', ARGV[5]) end
-  for i = 6, #ARGV, 1000 do
+  if not new then call('HSET', target, '\\0lost', ARGV[4]) end
+  for i = 5, #ARGV, 1000 do
     call('HSET', target, unpack(ARGV, i, math.min(i + 999, #ARGV)))
   end
 else
-  for i = 6, #ARGV, 2 do
+  for i = 5, #ARGV, 2 do
     local set = 'HSETNX'
     if ARGV[i]:byte() == 45 then set = 'HSET' end
     call(set, target, ARGV[i], ARGV[i + 1])
   end
 end
-if call('HEXISTS', KEYS[2], id) == 0 then call('HSET', KEYS[4], id, ARGV[5]) end
-if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[5]) end
+if call('HEXISTS', KEYS[2], id) == 0 then call('HSET', KEYS[4], id, ARGV[4]) end
+if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[4]) end
+local own = {KEYS[2], KEYS[4], KEYS[5], target}
 """
-    + _done("{KEYS[2], KEYS[4], KEYS[5], target}"),
+    + _FITS
+    + _DONE,
 )
-"""Store pending writes. All of the keys, that of the writes, and where 0.1.0 kept what is derived.
+"""Store pending writes. All of the keys, that of the writes, and what else is derived as for PUT.
 
-ARGV: time to live, 1 to look whether the order fits, id, encoded 1, then key, write, and so on. A
-key that starts with a minus sign is that of a special channel, which may be replaced. A call never
-names a positional key twice.
+ARGV: time to live, id, encoded 1, then key, write, and so on. A key that starts with a minus sign
+is that of a special channel, which may be replaced. A call never names a positional key twice.
 
 Returns what PUT returns, but never missing fields.
 """
@@ -493,25 +516,23 @@ DROP = Script(
     "drop",
     _CALL
     + """
-for i = 3, #ARGV do
+for i = 2, #ARGV do
   local id = ARGV[i]
-  if ARGV[2] == '' or call('HEXISTS', KEYS[2], id) == 0 then
+  if ARGV[1] == '' or call('HEXISTS', KEYS[2], id) == 0 then
     local mark, severed = '\\0w' .. id, '\\0p' .. id
     call('HDEL', KEYS[2], id, mark, severed)
     call('HDEL', KEYS[4], id)
     try('HDEL', KEYS[6], id)
     try('ZREM', KEYS[5], id, mark, severed)
-    call('UNLINK', KEYS[4 + i])
+    call('UNLINK', KEYS[5 + i])
   end
 end
-try('HSET', KEYS[6], '\\0n', ARGV[1])
 return 1
 """,
 )
 """Remove checkpoints with their marks and writes. All of the keys, and one for each id's writes.
 
-ARGV: a number drawn; "" or, to remove only the writes of ids that have no checkpoint, "orphans";
-then ids.
+ARGV: "" or, to remove only the writes of ids that have no checkpoint, "orphans"; then ids.
 """
 
 DROP_VALUES = Script(
@@ -520,17 +541,16 @@ DROP_VALUES = Script(
     + """
 local drawn = try('HGET', KEYS[6], '\\0n')
 if (type(drawn) == 'string' and drawn or '') ~= ARGV[2] then return 0 end
-if call('HLEN', KEYS[2]) ~= tonumber(ARGV[3]) then return 0 end
-if #ARGV > 3 then call('HDEL', KEYS[3], unpack(ARGV, 4)) end
+if #ARGV > 2 then call('HDEL', KEYS[3], unpack(ARGV, 3)) end
 if call('EXISTS', KEYS[2], KEYS[4]) == 0 then
   call('HDEL', KEYS[1], ARGV[1])
-  call('UNLINK', KEYS[3], KEYS[5], KEYS[6])
+  call('UNLINK', KEYS[3], unpack(KEYS, 5))
 end
 return 1
 """,
 )
-"""Remove values, and an empty namespace with its last checkpoint. All of the keys.
+"""Remove values, and an empty namespace with its last checkpoint. All, and what else is derived.
 
-ARGV: the number that was drawn last or "", how many fields key 2 has, then fields of values.
-Returns 0, with nothing done, if that has changed: there may be a checkpoint that refers to them.
+ARGV: the number last drawn or "", fields. Returns 0, with nothing done, if a put has drawn another:
+it may refer to these fields.
 """

@@ -12,6 +12,7 @@ from typing import Any
 
 from swarmstate.backends.redis.checkpoints.keys import ThreadKeys, id_in, in_parts, is_record, marks
 from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
+from swarmstate.backends.redis.checkpoints.retention import Retention
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, fill
 from swarmstate.checkpoints.format import (
     LOST,
@@ -29,6 +30,7 @@ from swarmstate.checkpoints.protocol import (
     CheckpointRecord,
     SeveredCheckpoint,
     StoredCheckpoint,
+    Surplus,
 )
 from swarmstate.steps import Steps
 
@@ -41,10 +43,12 @@ class PlainCheckpoints:
     Args:
         keys: Where a thread lies.
         life: How long threads live.
+        retention: What finds what a limit removes.
     """
 
-    def __init__(self, keys: ThreadKeys, life: Lifetime) -> None:
+    def __init__(self, keys: ThreadKeys, life: Lifetime, retention: Retention) -> None:
         self._keys = keys
+        self._retention = retention
         self._store = keys.store
         self._life = life
 
@@ -57,8 +61,9 @@ class PlainCheckpoints:
         values: Mapping[str, Blob],
         inherited: Sequence[str],
         *,
-        count: bool,
-    ) -> Steps[tuple[int, list[str]]]:
+        keep: int | None = None,
+        caller: CheckpointName | None = None,
+    ) -> Steps[tuple[Surplus | None, list[str]]]:
         """Store a checkpoint by a transaction. One round trip, two with a time to live.
 
         A transaction cannot look whether inherited values are still there, so all of them are asked
@@ -68,7 +73,7 @@ class PlainCheckpoints:
         check_id(name.id)
         missing = [key for key in inherited if key not in values]
         if missing:
-            return 0, missing
+            return None, missing
         first, checkpoints, held, orphans, order, entries = self._keys.of(*name[:2])
         kept = set(inherited)
         encode = self._store.encode
@@ -86,13 +91,16 @@ class PlainCheckpoints:
             *fill(held, new),
             ("HDEL", orphans, name.id),
             ("HSET", checkpoints, name.id, encoded),
-            ("HSET", entries, name.id, entry),
+            ("HSET", entries, name.id, entry, b"\0n", b"%x" % getrandbits(64)),
             ("ZADD", order, 0, name.id),
         ]
         own = [checkpoints, held, orphans, order, entries]
+        if keep is not None:
+            commands.append(("HKEYS", checkpoints))
         parent = record.parent if record.deltas else None
         if parent:
             commands.insert(0, ("HEXISTS", checkpoints, parent))
+        held_at = len(commands) - 1
         replies = yield from self._write(name, commands, own)
         if parent and not replies[0]:
             mark = mark_of_parent(name.id)
@@ -101,10 +109,11 @@ class PlainCheckpoints:
                 ("ZADD", order, 0, mark),
             ]
             yield Batch(marking, idempotent=True)
-        if not count:
-            return 0, []
-        ids = yield from self.list_ids(name.thread, name.checkpoint_ns, None, None)
-        return len(ids), []
+        if keep is None:
+            return None, []
+        if sum(map(is_record, replies[held_at])) <= keep:
+            return None, []
+        return (yield from self._retention.surplus(*name[:2], keep)), []
 
     def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
         """Store pending writes by a transaction. One round trip, two with a time to live."""
@@ -390,11 +399,9 @@ class PlainCheckpoints:
                     ("HDEL", orphans, *some),
                     ("HDEL", entries, *some),
                     ("ZREM", order, *some, *marks(some)),
-                    # Whoever may run scripts learns by it that others remove checkpoints.
-                    ("HSET", entries, b"\0n", getrandbits(64)),
                 ],
                 idempotent=True,
-                ignore=("WRONGTYPE", "OOM"),
+                ignore=("WRONGTYPE",),
             )
         for some in in_parts(doomed):
             saved = (yield Batch([("HMGET", held, *some)], idempotent=True))[0]
@@ -418,7 +425,8 @@ class PlainCheckpoints:
         first, checkpoints, _, orphans, order, entries = self._keys.of(thread, checkpoint_ns)
         there = yield Batch([("EXISTS", checkpoints, orphans)], idempotent=True)
         if not there[0]:
-            commands: list[Command] = [("HDEL", first, checkpoint_ns), ("UNLINK", order, entries)]
+            derived = (order, entries, *self._keys.droppable(thread, checkpoint_ns))
+            commands: list[Command] = [("HDEL", first, checkpoint_ns), ("UNLINK", *derived)]
             yield Batch(commands, atomic=True, idempotent=True)
 
     def delete_thread(self, thread: str) -> Steps[None]:
@@ -427,7 +435,7 @@ class PlainCheckpoints:
         hashes = [parts[0].keys[0]]
         writes: list[bytes] = []
         for part in parts:
-            hashes += [*part.keys[1:], *self._keys.before(thread, part.space)]
+            hashes += [*part.keys[1:], *self._keys.droppable(thread, part.space)]
             writes += part.writes.values()
         commands: list[Command] = [("UNLINK", *some) for some in in_parts(hashes)]
         groups: list[Command] = [("UNLINK", *some) for some in in_parts(writes)]

@@ -22,5 +22,5 @@ monotonic = (
 sleep = functools.partial(time.sleep)
 """Wait for a number of seconds."""
 
-jitter = random.Random().uniform
+jitter = random.Random().uniform  # noqa: S311 (spreads clients, hides nothing)
 """Return a number between two others, from a generator that no one else seeds."""

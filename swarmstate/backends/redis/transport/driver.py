@@ -3,50 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import queue
+import contextlib
+import contextvars
 import threading
-import time
 import weakref
 from typing import Any, TypeVar
 
-from swarmstate.backends.redis.transport.exchange import Exchange, Job, Unit
+from swarmstate.backends.redis.transport.clock import monotonic
+from swarmstate.backends.redis.transport.exchange import Exchange
+from swarmstate.backends.redis.transport.jobs import Job
+from swarmstate.backends.redis.transport.lanes import Carrier, start
 from swarmstate.backends.redis.transport.topology import Topology
 from swarmstate.errors import StoreUnavailable
-from swarmstate.steps import Steps
+from swarmstate.forks import ProcessLock, here
+from swarmstate.steps import Steps, raised_stop
 
 __all__ = ["Driver"]
 
 T = TypeVar("T")
 
-_MOST_AT_ONCE = 1000
+# Bytes and entries of replies from which what is made of them is made in a thread: it takes longer
+# than other tasks should wait. Measured with LangGraph's serializer: 100 KB of messages take some
+# 3 ms, the thread 0.1 ms.
+_HEAVY_BYTES = 128 * 1024
+_HEAVY_ENTRIES = 5000
 
 
 class Driver:
     """Runs steps over a topology.
 
     Blocking calls use one connection each, taken from the client's pool. Awaited calls from all
-    tasks and event loops meet in one thread that writes whatever is waiting as one pipeline, so
-    that many tasks share one connection (per node) and a handful of system calls. The thread
-    starts with the first awaited call and ends with :meth:`close`.
+    tasks and event loops meet in threads that write whatever is waiting for a server as one
+    pipeline, so that many tasks share one connection and a handful of system calls. The threads
+    start with the first awaited call and end with :meth:`close`.
 
     Args:
         topology: where the servers are.
-        timeout: how long redirects and busy servers are followed, in seconds.
+        timeout: how long a reply is waited for before something is done about it, in seconds.
         retries: how often a batch is sent again after its connection broke, where that is safe.
     """
 
     def __init__(self, topology: Topology, *, timeout: float = 5.0, retries: int = 3) -> None:
         self._exchange = Exchange(topology, timeout, retries)
         self._topology = topology
-        # By process: a forked child has the objects, but neither the thread that carries nor the
-        # one that may have held the lock at that moment.
-        self._io_threads: dict[int, _IOThread] = {}
-        self._locks: dict[int, threading.Lock] = {}
+        # By process: a forked child has the objects, but not the threads that carry.
+        self._carriers: dict[int, Carrier] = {}
+        self._lock = ProcessLock()
         self._closed = False
-        # A store that is dropped without close() must not leave its thread and sockets behind. The
-        # garbage collector does not wait.
-        weakref.finalize(self, _end, self._io_threads, topology, wait=False)
+        # A store that is dropped without close() must not leave its threads and sockets behind.
+        # The garbage collector does not wait.
+        weakref.finalize(self, _end, self._carriers, topology, wait=False)
 
     @property
     def clustered(self) -> bool:
@@ -70,169 +76,200 @@ class Driver:
 
         Raises:
             StoreUnavailable: a batch failed and the steps did not handle it.
+            AccessDenied: the server does not let us in, or not do this.
         """
         self.check_open(steps)
         exchange = self._exchange
         operation: str = getattr(steps, "__name__", "call")
+        seconds = exchange.seconds
         try:
             batch = next(steps)
             while True:
-                self.check_open(steps)
-                job = exchange.job(batch, operation)
+                if self._closed:
+                    self.check_open(steps)
+                job = Job(batch, operation, monotonic() + seconds)
                 exchange.perform(job)
+                # What a function of the caller's takes is the caller's own time.
+                ended = monotonic() if batch.inline else None
                 batch = steps.send(job.replies) if job.error is None else steps.throw(job.error)
+                seconds = self._left(job, ended)
         except StopIteration as stop:
             result: T = stop.value
             return result
+        except RuntimeError as error:
+            stopped = raised_stop(error)
+            if stopped is None:
+                raise
+        raise stopped
 
     async def arun(self, steps: Steps[T]) -> T:
         """Run steps to their end without blocking the event loop, and return their result.
 
-        A cancelled task leaves its batch to be carried out and its reply to be dropped; nobody
-        else's is touched.
+        Of a task that is cancelled, what was not sent yet is not sent; what was is waited for, or
+        its connection closed, before anything else goes to that server. Nobody else's is touched.
 
         Raises:
             StoreUnavailable: a batch failed and the steps did not handle it.
+            AccessDenied: the server does not let us in, or not do this.
         """
         self.check_open(steps)
+        exchange = self._exchange
         loop = asyncio.get_running_loop()
         operation: str = getattr(steps, "__name__", "call")
+        seconds = exchange.seconds
+        aside: _Aside | None = None
+        inline = False
         try:
             batch = next(steps)
             while True:
-                self.check_open(steps)
-                future: asyncio.Future[Job] = loop.create_future()
-                io_thread = self._io_thread()
-                job = self._exchange.job(batch, operation, io_thread.delivery(loop, future))
-                io_thread.post(job)
-                await future
-                batch = steps.send(job.replies) if job.error is None else steps.throw(job.error)
+                if self._closed:
+                    self.check_open(steps)
+                job = Job(batch, operation, monotonic() + seconds)
+                job.future = loop.create_future()
+                carrier = self._carriers.get(here.process) or self._carrier()
+                try:
+                    carrier.post(job)
+                    await job.future
+                except BaseException:
+                    carrier.give_up(job)
+                    raise
+                finally:
+                    job.units = ()
+                ended = monotonic() if batch.inline else None
+                inline = inline or batch.inline
+                if job.error is not None:
+                    batch = steps.throw(job.error)
+                elif inline or not _heavy(job.replies):
+                    batch = steps.send(job.replies)
+                else:
+                    aside = _Aside(steps, job.replies, loop)
+                    more, outcome = await aside.outcome
+                    aside = None
+                    if not more:
+                        return outcome  # type: ignore[no-any-return]
+                    batch = outcome
+                seconds = self._left(job, ended)
         except StopIteration as stop:
             result: T = stop.value
             return result
         finally:
-            steps.close()
+            # A thread that is still at it closes them then.
+            if aside is None or aside.leave():
+                steps.close()
 
-    @property
-    def _lock(self) -> threading.Lock:
-        return self._locks.setdefault(os.getpid(), threading.Lock())
+    def _left(self, job: Job, ended: float | None) -> float:
+        """Return how many seconds a call still has after a job of it."""
+        left = job.deadline - (monotonic() if ended is None else ended)
+        if job.error is None and (left <= 0 or job.batch.part):
+            # What came too late and came all the same never ceased to arrive.
+            return self._exchange.seconds
+        return max(left, 0.0)
 
-    def _io_thread(self) -> _IOThread:
-        io_thread = self._io_threads.get(os.getpid())
-        if io_thread is None:
+    def _carrier(self) -> Carrier:
+        carrier = self._carriers.get(here.process)
+        if carrier is None:
             with self._lock:
                 self.check_open()
-                io_thread = self._io_threads.get(os.getpid())
-                if io_thread is None:
-                    io_thread = self._io_threads[os.getpid()] = _IOThread(self._exchange)
-        return io_thread
+                carrier = self._carriers.get(here.process)
+                if carrier is None:
+                    carrier = self._carriers[here.process] = Carrier(self._exchange)
+        return carrier
 
     def close(self, *, wait: bool = True) -> None:
-        """Refuse further calls, end the thread and close what is ours; again does nothing.
+        """Refuse further calls, end the threads and close what is ours; again does nothing.
 
         Args:
-            wait: until the thread has carried out what it was given, if need be for the timeout.
+            wait: until the threads have carried out what they were given, if need be for the time
+                that a call has.
         """
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-        _end(self._io_threads, self._topology, wait=wait)
+        _end(self._carriers, self._topology, wait=wait)
 
 
-def _end(io_threads: dict[int, _IOThread], topology: Topology, *, wait: bool) -> None:
-    io_thread = io_threads.pop(os.getpid(), None)
-    if io_thread is not None:
-        io_thread.stop(wait=wait)
+def _end(carriers: dict[int, Carrier], topology: Topology, *, wait: bool) -> None:
+    carrier = carriers.pop(here.process, None)
+    if carrier is not None:
+        carrier.stop(wait=wait)
     topology.close()
 
 
-class _IOThread:
-    """The thread that carries the batches of all tasks."""
+def _heavy(replies: list[Any]) -> bool:
+    """Return whether it takes long to make something of replies; looks no further than needed."""
+    if len(replies) == 1 and not isinstance(replies[0], list | dict):
+        return type(replies[0]) is bytes and len(replies[0]) > _HEAVY_BYTES
+    size = entries = 0
+    lists = [replies]
+    while lists:
+        parts = lists.pop()
+        entries += len(parts)
+        if entries > _HEAVY_ENTRIES:
+            return True
+        for part in parts:
+            kind = type(part)
+            if kind is bytes:
+                size += len(part)
+            elif kind is list:
+                lists.append(part)
+            elif kind is dict:
+                lists += (list(part), list(part.values()))
+        if size > _HEAVY_BYTES:
+            return True
+    return False
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._outbox: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Job], Job]]] = {}
-        self._waiting: list[Unit] = []
+
+class _Aside:
+    """Steps that go on in a thread of their own, so that no other task waits for them.
+
+    Attributes:
+        outcome: awaited, whether the steps want something else, and what; or else their result.
+    """
+
+    def __init__(
+        self, steps: Steps[Any], replies: list[Any], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.outcome: asyncio.Future[tuple[bool, Any]] = loop.create_future()
+        self._steps = steps
+        self._replies = replies
+        self._context = contextvars.copy_context()
         self._lock = threading.Lock()
-        self._stopped = False
-        self._thread = threading.Thread(target=self._work, name="swarmstate-redis", daemon=True)
-        self._thread.start()
+        self._finished = self._left = False
+        try:
+            start(self._work)
+        except RuntimeError:
+            # There can be no more threads.
+            self._work()
 
-    def post(self, job: Job) -> None:
+    def leave(self) -> bool:
+        """Wait for the steps no more; return whether they stand still."""
         with self._lock:
-            # Nobody would look into the inbox again.
-            if self._stopped:
-                raise StoreUnavailable("the store is closed")
-            self._inbox.put(job)
-
-    def stop(self, *, wait: bool) -> None:
-        with self._lock:
-            self._stopped = True
-            self._inbox.put(None)
-        if wait and self._thread is not threading.current_thread():
-            self._thread.join()
-
-    def delivery(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Job]) -> Any:
-        def done(job: Job) -> None:
-            self._outbox.setdefault(loop, []).append((future, job))
-
-        return done
+            self._left = True
+            return self._finished
 
     def _work(self) -> None:
-        running = True
-        while running or self._waiting:
-            running = self._turn(running)
-
-    def _turn(self, running: bool) -> bool:
-        """Carry out what is there; return whether there may be more to come."""
-        jobs, running = self._collect(running)
+        error: BaseException | None = None
+        outcome: tuple[bool, Any] = (False, None)
         try:
-            for job in jobs:
-                self._waiting += self._exchange.split(job)
-            now = time.monotonic()
-            ready = [unit for unit in self._waiting if unit.not_before <= now]
-            if ready:
-                later = [unit for unit in self._waiting if unit.not_before > now]
-                self._waiting = later + self._exchange.round(ready)
-        except BaseException as error:  # noqa: BLE001 (whoever waits must hear of it, all the same)
-            for job in [*jobs, *(unit.job for unit in self._waiting)]:
-                job.abandon(error)
-            self._waiting = []
-        self._deliver()
-        return running
+            outcome = True, self._context.run(self._steps.send, self._replies)
+        except StopIteration as stop:
+            outcome = False, stop.value
+        except BaseException as raised:  # noqa: BLE001 (it is the task's)
+            error = raised
+        with self._lock:
+            self._finished = True
+            left = self._left
+        if left:
+            self._steps.close()
+            return
+        # A loop that was closed meanwhile has nobody who waits.
+        with contextlib.suppress(RuntimeError):
+            self.outcome.get_loop().call_soon_threadsafe(self._tell, outcome, error)
 
-    def _collect(self, running: bool) -> tuple[list[Job], bool]:
-        """Return what was posted, waiting for it only if there is nothing else to do."""
-        jobs: list[Job] = []
-        timeout: float | None = None
-        if self._waiting or not running:
-            soonest = min((unit.not_before for unit in self._waiting), default=0.0)
-            timeout = max(0.0, soonest - time.monotonic())
-        try:
-            job = self._inbox.get(timeout=timeout) if timeout != 0.0 else self._inbox.get_nowait()
-            while len(jobs) < _MOST_AT_ONCE:
-                if job is None:
-                    running = False
-                else:
-                    jobs.append(job)
-                job = self._inbox.get_nowait()
-        except queue.Empty:
-            pass
-        return jobs, running
-
-    def _deliver(self) -> None:
-        outbox, self._outbox = self._outbox, {}
-        for loop, settled in outbox.items():
-            try:
-                loop.call_soon_threadsafe(_hand_over, settled)
-            except RuntimeError:  # noqa: PERF203 (per loop, not per call)
-                # The loop was closed meanwhile: nobody waits there any more.
-                continue
-
-
-def _hand_over(settled: list[tuple[asyncio.Future[Job], Job]]) -> None:
-    for future, job in settled:
-        if not future.done():
-            future.set_result(job)
+    def _tell(self, outcome: tuple[bool, Any], error: BaseException | None) -> None:
+        if not self.outcome.done():
+            if error is None:
+                self.outcome.set_result(outcome)
+            else:
+                self.outcome.set_exception(error)

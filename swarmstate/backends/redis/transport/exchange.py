@@ -2,175 +2,46 @@
 
 A batch becomes one unit per node or slot. A *round* sends every waiting unit, one write per node,
 and then reads every reply. Units that must try again (a redirect, a script the server has not seen,
-a connection that broke before anything was sent) come back from the round with a time before which
-not to; everything else is settled in its job. The blocking driver runs rounds for one job, the
-coalescing one for everybody's.
+a connection that broke) come back from the round with a time before which not to; everything else
+is settled in its job. The blocking driver runs rounds for one job, the coalescing one for
+everybody's.
+
+A call has ``(retries + 1) * timeout``, and the pauses between its attempts on top. A request that
+was not answered for ``timeout`` is asked again only once the server has answered on another
+connection: then it is not at work on the first, which is closed there before the second is sent
+(see :mod:`~swarmstate.backends.redis.transport.fence`). Until then the first is waited for.
 """
 
 from __future__ import annotations
 
-import random
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from swarmstate.backends.redis.commands import Batch, Command, CommandRefused
-from swarmstate.backends.redis.transport.clock import monotonic
+from swarmstate.backends.redis.transport import faults
+from swarmstate.backends.redis.transport.clock import jitter, monotonic, sleep
+from swarmstate.backends.redis.transport.fence import Guard, NotNow, ask, limits, line
+from swarmstate.backends.redis.transport.jobs import Job, Trip, Unit
 from swarmstate.backends.redis.transport.topology import Node, Topology, key_of, slot_of
-from swarmstate.backends.redis.transport.wire import command_name, pack, split_error
-from swarmstate.errors import StoreUnavailable
+from swarmstate.backends.redis.transport.wire import (
+    command_name,
+    read,
+    readable,
+    split_error,
+    write,
+)
+from swarmstate.errors import AccessDenied, StoreUnavailable, SwarmStateError
 
-__all__ = ["Exchange", "Job", "Unit"]
+__all__ = ["LARGE", "Exchange"]
+
+LARGE = 256 * 1024
+"""Bytes of a request from which it shares a connection with no other. No limit of a server's on the
+size of requests can be set below 1 MiB."""
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
-
-# Answers that say "not here" or "not now": nothing was carried out, so all may be sent again.
-_REDIRECTS = frozenset(("MOVED", "ASK"))
-_BUSY = frozenset(("TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN", "LOADING"))
-
-
-class Job:
-    """A batch on its way, and how it came out.
-
-    Attributes:
-        replies: one per command, once ``left`` is 0.
-        error: why the batch failed, if it did.
-        left: how many of its units are under way.
-    """
-
-    __slots__ = ("batch", "deadline", "done", "error", "left", "operation", "replies")
-
-    def __init__(
-        self,
-        batch: Batch,
-        operation: str,
-        deadline: float,
-        done: Callable[[Job], None] | None,
-    ) -> None:
-        self.batch = batch
-        self.operation = operation
-        self.deadline = deadline
-        self.done = done
-        self.replies: list[Any] = [None] * len(batch.commands)
-        self.error: BaseException | None = None
-        self.left = 0
-
-    @property
-    def name(self) -> str:
-        """What the method is called that a user called."""
-        return self.operation.lstrip("_")
-
-    def fail(self, error: BaseException) -> None:
-        """Keep the first of the job's errors."""
-        if self.error is None:
-            self.error = error
-
-    def settle(self, units: int) -> None:
-        """Count units that are through, and tell whoever waits, once, when all are."""
-        self.left -= units
-        if self.left <= 0 and self.done is not None:
-            done, self.done = self.done, None
-            done(self)
-
-    def abandon(self, error: BaseException) -> None:
-        """Fail the job, unless it came out already, and wait for nothing more."""
-        if self.done is not None:
-            self.fail(error)
-            self.settle(self.left)
-
-
-class Unit:
-    """Commands of one job that go to one place.
-
-    Attributes:
-        indexes: which of the job's commands.
-        expected: how many replies there will be to the payload.
-        slot: the slot they belong to, if they have keys.
-        part: which entry of an ``everywhere`` reply this unit fills.
-        node: where to send instead of where the slot says.
-        asking: send ASKING first, as a node asked for that takes over a slot.
-        source: send scripts as text.
-        failures: how often the connection broke.
-        not_before: when to try again, by the monotonic clock.
-    """
-
-    __slots__ = (
-        "asking",
-        "expected",
-        "failures",
-        "indexes",
-        "job",
-        "node",
-        "not_before",
-        "part",
-        "slot",
-        "source",
-    )
-
-    def __init__(self, job: Job, indexes: Sequence[int], slot: int | None = None) -> None:
-        self.job = job
-        self.indexes = indexes
-        self.slot = slot
-        self.expected = 0
-        self.part: int | None = None
-        self.node: Node | None = None
-        self.asking = False
-        # EVALSHA in a transaction could fail after its neighbours were carried out.
-        self.source = job.batch.atomic
-        self.failures = 0
-        self.not_before = 0.0
-
-    @property
-    def share(self) -> str:
-        """What an error text says of a part of a job; the others come out by themselves."""
-        whole = len(self.indexes) == len(self.job.batch.commands)
-        return "" if whole else " for a part of the call"
-
-    def payload(self) -> Sequence[Command]:
-        """Return what to send."""
-        batch = self.job.batch
-        commands = batch.commands
-        if len(self.indexes) != len(commands):
-            commands = [commands[index] for index in self.indexes]
-        if batch.atomic and len(commands) > 1:
-            commands = [("MULTI",), *commands, ("EXEC",)]
-        if self.asking:
-            # It holds for the next command, or for all of a transaction.
-            if batch.atomic or len(commands) == 1:
-                commands = [("ASKING",), *commands]
-            else:
-                commands = [part for command in commands for part in (("ASKING",), command)]
-        self.expected = len(commands)
-        return commands
-
-
-class Trip:
-    """One connection's part of a round.
-
-    Attributes:
-        node: where it goes.
-        units: what it carries.
-        connection: while it is under way.
-        unread: whether replies may be under way, so that nobody else may read from the connection.
-    """
-
-    __slots__ = ("connection", "node", "units", "unread")
-
-    def __init__(self, node: Node, units: list[Unit]) -> None:
-        self.node = node
-        self.units = units
-        self.connection: Any = None
-        self.unread = False
-
-    def end(self) -> None:
-        """Give the connection back, closed unless every reply was read; again does nothing."""
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            if self.unread:
-                connection.disconnect()
-            self.node.release(connection)
+# As many redirects are followed at once; nodes that do not agree yet point at each other.
+_REDIRECTS = 3
 
 
 class Exchange:
@@ -178,43 +49,67 @@ class Exchange:
 
     Args:
         topology: where the servers are.
-        timeout: how long redirects and busy servers are followed, in seconds.
+        timeout: how long a reply, or more of it, is waited for before something is done about it,
+            in seconds.
         retries: how often a unit is sent again after its connection broke.
+
+    Attributes:
+        seconds: what a call has, without the pauses between its attempts.
+        stale: whether there was a sign that a cluster's map has changed.
     """
 
     def __init__(self, topology: Topology, timeout: float, retries: int) -> None:
         self.topology = topology
+        self.seconds = (retries + 1) * timeout
+        self.stale = False
         self._timeout = timeout
         self._retries = retries
-        self._stale = False
-
-    def job(self, batch: Batch, operation: str, done: Callable[[Job], None] | None = None) -> Job:
-        """Return a job for a batch, with its deadline set."""
-        return Job(batch, operation, time.monotonic() + self._timeout, done)
+        self._guards: dict[str, Guard] = {}
 
     def perform(self, job: Job) -> None:
         """Carry one job out, blocking until it is settled."""
-        waiting = self.split(job)
-        if len(waiting) == 1 and not self.topology.clustered:
-            waiting = self._travel([Trip(self.topology.node(None), waiting)], [])
+        units = self.split(job)
+        if len(units) == 1 and not self.topology.clustered:
+            again = self.carry(self._trip(self.topology.node(None), units))
         else:
-            waiting = self.round(waiting)
+            again = self._round(units)
+        if again:
+            self.complete(again)
+
+    def complete(self, waiting: list[Unit]) -> None:
+        """Carry units out, blocking until all of them are settled."""
         while waiting:
-            pause = max(unit.not_before for unit in waiting) - time.monotonic()
+            pause = min(unit.not_before for unit in waiting) - monotonic()
             if pause > 0:
-                time.sleep(pause)
-            waiting = self.round(waiting)
+                sleep(pause)
+            self.refresh()
+            now = monotonic()
+            later = [unit for unit in waiting if unit.not_before > now]
+            waiting = later + self._round(unit for unit in waiting if unit.not_before <= now)
+
+    def refresh(self) -> None:
+        """Ask a cluster for its map if there was a sign that it has changed."""
+        if self.stale:
+            self.stale = False
+            try:
+                self.topology.refresh()
+            except self.topology.failures as error:
+                self.stale = True
+                _pass_on(error)
+
+    # Where to ----------------------------------------------------------------------------------
 
     def split(self, job: Job) -> list[Unit]:
         """Return the units of a job; where the nodes are unknown, the job fails."""
         batch = job.batch
+        units: list[Unit]
         if not batch.commands:
-            job.settle(0)
+            job.settle()
             return []
         if batch.everywhere:
             units = self._split_everywhere(job)
         elif not self.topology.clustered:
-            units = [Unit(job, range(len(batch.commands)))]
+            return [Unit(job, range(len(batch.commands)))]
         else:
             by_slot: dict[int | None, list[int]] = {}
             for index, command in enumerate(batch.commands):
@@ -222,7 +117,8 @@ class Exchange:
                 slot = None if key is None else slot_of(key)
                 by_slot.setdefault(slot, []).append(index)
             units = [Unit(job, indexes, slot) for slot, indexes in by_slot.items()]
-        job.left = len(units)
+        if len(units) > 1:
+            job.divide(len(units))
         return units
 
     def _split_everywhere(self, job: Job) -> list[Unit]:
@@ -230,16 +126,24 @@ class Exchange:
         while True:
             try:
                 if failures:
-                    time.sleep(_pause(failures))
                     self.topology.refresh()
                 nodes = self.topology.primaries()
                 break
             except self.topology.failures as error:
+                _pass_on(error)
                 failures += 1
-                if failures > self._retries:
-                    job.fail(self._unreachable(job, self.topology.address, error, sent=False))
-                    job.settle(0)
+                now = monotonic()
+                reason = self._reason(job, self.topology.address, error)
+                if (
+                    failures > self._retries
+                    or now >= job.deadline
+                    or isinstance(reason, AccessDenied)
+                ):
+                    job.settle(reason)
                     return []
+                pause = _pause(failures)
+                job.pause(now, now + pause)
+                sleep(pause)
         units = []
         job.replies = [[None] * len(nodes) for _ in job.batch.commands]
         for part, node in enumerate(nodes):
@@ -249,26 +153,59 @@ class Exchange:
             units.append(unit)
         return units
 
+    def place(self, unit: Unit, again: list[Unit]) -> Node | None:
+        """Return where a unit goes; where that is unknown, it tries again later, or has failed."""
+        try:
+            return unit.node or self.topology.node(unit.slot)
+        except self.topology.failures as error:
+            _pass_on(error)
+            self._broken(unit, None, error, again, sent=False)
+            return None
+
+    def reach(self) -> Exception | None:
+        """Find the nodes of a cluster; return why that was not possible, if it was not."""
+        try:
+            self.topology.primaries()
+        except self.topology.failures as error:
+            return error
+        return None
+
+    def unreached(self, unit: Unit, error: Exception, again: list[Unit]) -> None:
+        """Have a unit try again later, or fail, because its node could not be found."""
+        self._broken(unit, None, error, again, sent=False)
+
+    def guard(self, node: Node) -> Guard:
+        """Return what is known of a node's server."""
+        guard = self._guards.get(node.address)
+        if guard is None:
+            guard = self._guards.setdefault(node.address, Guard(node.address))
+        return guard
+
+    def _trip(self, node: Node, units: list[Unit]) -> Trip:
+        return Trip(node, self.guard(node), units)
+
     # One round ---------------------------------------------------------------------------------
 
-    def round(self, units: Iterable[Unit]) -> list[Unit]:
+    def _round(self, units: Iterable[Unit]) -> list[Unit]:
         """Send units, read their replies, and return those that must try again."""
         again: list[Unit] = []
         by_node: dict[Node, list[Unit]] = {}
-        if self._stale:
-            self._stale = False
-            try:
-                self.topology.refresh()
-            except self.topology.failures:
-                self._stale = True
         for unit in units:
-            try:
-                node = unit.node or self.topology.node(unit.slot)
-            except self.topology.failures as error:  # noqa: PERF203 (a unit fails by itself)
-                self._broken(unit, self.topology.address, error, sent=False, again=again)
-            else:
+            node = self.place(unit, again)
+            if node is not None:
                 by_node.setdefault(node, []).append(unit)
-        return self._travel([Trip(node, group) for node, group in by_node.items()], again)
+        return self._travel([self._trip(node, group) for node, group in by_node.items()], again)
+
+    def carry(self, trip: Trip) -> list[Unit]:
+        """Carry out what one trip has, and return the units that must try again."""
+        again: list[Unit] = []
+        try:
+            self._send(trip, again)
+            if trip.unread:
+                self._receive(trip, again)
+        finally:
+            trip.end()
+        return again
 
     def _travel(self, trips: Sequence[Trip], again: list[Unit]) -> list[Unit]:
         """Send what the trips carry, then read the replies; add to ``again`` and return it."""
@@ -283,43 +220,168 @@ class Exchange:
         return again
 
     def _send(self, trip: Trip, again: list[Unit]) -> None:
-        units = trip.units
+        units = []
+        for unit in trip.units:
+            unit.trip = trip
+            if unit.chunks or unit.pack(trip.guard.scripts):
+                units.append(unit)
+        if not units:
+            return
+        trip.units = units
+        deadline = trip.deadline
         try:
-            trip.connection = trip.node.acquire(monotonic() + self._timeout)
-            if len(units) == 1:
-                chunks = pack(units[0].payload(), source=units[0].source)
-            else:
-                chunks = []
-                for unit in units:
-                    chunks += pack(unit.payload(), source=unit.source)
+            sock = self._board(trip, deadline)
+            trip.unread = units[::-1]
+            chunks: list[bytes] = []
+            for unit in units:
+                if unit.job.given_up:
+                    # Nobody waits for it. What is given up from now on has been sent.
+                    trip.unread.remove(unit)
+                    unit.trip = None
+                    unit.settle()
+                else:
+                    chunks += unit.chunks
+                unit.chunks = ()
+            if len(chunks) > 1:
                 if sum(map(len, chunks)) < 1 << 16:
-                    chunks = [b"".join(chunks)]
-            trip.unread = True
-            trip.connection.send_packed_command(chunks)
-        except self.topology.failures as error:
+                    sock.sendall(b"".join(chunks))
+                else:
+                    write(sock, chunks, deadline)
+            elif chunks:
+                sock.sendall(chunks[0])
+        except NotNow as answer:
             trip.end()
             for unit in units:
-                self._broken(unit, trip.node.address, error, sent=trip.unread, again=again)
+                self._refused(unit, unit.indexes, trip, answer.reply, again)
+        except self.topology.failures as error:
+            _pass_on(error)
+            sent = bool(trip.unread)
+            if len(trip.unread) == 1:
+                error = _last_word(trip) or error
+            trip.end()
+            for unit in units:
+                self._broken(unit, trip, error, again, sent=sent)
+
+    def _board(self, trip: Trip, deadline: float) -> Any:
+        """Get the trip a connection on which it may write, and return its socket."""
+        guard = trip.guard
+        if guard.loose or guard.adrift:
+            guard.clear(trip.node, min(deadline, monotonic() + self._timeout))
+        while True:
+            # First the trip's, which gives it back: an exception that is kept also keeps what has
+            # a name here.
+            trip.connection = trip.node.acquire(deadline)
+            connection = trip.connection
+            trip.peer = peer = guard.peer_of(connection)
+            if peer is None:
+                soon = min(deadline, monotonic() + self._timeout)
+                trip.peer = peer = guard.meet(connection, soon)
+            if peer.era == guard.era:
+                break
+            # It leads to where the server was before.
+            trip.end()
+        seconds = min(deadline - monotonic(), self._timeout)
+        if peer.timeout is None or peer.timeout > 1.01 * seconds:
+            trip.hurry(seconds)
+        return peer.socket
 
     def _receive(self, trip: Trip, again: list[Unit]) -> None:
-        if trip.connection is None:
-            return
-        unread = deque(trip.units)
+        unread = trip.unread
+        connection = trip.connection
         try:
             while unread:
-                replies = [_read(trip.connection) for _ in range(unread[0].expected)]
-                self._take(unread.popleft(), trip.node, replies, again)
-            trip.unread = False
+                unit = unread[-1]
+                replies = unit.replies
+                try:
+                    while len(replies) < unit.expected:
+                        replies.append(read(connection))
+                except self.topology.failures as error:
+                    _pass_on(error)
+                    if not faults.timed_out(error) or not self._overdue(trip):
+                        raise
+                    continue
+                unread.pop()
+                unit.trip = None
+                if not unit.settled:
+                    self._take(unit, trip, again)
         except self.topology.failures as error:
-            for unit in unread:
-                self._broken(unit, trip.node.address, error, sent=True, again=again)
-        trip.end()
+            lost = unread[::-1]
+            if len(lost) == 1:
+                error = _told(lost[0]) or error
+            trip.end()
+            for unit in lost:
+                self._broken(unit, trip, error, again, sent=True)
+
+    # Waiting -----------------------------------------------------------------------------------
+
+    def _overdue(self, trip: Trip) -> bool:
+        """See what to do when nothing has come for a while; return whether to go on waiting.
+
+        A server that answers on another connection is not at work on what was sent on this one:
+        that was lost, and may be sent again. One that does not answer there either is only asked
+        again where it may have been replaced.
+        """
+        now = monotonic()
+        for unit in trip.unread:
+            if now >= unit.job.deadline and not unit.settled:
+                self._give_up(unit, trip)
+        waiting = [unit for unit in trip.unread if not unit.settled and not unit.job.given_up]
+        if not waiting:
+            return False
+        soon = min(now + self._timeout, max(unit.job.deadline for unit in waiting))
+        try:
+            with line(trip.node, soon) as other:
+                ask(other, ("PING",), soon)
+                if not readable(trip.connection):
+                    if trip.peer is not None and trip.writes:
+                        trip.guard.lose(trip.peer)
+                        trip.guard.kill(other, trip.peer, soon)
+                    return False
+        except NotNow as answer:
+            # Only a server that was started since has its data to load.
+            if split_error(answer.reply)[0] == "LOADING":
+                return False
+        except self.topology.failures as error:
+            _pass_on(error)
+            if not faults.timed_out(error) and not readable(trip.connection):
+                return False
+            if self.topology.clustered and self._replaced(trip.node, waiting):
+                return False
+        trip.hurry(min(trip.deadline - monotonic(), self._timeout))
+        return True
+
+    def _replaced(self, node: Node, units: Sequence[Unit]) -> bool:
+        """Return whether a cluster has given what a node served to another one."""
+        try:
+            self.topology.refresh()
+            return any(
+                unit.part is None and self.topology.node(unit.slot) is not node for unit in units
+            )
+        except self.topology.failures as error:
+            _pass_on(error)
+            return False
+
+    def _give_up(self, unit: Unit, trip: Trip) -> None:
+        """Fail a unit whose time is over, while its connection goes on."""
+        error = TimeoutError(f"no answer within {self.seconds:g} s")
+        if not unit.job.batch.reads:
+            trip.guard.adrift[unit] = None
+        unit.settle(self._reason(unit.job, trip.node.address, error, sent=True, share=unit.share))
 
     # What came back ----------------------------------------------------------------------------
 
-    def _take(self, unit: Unit, node: Node, replies: list[Any], again: list[Unit]) -> None:
+    def _take(self, unit: Unit, trip: Trip, again: list[Unit]) -> None:
         """Settle a unit whose replies are all there, or send it again."""
         job = unit.job
+        replies = unit.replies
+        if unit.taught:
+            trip.guard.scripts.update(unit.taught)
+        if len(replies) == 1 and unit.part is None and not isinstance(replies[0], Exception):
+            # Most units are of one command.
+            job.replies[unit.indexes[0]] = replies[0]
+            unit.settled = True
+            job.settle()
+            return
         if job.batch.atomic and len(unit.indexes) > 1:
             outcome = replies[-1]
             if isinstance(outcome, Exception):
@@ -327,9 +389,9 @@ class Exchange:
                 first = 2 if unit.asking else 1
                 for index, reply in zip(unit.indexes, replies[first:-1], strict=True):
                     if isinstance(reply, Exception):
-                        self._refused(unit, [index], node, reply, again)
+                        self._refused(unit, [index], trip, reply, again)
                         return
-                self._refused(unit, unit.indexes[:1], node, outcome, again)
+                self._refused(unit, unit.indexes[:1], trip, outcome, again)
                 return
             replies = outcome
         elif unit.asking:
@@ -345,113 +407,190 @@ class Exchange:
             else:
                 job.replies[index][unit.part] = reply
         if not refused:
-            job.settle(1)
+            unit.settle()
             return
         # Only what was refused goes again; a unit stays whole where that is all of it.
-        error = refused[0][1]
-        self._refused(unit, [index for index, _ in refused], node, error, again)
+        self._refused(unit, [index for index, _ in refused], trip, refused[0][1], again)
 
     def _refused(
         self,
         unit: Unit,
         indexes: Sequence[int],
-        node: Node,
+        trip: Trip,
         error: Exception,
         again: list[Unit],
     ) -> None:
+        """Send a unit again after the server refused it, or fail it."""
         job = unit.job
         code, text = split_error(error)
+        if "Protocol error" in text:
+            self._broken(unit, trip, error, again, sent=True)
+            return
         command = command_name(job.batch.commands[indexes[0]], source=unit.source)
+        left = job.deadline - monotonic()
         retry = False
         pause = 0.0
         if code == "NOSCRIPT" and not unit.source:
+            trip.guard.scripts.clear()
             unit.source = retry = True
-        elif code in _REDIRECTS and self.topology.clustered and unit.part is None:
-            retry = time.monotonic() < job.deadline
-            host, port = _target(text)
-            try:
-                unit.node = self.topology.find(host, port)
-            except self.topology.failures:
-                unit.node = None
+        elif code in faults.REDIRECTS and self.topology.clustered and unit.part is None:
+            unit.delays += 1
+            retry = left > 0
+            unit.node = self._target(trip.node, text)
             unit.asking = code == "ASK" and unit.node is not None
-            if code == "MOVED":
-                self._stale = True
-            if unit.node is None:
-                self._stale = True
-                pause = _FIRST_PAUSE
-        elif code in _BUSY:
+            if code == "MOVED" or unit.node is None:
+                self.stale = True
+            if unit.node is None or unit.delays > _REDIRECTS:
+                pause = _pause(unit.delays)
+        elif code in faults.NOT_NOW:
+            unit.delays += 1
+            retry = left > 0
+            pause = _pause(unit.delays)
+            if code in faults.NOT_HERE:
+                trip.leave()
+            self._anywhere(unit)
+        elif code == "READONLY":
+            # It may be a replica for good.
             unit.failures += 1
-            # A cluster tells that it will soon be well; a single server's replica may never be.
-            if self.topology.clustered and code != "READONLY":
-                retry = time.monotonic() < job.deadline
-            else:
-                retry = unit.failures <= self._retries
+            retry = left > 0 and unit.failures <= self._retries
             pause = _pause(unit.failures)
-            unit.node = None if unit.part is None else unit.node
-            unit.asking = False
-            self._stale = True
-        if retry:
+            trip.leave()
+            self._anywhere(unit)
+        if retry and not job.given_up:
             if not job.batch.atomic:
                 unit.indexes = indexes
-            unit.not_before = time.monotonic() + pause
+            # The last attempt comes shortly before the end, not after it.
+            unit.not_before = monotonic() + min(pause, 0.9 * left)
             again.append(unit)
             return
-        place = f"{command} for {job.name}() on {node.address}"
-        job.fail(CommandRefused(code, command, f"{place} was refused: {code} {text}"))
-        job.settle(1)
+        place = f"{command} for {job.name} on {trip.node.address}"
+        unit.settle(faults.refusal(code, command, place, text))
+
+    def _target(self, node: Node, text: str) -> Node | None:
+        """Return the node that a MOVED or ASK names, if it is known."""
+        host, _, port = text.split(" ")[-1].rpartition(":")
+        # Without a host it is that of the node which answers, at another port.
+        host = host or node.address.rpartition(":")[0]
+        try:
+            return self.topology.find(host, int(port)) if port.isdigit() else None
+        except self.topology.failures as error:
+            _pass_on(error)
+            return None
+
+    def _anywhere(self, unit: Unit) -> None:
+        """Have a unit go to wherever its slot is served by the time that it goes."""
+        if unit.part is None:
+            unit.node = None
+            unit.asking = False
+        self.stale = True
 
     def _broken(
-        self, unit: Unit, address: str, error: Exception, *, sent: bool, again: list[Unit]
+        self, unit: Unit, trip: Trip | None, error: Exception, again: list[Unit], *, sent: bool
     ) -> None:
         """Send a unit again after its connection broke, or give it up."""
+        if unit.settled:
+            return
         job = unit.job
+        answer = faults.answer(error)
+        if trip is not None and answer is not None and not sent and not faults.denied(*answer):
+            # It is the server that lets nobody connect for the moment.
+            self._refused(unit, unit.indexes, trip, error, again)
+            return
         unit.failures += 1
-        if unit.failures <= self._retries and (not sent or job.batch.idempotent):
-            unit.not_before = time.monotonic() + _pause(unit.failures)
-            if unit.part is None:
-                unit.node = None
-                unit.asking = False
-            self._stale = True
+        now = monotonic()
+        retry = (
+            (not sent or job.batch.idempotent)
+            and unit.failures <= self._retries
+            and now < job.deadline
+            and not job.given_up
+            and not (answer is not None and faults.denied(*answer))
+        )
+        if sent and trip is not None and unit.size >= LARGE and not faults.timed_out(error):
+            reason = self._oversize(unit, trip, answer)
+            if reason is not None:
+                retry = False
+                error = ConnectionError(reason)
+        if retry:
+            unit.not_before = now + _pause(unit.failures)
+            job.pause(now, unit.not_before)
+            self._anywhere(unit)
             again.append(unit)
             return
-        job.fail(self._unreachable(job, address, error, sent=sent, share=unit.share))
-        job.settle(1)
+        address = self.topology.address if trip is None else trip.node.address
+        unit.settle(self._reason(job, address, error, sent=sent, share=unit.share))
 
-    def _unreachable(
-        self, job: Job, address: str, error: Exception, *, sent: bool, share: str = ""
-    ) -> StoreUnavailable:
-        doubt = (
-            "" if job.batch.idempotent or not sent else " (it may or may not have been carried out)"
-        )
-        failure = StoreUnavailable(f"{job.name}() failed on {address}{share}{doubt}: {error}")
-        failure.__cause__ = error
-        return failure
+    def _oversize(self, unit: Unit, trip: Trip, answer: tuple[str, str] | None) -> str | None:
+        """Return what a request is too large for that broke its connection, if it is."""
+        known: dict[str, int] = {}
+        soon = min(unit.job.deadline, monotonic() + self._timeout)
+        try:
+            known = limits(trip.node, soon)
+        except NotNow:
+            pass
+        except self.topology.failures as error:
+            _pass_on(error)
+        commands = [unit.job.batch.commands[index] for index in unit.indexes]
+        parts = [part for command in commands for part in command]
+        largest = max(len(part) for part in parts if isinstance(part, bytes | str))
+        told = f"the server closed the connection while it was sent {unit.size} bytes"
+        for name, limit in known.items():
+            size = largest if name == "proto-max-bulk-len" else unit.size
+            if size > limit:
+                return f"{told}, more than its {name} of {limit} allows"
+        if answer is not None:
+            return f"{told}, more than its proto-max-bulk-len allows: {answer[1]}"
+        if unit.failures > 1 and not known:
+            return (
+                f"{told}, each time: they may be more than its proto-max-bulk-len, "
+                "client-query-buffer-limit or maxmemory-clients allows"
+            )
+        return None
+
+    def _reason(
+        self, job: Job, address: str, error: Exception, *, sent: bool = False, share: str = ""
+    ) -> SwarmStateError:
+        """Return the error for a call whose connection failed."""
+        answer = faults.answer(error)
+        reason: SwarmStateError
+        if answer is not None and faults.denied(*answer):
+            reason = AccessDenied(f"{job.name} was denied on {address}{share}: {answer[1]}")
+        else:
+            doubt = sent and not job.batch.idempotent
+            doubtful = " (it may or may not have been carried out)" if doubt else ""
+            reason = StoreUnavailable(f"{job.name} failed on {address}{share}{doubtful}: {error}")
+        reason.__cause__ = error
+        return reason
 
 
-def _read(connection: Any) -> Any:
-    """Return the next reply; an error that the server sent is a value like any other."""
-    # The parser is asked for each time: a cluster's connections are given another as they connect.
-    direct = getattr(connection, "swarmstate_direct", False)
-    reader = connection._parser if direct else connection
-    try:
-        return reader.read_response(disable_decoding=True)
-    except Exception as error:  # told apart by name: either library's error reply is meant
-        if _is_reply(error):
-            return error
-        raise
+def _pass_on(error: BaseException) -> None:
+    """Raise what belongs to the handler of a signal, as itself."""
+    own = faults.foreign(error)
+    if own is not None:
+        raise own
 
 
-def _is_reply(error: Exception) -> bool:
-    return any(base.__name__ == "ResponseError" for base in type(error).__mro__)
+def _last_word(trip: Trip) -> Exception | None:
+    """Return what a server has said about a request before it closed the connection, if it has."""
+    (unit,) = trip.unread
+    with contextlib.suppress(Exception):
+        # The connection is known to be broken.
+        while readable(trip.connection):
+            unit.replies.append(read(trip.connection))
+    return _told(unit)
 
 
-def _target(text: str) -> tuple[str, int]:
-    """Return the address that a MOVED or ASK names."""
-    host, _, port = text.split(" ")[-1].rpartition(":")
-    return host, int(port) if port.isdigit() else 0
+def _told(unit: Unit) -> Exception | None:
+    """Return the reply that says that a request cannot be read at all."""
+    for reply in unit.replies:
+        if isinstance(reply, Exception) and "Protocol error" in str(reply):
+            return reply
+    return None
 
 
-def _pause(failures: int) -> float:
-    """Return how long to wait before the next attempt, in seconds: doubling, with jitter."""
-    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**failures)
-    return random.uniform(longest / 2, longest)  # noqa: S311 (spreads clients, hides nothing)
+def _pause(attempts: int) -> float:
+    """Return how long to wait before the next attempt, in seconds: doubling, with jitter.
+
+    As ``EqualJitterBackoff`` of the client libraries, but for the source of its chance.
+    """
+    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(attempts, 10))
+    return jitter(longest / 2, longest)

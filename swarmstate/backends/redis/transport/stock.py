@@ -87,6 +87,10 @@ class Stock(Generic[T]):
                 self._serve()
                 while thing is None and (left := deadline - monotonic()) > 0:
                     thing = self._handed(waiter, place, left)
+        except BaseException:  # an interrupt: whoever keeps it must not keep the thing
+            if thing is not None:
+                self.release(thing)
+            raise
         finally:
             with suppress(ValueError):
                 self._line.remove(place)

@@ -110,12 +110,14 @@ class Node:
     Every error that comes from here is free of passwords.
     """
 
-    __slots__ = ("_pool", "_redaction", "address")
+    __slots__ = ("_pool", "_redaction", "address", "release")
 
     def __init__(self, pool: ConnectionPool, address: str, redaction: Redaction) -> None:
         self._pool = pool
         self._redaction = redaction
         self.address = address
+        self.release: Callable[[Any], None] = pool.release
+        """Give a connection back: closed, or with every reply read."""
 
     def acquire(self, deadline: float) -> Any:
         """Return a connection that is connected and idle; first come, first served.
@@ -135,10 +137,6 @@ class Node:
                 raise
         # Outside, so that it does not refer to the other one.
         raise clean
-
-    def release(self, connection: Any) -> None:
-        """Give a connection back: closed, or with every reply read."""
-        self._pool.release(connection)
 
     def fresh(self, deadline: float) -> Any:
         """Return a new connection outside of the bound, for what must not wait for the others.
@@ -264,9 +262,9 @@ class SlotMap(NamedTuple):
     """Primaries and replicas."""
 
     @property
-    def complete(self) -> bool:
-        """Whether every slot is served."""
-        return None not in self.owners
+    def served(self) -> int:
+        """How many slots are served."""
+        return SLOTS - self.owners.count(None)
 
 
 class Lent(Protocol):
@@ -405,13 +403,16 @@ class Cluster:
                 continue
             under_way -= 1
             if outcome.error is not None:
-                error = outcome.error
-            elif best is None or outcome.value.complete:
-                best = outcome.value
-                if best.complete:
-                    break
-                # Another node may know more, but is not waited for.
-                deadline = min(deadline, monotonic() + _STAGGER * (1 + len(waiting)))
+                if error is None or not denied(error):
+                    error = outcome.error
+                continue
+            found: SlotMap = outcome.value
+            if best is None or found.served > best.served:
+                best = found
+            if best.served == SLOTS:
+                break
+            # Another node may know more, but is not waited for.
+            deadline = min(deadline, monotonic() + _STAGGER * (1 + len(waiting)))
         workers.leave()
         if best is None:
             raise error or TimeoutError("there was no answer")

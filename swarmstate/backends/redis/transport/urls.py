@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 
@@ -32,6 +32,7 @@ SCHEMES = {
     "valkey+cluster": Scheme("tcp", True),
     "valkeys+cluster": Scheme("tls", True),
 }
+_DIGITS = 9
 _EXAMPLE = "redis://user:password@localhost:6379/0"
 
 
@@ -77,20 +78,21 @@ def parse(url: object) -> Target:
 
 
 def _options(url: str, scheme: Scheme) -> dict[str, Any]:
-    # The names of the library's schemes differ in what urlsplit makes of them.
-    parts = urlsplit("redis://" + url.partition("://")[2])
+    # Not urlsplit: its errors quote what they are about.
+    body, _, query = url.partition("://")[2].partition("?")
+    netloc, slash, path = body.partition("/")
+    path = _unquoted(url, slash + path)
+    login, at, place = netloc.rpartition("@")
     options: dict[str, Any] = {}
-    login, at, place = parts.netloc.rpartition("@")
     if at:
-        user, colon, password = login.partition(":")
+        user, _, password = login.partition(":")
         if user:
             options["username"] = _unquoted(url, user)
-        if colon and password:
+        if password:
             options["password"] = _unquoted(url, password)
-    path = _unquoted(url, parts.path)
     if scheme.transport == "unix":
         if place:
-            _refuse(url, "the path of a socket is absolute: unix:///path/to/socket?db=0")
+            _refuse(url, "the path of a socket is absolute, as in unix:///path/to/socket?db=0")
         if not path.strip("/"):
             _refuse(url, "the path of the socket is missing, as in unix:///path/to/socket?db=0")
         options["path"] = path
@@ -98,7 +100,7 @@ def _options(url: str, scheme: Scheme) -> dict[str, Any]:
         options["host"], options["port"] = _place(url, place)
         if path.strip("/"):
             options["db"] = _database(url, path.strip("/"))
-    _read_query(url, scheme, parts.query, options)
+    _read_query(url, scheme, query, options)
     if scheme.clustered and options.pop("db", 0):
         _refuse(url, "a cluster has only database 0")
     return options
@@ -106,28 +108,24 @@ def _options(url: str, scheme: Scheme) -> dict[str, Any]:
 
 def _place(url: str, place: str) -> tuple[str, int]:
     if place.startswith("["):
-        host, bracket, rest = place[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
-            _refuse(url, "an IPv6 address is written in brackets, as in redis://[::1]:6379/0")
-        port = rest[1:]
+        host, closed, rest = place[1:].partition("]")
     else:
         host, colon, port = place.partition(":")
-        if ":" in port and not port.replace(":", "").isdecimal():
-            _refuse(url, "an IPv6 address is written in brackets, as in redis://[::1]:6379/0")
-        rest = colon
+        closed, rest = "]", colon + port
+    if not closed or rest.count(":") > 1 or (rest and not rest.startswith(":")):
+        _refuse(url, "an IPv6 address is written in brackets, as in redis://[::1]:6379/0")
     if not host:
         _refuse(url, f"the host is missing, as in {_EXAMPLE}")
-    if not rest:
-        return _unquoted(url, host), 6379
+    port = rest[1:] if rest else "6379"
     if not (port.isascii() and port.isdecimal()):
         _refuse(url, "the port must be a number")
-    if not 1 <= int(port) <= 65535:
-        _refuse(url, f"the port must be between 1 and 65535, not {int(port)}")
+    if len(port) > _DIGITS or not 1 <= int(port) <= 65535:
+        _refuse(url, f"the port must be between 1 and 65535, not {port[:_DIGITS]}")
     return _unquoted(url, host), int(port)
 
 
 def _database(url: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
         _refuse(url, "the database must be a number of at least 0, as in " + _EXAMPLE)
     return int(text)
 
@@ -149,7 +147,7 @@ def _bool(value: str) -> bool:
 
 
 def _natural(value: str) -> int:
-    if not (value.isascii() and value.isdecimal()):
+    if not (value.isascii() and value.isdecimal() and len(value) <= _DIGITS):
         raise ValueError("a number of at least 0")
     return int(value)
 

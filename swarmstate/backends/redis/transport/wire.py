@@ -8,17 +8,32 @@ included, and we know exactly whether a command was sent before something broke.
 from __future__ import annotations
 
 import re
+import select
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from swarmstate.arguments import shown
 from swarmstate.backends.redis.commands import Command, Script
+from swarmstate.backends.redis.transport.clock import monotonic
+from swarmstate.errors import ArgumentTypeError
 
-__all__ = ["command_name", "pack", "split_error"]
+__all__ = [
+    "command_name",
+    "is_reply",
+    "pack",
+    "read",
+    "readable",
+    "socket_of",
+    "split_error",
+    "write",
+]
 
 _CHUNK = 64 * 1024
 # Commands of no more arguments are written in one go.
 _FEW = 64
+# As much of a large value as must be taken by the network within one timeout.
+_STRIDE = 1 << 20
 
 
 def pack(commands: Iterable[Sequence[Any]], *, source: bool = False) -> list[bytes]:
@@ -27,6 +42,10 @@ def pack(commands: Iterable[Sequence[Any]], *, source: bool = False) -> list[byt
     Args:
         commands: the commands; a :class:`Script` becomes EVALSHA, or EVAL with ``source``.
         source: send the text of scripts instead of their hash.
+
+    Raises:
+        ArgumentTypeError: what cannot be an argument of a command.
+        UnicodeEncodeError: text with a lone surrogate.
     """
     chunks: list[bytes] = []
     parts: list[bytes] = []
@@ -41,13 +60,17 @@ def pack(commands: Iterable[Sequence[Any]], *, source: bool = False) -> list[byt
                 arguments = (b"EVALSHA", head.sha, *command[1:])
         flat: list[Any] = []
         length = 0
+        argument: Any
         for argument in arguments:
-            if type(argument) is str:
+            kind = type(argument)
+            if kind is bytes:
+                data = argument
+            elif kind is str:
                 data = argument.encode()
-            elif type(argument) is int:
+            elif kind is int:
                 data = b"%d" % argument
             else:
-                data = argument
+                data = _plain(argument, command)
             length += len(data)
             flat += (len(data), data)
         size += length
@@ -74,14 +97,107 @@ def pack(commands: Iterable[Sequence[Any]], *, source: bool = False) -> list[byt
     return chunks
 
 
+def _plain(argument: Any, command: Sequence[Any]) -> bytes:
+    if isinstance(argument, str):
+        return str.encode(argument)
+    if isinstance(argument, bytes | bytearray):
+        return bytes(argument)
+    raise ArgumentTypeError(
+        f"{command_name(command)} takes bytes, str or int, not {type(argument).__name__} "
+        f"({shown(argument)})"
+    )
+
+
 @lru_cache(maxsize=_FEW)
 def _form(count: int) -> bytes:
     """Return what the lengths and the bytes of so many arguments are filled into."""
     return b"*%d\r\n" % count + b"$%d\r\n%b\r\n" * count
 
 
+# Connections ------------------------------------------------------------------------------------
+
+
+def socket_of(connection: Any) -> Any:
+    """Return the socket of a connection, or None while it has none."""
+    try:
+        return connection._sock
+    except AttributeError:
+        # A client that caches replies wraps its connections.
+        return connection._conn._sock
+
+
+def write(sock: Any, chunks: Sequence[bytes], deadline: float) -> None:
+    """Send chunks; raises TimeoutError when the deadline passes between two parts of them."""
+    for chunk in chunks:
+        if len(chunk) <= _STRIDE:
+            sock.sendall(chunk)
+            continue
+        view = memoryview(chunk)
+        for at in range(0, len(view), _STRIDE):
+            if monotonic() >= deadline:
+                raise TimeoutError("the time was over before everything was sent")
+            sock.sendall(view[at : at + _STRIDE])
+
+
+def read(connection: Any) -> Any:
+    """Return the next reply; an error that the server sent is a value like any other.
+
+    After a timeout it can be called again: what has arrived is kept.
+    """
+    # The parser is asked for each time: a cluster's connections are given another as they connect.
+    direct = getattr(connection, "swarmstate_direct", False)
+    try:
+        if direct:
+            return connection._parser.read_response(disable_decoding=True)
+        return connection.read_response(disable_decoding=True, disconnect_on_error=False)
+    except Exception as error:  # told apart by name: either library's error reply is meant
+        if is_reply(error):
+            _consume(connection, error)
+            return error
+        raise
+
+
+def readable(connection: Any) -> bool:
+    """Return whether something has arrived on a connection, if only its end."""
+    sock = socket_of(connection)
+    if sock is None:
+        return True
+    if hasattr(sock, "pending") and sock.pending():
+        return True
+    if not hasattr(select, "poll"):
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+# Error replies that the libraries raise as if the connection had failed.
+_RAISED = frozenset(("BusyLoadingError", "AuthenticationError", "AuthorizationError"))
+
+
+def is_reply(error: BaseException) -> bool:
+    """Return whether an error of a client library is what a server answered."""
+    return any(
+        base.__name__ == "ResponseError" or base.__name__ in _RAISED for base in type(error).__mro__
+    )
+
+
+def _consume(connection: Any, error: Exception) -> None:
+    """Take an error reply out of the parser that is written in Python: it goes back before it."""
+    if type(error).__name__ in _RAISED:
+        parser = getattr(connection, "_conn", connection)._parser
+        buffer: Any = getattr(parser, "_buffer", None)
+        if hasattr(buffer, "purge"):
+            if not buffer.readline().startswith(b"-"):
+                raise error
+            buffer.purge()
+
+
+# Error replies ----------------------------------------------------------------------------------
+
 _CODES = {
     "AskError": "ASK",
+    "BusyLoadingError": "LOADING",
     "ClusterCrossSlotError": "CROSSSLOT",
     "ClusterDownError": "CLUSTERDOWN",
     "ExecAbortError": "EXECABORT",
@@ -94,7 +210,6 @@ _CODES = {
     "TryAgainError": "TRYAGAIN",
 }
 
-
 # How Redis before 7.0 tells of a command that was refused inside a script.
 _IN_SCRIPT = re.compile(r"^Error running script .*: -?([A-Z]+) ")
 
@@ -106,9 +221,12 @@ def split_error(error: Exception) -> tuple[str, str]:
     """
     # Not str(): newer clients append the code to it.
     text = str(error.args[0]) if error.args else ""
-    code = _CODES.get(type(error).__name__)
+    name = type(error).__name__
+    code = _CODES.get(name)
     if code is not None:
         return code, text
+    if name == "AuthenticationError":
+        return ("NOAUTH" if "required" in text else "WRONGPASS"), text
     if (inside := _IN_SCRIPT.search(text)) is not None:
         return inside[1], text
     first, _, rest = text.partition(" ")
@@ -117,7 +235,7 @@ def split_error(error: Exception) -> tuple[str, str]:
     return "ERR", text
 
 
-def command_name(command: Command, *, source: bool = False) -> str:
+def command_name(command: Sequence[Any] | Command, *, source: bool = False) -> str:
     """Return the name of a command as the server knows it."""
     head = command[0]
     if isinstance(head, Script):

@@ -1,0 +1,226 @@
+"""What the generic engine knows of namespaces that have a limit, to find what exceeds it.
+
+A store tells neither how many keys a namespace has nor which is the least without going through all
+of them. So :class:`~swarmstate.checkpoints.references.References` are kept in memory, for all
+engines over one store together, bounded by size. Before they are relied on they are held against
+the store: its greatest key must be theirs, and the checkpoint that was noted last must be there,
+which fails after a ``restore`` and after whatever another program puts at the end. How many there
+are is compared from time to time. What does not fit is read again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from weakref import WeakKeyDictionary
+
+from swarmstate.checkpoints.format import ThreadNames, decode_record, is_id, names
+from swarmstate.checkpoints.protocol import (
+    CheckpointName,
+    CheckpointRecord,
+    StoredCheckpoint,
+    Surplus,
+)
+from swarmstate.checkpoints.references import References, calls_below
+from swarmstate.protocols import Pair, StoreLike
+
+__all__ = ["Limits"]
+
+_KEPT_BYTES = 32 * 1024 * 1024
+"""How much memory the references of one store's namespaces may take, roughly."""
+
+
+class _Noted:
+    """The references of one namespace, and what they are held against.
+
+    Attributes:
+        references: what is known.
+        last: the id that was noted last.
+        until: how many more may be noted before all ids are compared.
+        size: how large the references were when that was last looked at.
+    """
+
+    __slots__ = ("last", "references", "size", "until")
+
+    def __init__(self, references: References, last: str) -> None:
+        self.references = references
+        self.last = last
+        self.until = len(references.ids) // 8
+        self.size = references.size
+
+
+class _Table:
+    """What is known of a store's namespaces, by name; what was not used for long goes first."""
+
+    def __init__(self) -> None:
+        self._noted: OrderedDict[str, _Noted] = OrderedDict()
+        self._size = 0
+
+    def get(self, name: str) -> _Noted | None:
+        noted = self._noted.get(name)
+        if noted is not None:
+            self._noted.move_to_end(name)
+        return noted
+
+    def pop(self, name: str) -> _Noted | None:
+        noted = self._noted.pop(name, None)
+        if noted is not None:
+            self._size -= noted.size
+        return noted
+
+    def put(self, name: str, noted: _Noted) -> None:
+        self.pop(name)
+        self._noted[name] = noted
+        noted.size = noted.references.size
+        self._size += noted.size
+        while self._size > _KEPT_BYTES:
+            self._size -= self._noted.popitem(last=False)[1].size
+
+
+_tables: WeakKeyDictionary[StoreLike, _Table] = WeakKeyDictionary()
+_tables_guard = threading.Lock()
+
+
+class Limits:
+    """Finds and removes what a namespace holds beyond its newest checkpoints.
+
+    Every method is called with the lock of the store's engines held.
+    """
+
+    def __init__(self, store: StoreLike) -> None:
+        self._store = store
+        with _tables_guard:
+            try:
+                self._table = _tables.setdefault(store, _Table())
+            except TypeError:  # a store of somebody's that has no weak references or no hash
+                self._table = _Table()
+
+    def forget(self, where: ThreadNames) -> None:
+        """Let go of what is known of a namespace: it changes in a way that is not noted."""
+        noted = self._table.pop(where.checkpoints)
+        if noted is not None:
+            noted.references.changes += 1
+
+    def before(self, where: ThreadNames, checkpoint_id: str, keep: int | None) -> _Noted | None:
+        """Return what is known of a namespace to which a checkpoint is about to be added."""
+        noted = self._table.get(where.checkpoints)
+        if noted is None:
+            return None
+        # One that is written again no longer refers to what it did.
+        again = keep is None or self._store.contains(where.checkpoints, checkpoint_id)
+        if again or not self._fits(where, noted):
+            self.forget(where)
+            return None
+        return noted
+
+    def after(
+        self,
+        where: ThreadNames,
+        name: CheckpointName,
+        record: CheckpointRecord,
+        fields: Sequence[str],
+        keep: int,
+        caller: CheckpointName | None,
+        noted: _Noted | None,
+    ) -> Surplus | None:
+        """Note a checkpoint that was added, with the fields of its values, but for its deltas.
+
+        Returns:
+            What there is too much, if anything.
+        """
+        if caller is not None:
+            above = self._table.get(names(name.thread, caller.checkpoint_ns).checkpoints)
+            if above is not None:
+                above.references.call(caller.id, name.checkpoint_ns)
+        if noted is None:
+            found = self._read(name, keep)
+            return found if found.older or found.calls or self.strays(where, found) else None
+        references = noted.references
+        references.add(name.id, record, fields)
+        noted.last = name.id
+        noted.until -= 1
+        if len(references.ids) <= keep:
+            return None
+        try:
+            return references.surplus(name, keep, partial(self._records, where, name))
+        except KeyError:  # a record was removed by other means
+            return self._read(name, keep)
+
+    def surplus(self, thread: str, checkpoint_ns: str, keep: int) -> Surplus | None:
+        """Return what a namespace holds beyond its newest checkpoints, and below it."""
+        for newest in self._ids(names(thread, checkpoint_ns))[-1:]:
+            return self._read(CheckpointName(thread, checkpoint_ns, newest), keep)
+        return None
+
+    def is_current(self, surplus: Surplus) -> bool:
+        """Return whether nothing has been added or removed since a surplus was read."""
+        references, changes = surplus.state
+        if references.changes != changes:
+            return False
+        where = names(surplus.thread, surplus.checkpoint_ns)
+        noted = self._table.get(where.checkpoints)
+        known = noted is not None and noted.references is references
+        return known or bool(references.ids == self._ids(where))
+
+    def strays(self, where: ThreadNames, surplus: Surplus) -> list[Pair]:
+        """Return the values that no checkpoint refers to, of a namespace that was read whole."""
+        known = surplus.state[0].values
+        return [(where.values, key) for key in self._store.keys(where.values) if key not in known]
+
+    def removed(
+        self,
+        surplus: Surplus,
+        doomed: Sequence[tuple[str, Sequence[str]]],
+        calls: Mapping[str, Sequence[str]] | None,
+    ) -> None:
+        """Note that a part of a surplus is gone, and what of its calls stays."""
+        references: References = surplus.state[0]
+        references.remove(doomed)
+        if calls is not None:
+            references.calls = {caller: [*spaces] for caller, spaces in calls.items()}
+
+    def _fits(self, where: ThreadNames, noted: _Noted) -> bool:
+        """Return whether what is known of a namespace is what the store holds."""
+        ids = noted.references.ids
+        if noted.until <= 0:
+            self._table.put(where.checkpoints, noted)  # its size may have changed
+            noted.until = len(ids) // 8
+            return ids == self._ids(where)
+        store = self._store
+        return (
+            store.max_key(where.checkpoints) == ids[-1]
+            and store.contains(where.checkpoints, noted.last)
+            and store.contains(where.checkpoints, ids[0])
+        )
+
+    def _ids(self, where: ThreadNames) -> list[str]:
+        return sorted(filter(is_id, self._store.keys(where.checkpoints)))
+
+    def _read(self, name: CheckpointName, keep: int) -> Surplus:
+        """Read all of a namespace, and the newest checkpoint of each call below it."""
+        thread, checkpoint_ns, _ = name
+        where = names(thread, checkpoint_ns)
+        records = self._records(where, name, self._ids(where))
+        references = References(records)
+        calls: list[StoredCheckpoint] = []
+        for space in calls_below(checkpoint_ns, self._store.keys(where.thread)):
+            there = names(thread, space)
+            for newest in self._ids(there)[-1:]:
+                head = CheckpointName(thread, space, newest)
+                found = self._records(there, head, [newest])
+                calls += [StoredCheckpoint(head, record, {}, []) for record in found.values()]
+        self._table.put(where.checkpoints, _Noted(references, name.id))
+        return references.surplus(name, keep, lambda _: records, calls)
+
+    def _records(
+        self, where: ThreadNames, name: CheckpointName, ids: Sequence[str]
+    ) -> dict[str, CheckpointRecord]:
+        # One at a time is faster, and nearly always there is one; the lock keeps them together.
+        get, checkpoints = self._store.get, where.checkpoints
+        return {
+            each: decode_record(raw, name._replace(id=each))
+            for each in ids
+            if (raw := get(checkpoints, each)) is not None
+        }
