@@ -125,6 +125,11 @@ def test_in_a_long_thread_reads_come_to_notice_as_many_that_come_as_go(
         raise AssertionError("it was never noticed")
     ids = [one.config["configurable"]["checkpoint_id"] for one in saver.list(config(), limit=3)]
     assert ids == ["3", "202999", "202998"]
+    # What is to be shown is looked at each time.
+    raw.hset(key, "0", record)
+    raw.hdel(key, "202999")
+    ids = [one.config["configurable"]["checkpoint_id"] for one in saver.list(config(), limit=3)]
+    assert ids == ["3", "202998", "202997"]
 
 
 def test_pruning_keeps_the_values_of_a_rewritten_record(make_store: MakeStore) -> None:

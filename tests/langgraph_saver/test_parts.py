@@ -13,6 +13,8 @@ from swarmstate import Store
 from swarmstate.backends.redis import RedisStore
 from swarmstate.backends.redis.checkpoints import copies, keys, removal
 from swarmstate.backends.redis.commands import Batch, CommandRefused, Script
+from swarmstate.checkpoints import field, names
+from swarmstate.checkpoints.protocol import CheckpointName, CheckpointRecord
 from swarmstate.integrations.langgraph import SwarmStateSaver
 from swarmstate.steps import Steps
 
@@ -188,6 +190,34 @@ def test_what_is_put_between_two_parts_of_a_deletion_is_whole_or_gone(
     assert history(saver) == []
 
 
+@pytest.mark.parametrize("after", range(1, 6))
+def test_what_is_written_while_an_expired_thread_is_buried_stays(
+    store: RedisStore, raw: redis.Redis, after: int
+) -> None:
+    saver = SwarmStateSaver(store, ttl=1000)
+    filled(saver)
+    old = history(saver)
+    # As if it had expired, with what is left of it.
+    store.delete_namespace(names("thread", "").thread)
+    where = config(checkpoint_id="1000")
+
+    def write() -> None:
+        saver.put_writes(where, [("x", "new")], "task")
+
+    engine: Any = store.checkpoint_engine(ttl=1000)
+    record = CheckpointRecord(None, {"own": "new"}, ["own"], [], ("null", b""), ("null", b""))
+    name = CheckpointName("thread", "", "1000")
+    value = {field("own", "new"): ("msgpack", b"\x05")}
+    Interrupted(store, after, write).run(engine.put(name, record, value, ()))
+    write()
+    found = store.driver.run(engine.get(name))
+    assert found.record == record
+    assert [(each.task_id, each.channel) for each in found.writes] == [("task", "x")]
+    ids = [one.id for one in store.driver.run(engine.list_ids("thread", "", None, None))]
+    assert ids == ["1000"]
+    assert len(old) > 30
+
+
 def test_no_command_touches_more_than_a_bounded_part_of_a_long_thread(
     make_redis: MakeRedis, raw: redis.Redis, prefix: str
 ) -> None:
@@ -219,7 +249,7 @@ def test_no_command_touches_more_than_a_bounded_part_of_a_long_thread(
             return
 
     for steps in (
-        engine.get(config_name("")),
+        engine.get(CheckpointName("thread", "", "")),
         engine.list_ids("thread", "", None, None),
         engine.list_ids("thread", "", None, 100),
         engine.copy_thread("thread", "copy"),
@@ -231,9 +261,3 @@ def test_no_command_touches_more_than_a_bounded_part_of_a_long_thread(
     assert sizes
     assert max(sizes) <= 1100
     assert len(store) == 0
-
-
-def config_name(checkpoint_id: str) -> Any:
-    from swarmstate.checkpoints.protocol import CheckpointName
-
-    return CheckpointName("thread", "", checkpoint_id)

@@ -337,29 +337,6 @@ class Sending:
             yield from marker.visit()
         return replies
 
-    def asked(self, commands: Sequence[Command]) -> Steps[list[Any]]:
-        """Send reads that need no moment in common, and return their replies.
-
-        Scripts that read among them; one call in a while touches the marker.
-        """
-        marker = self._marker
-        along = marker.carried(key_of(commands[0]), write=False) if marker.due else []
-        replies: list[Any]
-        try:
-            replies = yield Batch([*commands, *along] if along else commands, idempotent=True)
-        except CommandRefused as refused:
-            if refused.command != "TOUCH" or not along:
-                raise
-            marker.untouchable()
-            replies = yield Batch(commands, idempotent=True)
-            return replies
-        if along:
-            yield from marker.touched(replies[-1:])
-            return replies[:-1]
-        if marker.due:
-            yield from marker.visit()
-        return replies
-
     def _moment(self, commands: Sequence[Command], error: Exception) -> Steps[list[Any]]:
         """Return the replies to HMGETs of one moment where a transaction ended in an error."""
         if self._scripting and sum(map(len, commands)) <= MOST_ARGUMENTS:
