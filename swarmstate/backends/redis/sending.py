@@ -318,6 +318,8 @@ class Sending:
 
         Scripts that read among them; one call in a while touches the marker.
         """
+        if not commands:
+            return []
         marker = self._marker
         due = monotonic() >= marker.due_to_reads
         along = marker.carried(key_of(commands[0]), write=False) if due else []
