@@ -11,7 +11,15 @@ from swarmstate.arguments import iterate, shown
 from swarmstate.checkpoints.protocol import CheckpointName
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 
-__all__ = ["checkpoint_id_of", "config_of", "configurable_of", "name_of", "text", "thread_id_of", "thread_ids_of"]
+__all__ = [
+    "checkpoint_id_of",
+    "config_of",
+    "configurable_of",
+    "name_of",
+    "text",
+    "thread_id_of",
+    "thread_ids_of",
+]
 
 
 def name_of(config: RunnableConfig) -> CheckpointName:
@@ -100,8 +108,7 @@ def thread_ids_of(what: str, value: Any) -> list[str]:
     """Return several thread ids; one alone is refused, since its characters are not meant."""
     if isinstance(value, (str, bytes, bytearray, Mapping)):
         raise ArgumentTypeError(
-            f"{what} must be an iterable of thread ids, not {type(value).__name__} "
-            f"({shown(value)})"
+            f"{what} must be an iterable of thread ids, not {type(value).__name__} ({shown(value)})"
         )
     return [thread_id_of(each) for each in iterate(what, value, "an iterable of thread ids")]
 

@@ -17,7 +17,7 @@ from swarmstate.checkpoints.protocol import (
     Surplus,
 )
 from swarmstate.checkpoints.references import rebuilt_channels, within
-from swarmstate.errors import StoreUnavailable
+from swarmstate.errors import ArgumentTypeError, StoreUnavailable
 from swarmstate.integrations.langgraph.listing import PAGE
 from swarmstate.integrations.langgraph.serialization import CheckpointReader
 from swarmstate.steps import Steps, finish
@@ -190,7 +190,12 @@ def delete_for_runs(
     run_ids: Sequence[str],
 ) -> Steps[None]:
     """Remove the checkpoints, of whatever thread, whose metadata names one of these runs."""
-    runs = set(run_ids)
+    if isinstance(run_ids, (str, bytes, Mapping)):
+        raise ArgumentTypeError(
+            f"run_ids must be a sequence of run ids, not {type(run_ids).__name__} "
+            f"({shown(run_ids)})"
+        )
+    runs = {str(run) for run in run_ids}
     if not runs:
         return
     threads = yield from finish(engine.threads())
@@ -201,7 +206,12 @@ def delete_for_runs(
             page = names[start : start + PAGE]
             heads = yield from finish(engine.load(page, channels=(), writes=False))
             for head in heads:
-                if head is not None and reader.metadata(head).get("run_id") in runs:
+                if head is not None and _run_of(reader.metadata(head)) in runs:
                     doomed.setdefault(head.name.checkpoint_ns, []).append(head.name.id)
         for space, ids in doomed.items():
             yield from finish(engine.delete(thread, space, ids))
+
+
+def _run_of(metadata: Mapping[str, Any]) -> str | None:
+    run = metadata.get("run_id")
+    return None if run is None else str(run)

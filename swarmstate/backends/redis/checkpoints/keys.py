@@ -31,9 +31,9 @@ AT_A_TIME = 500
 _plain = codecs.get("msgpack")
 
 
-def in_parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+def in_parts(items: Sequence[T], size: int | None = None) -> Iterator[Sequence[T]]:
     """Yield the items, a bounded number at a time."""
-    size = AT_A_TIME
+    size = size or AT_A_TIME
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
