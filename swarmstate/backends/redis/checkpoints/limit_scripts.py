@@ -13,8 +13,14 @@ __all__ = ["LEAVE", "NOTE", "PUT_WITHIN", "RELEASE"]
 _COUNT = """
 local function count(order, checkpoints)
   local size, marks = try('ZCARD', order), try('ZLEXCOUNT', order, '[\\0p', '(\\0x')
-  if type(marks) ~= 'number' or size ~= call('HLEN', checkpoints) then return nil end
-  return size - marks
+  local held = call('HLEN', checkpoints)
+  if type(marks) == 'number' and size == held then return held - marks end
+  -- The order does not fit, and a server that is full may not let it be put right.
+  for _, key in ipairs(call('HKEYS', checkpoints)) do
+    local second = key:byte() == 0 and key:byte(2) or 0
+    if second >= 112 and second <= 119 then held = held - 1 end
+  end
+  return held
 end
 """
 
@@ -82,12 +88,14 @@ local again = call('HEXISTS', KEYS[2], id) == 1
 local drawn, latest = try('HGET', KEYS[6], '\\0n'), nil
 if type(drawn) ~= 'string' then drawn = '' end
 local known = call('HMGET', refs, 'n', 'r')
-if before then latest = call('ZREVRANGEBYLEX', KEYS[5], '+', '[\\0x', 'LIMIT', 0, 1)[1] end
+if type(try('ZCARD', KEYS[5])) == 'number' then
+  latest = call('ZREVRANGEBYLEX', KEYS[5], '+', '[\\0x', 'LIMIT', 0, 1)[1]
+end
 own[#own + 1] = refs
 """,
     """
 -- What was known stands if nobody else was there, and nothing that was noted is changed now.
-local right = before and fits and not again
+local right = fits and not again
 if before == 0 then
   call('UNLINK', refs)
 elseif not (known[1] and tonumber(known[1]) == before and known[2] == drawn) then
@@ -136,10 +144,8 @@ if caller ~= '' and call('EXISTS', KEYS[11]) == 1 then
     call('HSET', KEYS[11], 'c' .. caller, cmsgpack.pack(calls))
   end
 end
-local n = before and before + (again and 0 or 1)
-if not n then
-  surplus = 1
-elseif n > keep then
+local n = before + (again and 0 or 1)
+if n > keep then
   surplus = 1
   if right then
     local stay = tonumber(call('HGET', refs, 'k') or 0)

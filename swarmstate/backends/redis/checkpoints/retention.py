@@ -26,7 +26,7 @@ from swarmstate.backends.redis.checkpoints.keys import (
     marks,
 )
 from swarmstate.backends.redis.checkpoints.removal import MOST_AT_ONCE
-from swarmstate.backends.redis.commands import Batch, Command, fill
+from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, fill
 from swarmstate.checkpoints.protocol import (
     Aged,
     CheckpointName,
@@ -405,7 +405,13 @@ class Retention:
             here = len(commands) - 1
             if number >= len(parts) - 1:
                 commands += more
-            replies = yield Batch(commands, atomic=True, idempotent=True, ignore=("WRONGTYPE",))
+            try:
+                replies = yield Batch(commands, atomic=True, idempotent=True, ignore=("WRONGTYPE",))
+            except CommandRefused as refused:
+                if refused.code != "OOM":
+                    raise
+                # A full server refuses even what relieves it, but only in a transaction.
+                replies = yield Batch(commands, idempotent=True, ignore=("WRONGTYPE", "OOM"))
             answers = replies[here + 1 :]
             new = [raw for raw in filter(is_record, replies[here]) if raw not in state.stay]
             used = yield from self._keys.used(name, new)
