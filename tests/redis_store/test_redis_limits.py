@@ -154,9 +154,7 @@ def test_a_call_that_a_server_cuts_off_names_the_limits(narrow: Server, make: Ma
     store.steps._scripting = False
     store.set("n", "k", 1)
     taken = store.snapshot()
-    with pytest.raises(
-        StoreUnavailable, match=r"of 3,\d{3},\d{3} bytes.*client-query-buffer-limit"
-    ):
+    with pytest.raises(StoreUnavailable, match="client-query-buffer-limit"):
         store.set_many(MANY)
     assert store.snapshot().state == taken.state
 

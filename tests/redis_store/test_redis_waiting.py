@@ -18,9 +18,10 @@ from proxies import Proxy
 from servers import Server, wait_until
 
 from swarmstate.backends.redis import RedisStore
+from swarmstate.backends.redis.transport import stock as stock_module
 from swarmstate.backends.redis.transport.clock import monotonic
 from swarmstate.backends.redis.transport.pool import identity
-from swarmstate.backends.redis.transport.stock import Stock
+from swarmstate.backends.redis.transport.stock import Stock, _Waiter
 from swarmstate.backends.redis.transport.topology import Node
 from swarmstate.errors import StoreUnavailable
 
@@ -47,7 +48,7 @@ class Caller(threading.Thread):
     """Waits for a thing and keeps it until told to give it back."""
 
     def __init__(self, stock: Stock[Thing], deadline: float, order: list[Caller]) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self._stock = stock
         self._deadline = deadline
         self._order = order
@@ -73,7 +74,12 @@ def line_up(stock: Stock[Thing], count: int) -> tuple[list[Caller], list[Caller]
     return callers, served
 
 
-def test_things_are_handed_out_in_the_order_in_which_callers_came() -> None:
+def test_things_are_handed_out_in_the_order_in_which_callers_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Nobody looks by themselves.
+    monkeypatch.setattr(stock_module, "_FIRST_LOOKS_SECONDS", 1000)
+    monkeypatch.setattr(stock_module, "_OTHERS_LOOK_SECONDS", 1000)
     stock = Stock(Thing, 2)
     held = [stock.take(), stock.take()]
     assert stock.take() is None
@@ -126,27 +132,30 @@ def test_whoever_waited_in_vain_leaves_nothing_behind() -> None:
 def test_a_place_whose_owner_was_interrupted_is_passed_over() -> None:
     stock = Stock(Thing, 1)
     held = stock.take()
-
-    class Interrupted(Stock[Thing]):
-        """A line in which callers are interrupted as they wait and as they leave."""
-
-        def _handed(self, *_: Any) -> None:
-            raise KeyboardInterrupt
-
-        def release(self, thing: Thing) -> None:
-            raise KeyboardInterrupt
-
-    broken = Interrupted(Thing, 1)
-    broken._line = stock._line
-    kept = []
-    for _ in range(3):
-        with pytest.raises(KeyboardInterrupt) as interrupt:
-            broken.wait(soon())
-        kept.append(interrupt)
+    # Twice: so that they could not leave the line, and somebody keeps the traceback.
+    gone: _Waiter[Thing] = _Waiter()
+    stock._line.append(weakref.ref(gone))
+    # And once more, so that nothing is left of them.
+    stock._line.append(weakref.ref(_Waiter()))
     (caller,), _ = line_up(stock, 1)
     caller.may_go.set()
     stock.release(held)
     caller.join()
+    assert caller.got is held
+    assert stock.take() is held
+
+
+def test_a_caller_whose_place_was_taken_in_vain_is_served_all_the_same() -> None:
+    stock = Stock(Thing, 1)
+    held = stock.take()
+    caller = Caller(stock, soon(1000), [])
+    caller.may_go.set()
+    caller.start()
+    wait_until(lambda: waiting(stock) == 1)
+    # As by somebody who was interrupted before they could hand over what they had.
+    stock._line.popleft()
+    stock.release(held)
+    caller.join(60)
     assert caller.got is held
 
 

@@ -70,7 +70,8 @@ Command = tuple[Argument | Script, ...]
 _READS = frozenset(
     [
         *("EXISTS", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSCAN", "HSTRLEN"),
-        *("PTTL", "SCAN", "TYPE", "ZCARD", "ZRANGE", "ZRANGEBYLEX", "ZREVRANGE", "ZREVRANGEBYLEX"),
+        *("PTTL", "SCAN", "TOUCH", "TYPE", "ZCARD", "ZRANGE", "ZRANGEBYLEX", "ZREVRANGE"),
+        "ZREVRANGEBYLEX",
     ]
 )
 

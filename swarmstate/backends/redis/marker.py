@@ -97,8 +97,10 @@ class Marker:
         What is derived is rebuilt where it belongs now. The old marker goes last, so that whoever
         writes next finishes what was begun.
         """
-        with suppress(CommandRefused):
+        with suppress(CommandRefused, StoreUnavailable):
             (pages,) = yield Batch([self._layout.scan_before()], idempotent=True, everywhere=True)
+            if any(cursor != b"0" for cursor, _ in pages):
+                return
             found = self._layout.classify((), (key for _, page in pages for key in page), ())
             old: list[Command] = [("UNLINK", key) for key in found.derived]
             for first in range(0, len(old), _AT_ONCE):

@@ -56,6 +56,7 @@ the client-query-buffer-limit, which is 1 GB if nothing else is set."""
 _NO_SCRIPTS = re.compile("unknown command|run the 'eval", re.IGNORECASE)
 _IN_SCRIPT = re.compile("ACL failure in script|user executing the script can't")
 _NO_TRANSACTION = re.compile("run the '(multi|exec)'")
+_LIMIT = re.compile("client-query-buffer-limit|proto-max-bulk-len")
 _NO_KEY = re.compile("access .*key", re.IGNORECASE)
 # How long after PEXPIRE was refused it is asked for again.
 _PATIENCE_SECONDS = 60.0
@@ -473,7 +474,7 @@ class Sending:
 
     def _tell_size(self, error: StoreUnavailable, commands: Sequence[Command]) -> NoReturn:
         """Raise an error, with the limits that a large call may have met."""
-        if not _suspect(error, commands):
+        if not _suspect(error, commands) or _LIMIT.search(str(error)):
             raise error
         largest = max(size_of([[part]]) for command in commands for part in command)
         raise StoreUnavailable(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from swarmstate.arguments import check_count, check_number
 from swarmstate.backends.redis.keys import Layout
@@ -17,27 +16,12 @@ from swarmstate.backends.redis.transport.topology import Topology, slot_of
 from swarmstate.checkpoints.protocol import CheckpointEngine
 from swarmstate.errors import ArgumentTypeError
 from swarmstate.protocols import Default, SnapshotLike
-from swarmstate.steps import Steps, awaited, blocking, introduced
+from swarmstate.steps import awaited, blocking, introduced
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["AsyncRedisStore", "RedisStore"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _called(name: str, step: Callable[P, Steps[T]]) -> Callable[P, Steps[T]]:
-    """Return a step that errors call by the name that a user knows."""
-
-    @functools.wraps(step)
-    def steps(*args: P.args, **kwargs: P.kwargs) -> Steps[T]:
-        made = step(*args, **kwargs)
-        made.__name__ = name  # type: ignore[attr-defined]  # of a generator
-        return made
-
-    return steps
 
 
 def _neighbours(topology: Topology) -> Callable[[bytes, bytes], bool] | None:
@@ -204,8 +188,8 @@ class RedisStore(_Opened):
     clear = blocking(StoreSteps.clear)
     snapshot = blocking(StoreSteps.snapshot)
     restore = blocking(StoreSteps.restore)
-    __len__ = blocking(_called("len", StoreSteps.count))
-    __contains__ = blocking(_called("in", StoreSteps.has_namespace))
+    __len__ = blocking(StoreSteps.count)
+    __contains__ = blocking(StoreSteps.has_namespace)
 
     def close(self) -> None:
         """Close the connections that are the store's own; calling it again does nothing."""

@@ -48,7 +48,14 @@ class WholeStore(Sending):
     # Enumerations ------------------------------------------------------------------------------
 
     def _found(self) -> Steps[Found]:
-        """Return what is there. One round trip per node, two while slots of a cluster move."""
+        """Return what is there."""
+        return self._classified((yield from self._scanned()))
+
+    def _scanned(self) -> Steps[list[list[Any]]]:
+        """Return what SCANs of each kind found, on each node.
+
+        One round trip per node, two while slots of a cluster move.
+        """
         scans = self.layout.scans()
         seen: list[list[Any]] = [[] for _ in scans]
         looks = 1 if self._sees_moves or not self._clustered else 2
@@ -69,7 +76,7 @@ class WholeStore(Sending):
             if watch and len(seen[0]) == len(replies[0]) and any(map(_moving, replies[-1])):
                 looks = 2
             looks -= 1
-        return self._classified(seen)
+        return seen
 
     def _classified(self, replies: Sequence[Iterable[Any]]) -> Found:
         """Return what a SCAN of each kind found, each on one node or several."""
@@ -85,9 +92,10 @@ class WholeStore(Sending):
         A namespace that appeared meanwhile shows in the enumeration inside, and all is done again.
         A cluster has no such moment: there the commands are atomic per slot.
         """
-        found = yield from self._found()
+        seen = yield from self._scanned()
         transaction = True
         for _ in range(TRIES):
+            found = self._classified(seen)
             asked = commands(found)
             if self._clustered:
                 replies = yield from self._sent(asked, atomic=True, idempotent=True, ignore=FOREIGN)
@@ -109,10 +117,11 @@ class WholeStore(Sending):
             else:
                 unchanged, replies = yield from self._watched([*asked, *scans])
                 replies = [*replies[len(asked) :], *replies[: len(asked)]]
-            inside = self._classified([[reply] for reply in replies[: len(scans)]])
-            if unchanged and inside <= found:
+            inside = [[reply] for reply in replies[: len(scans)]]
+            if unchanged and self._classified(inside) <= found:
                 return found, replies[len(scans) :]
-            found = inside
+            # All that was ever seen: what comes and goes is there the next time.
+            seen = [[*pages, *page] for pages, page in zip(seen, inside, strict=True)]
         raise StoreUnavailable(
             f"prefix {self.layout.prefix!r} gained namespaces faster than they could be read "
             f"{TRIES} times in a row; a server that allows EVALSHA and EVAL needs one try"

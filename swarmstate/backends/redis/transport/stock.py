@@ -92,17 +92,22 @@ class Stock(Generic[T]):
                 self.release(thing)
             raise
         finally:
-            with suppress(ValueError):
-                self._line.remove(place)
+            # Looked at first: the interpreter may keep an exception that is being handled, with all
+            # that has a name here, where an interrupt comes just then.
+            if place in self._line:
+                with suppress(ValueError):
+                    self._line.remove(place)
             # What came at the last moment, or twice because a place had seemed lost.
             while (extra := _left_over(waiter)) is not None:
                 self.release(extra)
         return self.take() if thing is None else thing
 
     def _handed(self, waiter: _Waiter[T], place: weakref.ref[_Waiter[T]], left: float) -> T | None:
-        with suppress(IndexError):
-            first = self._line[0] is place
-            left = min(left, _FIRST_LOOKS_SECONDS if first else _OTHERS_LOOK_SECONDS)
+        try:
+            others = self._line[0] is not place
+        except IndexError:
+            others = False
+        left = min(left, _OTHERS_LOOK_SECONDS if others else _FIRST_LOOKS_SECONDS)
         with suppress(Empty):
             return waiter.handed.get(timeout=left)
         if place not in self._line and waiter.handed.empty():
@@ -162,6 +167,8 @@ class Stock(Generic[T]):
 
 
 def _left_over(waiter: _Waiter[T]) -> T | None:
+    if waiter.handed.empty():
+        return None
     try:
         return waiter.handed.get_nowait()
     except Empty:
