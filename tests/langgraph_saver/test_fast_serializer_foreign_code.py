@@ -206,7 +206,7 @@ def test_nobody_sees_a_value_before_it_is_whole(frequent_collections: None) -> N
             if type(one) is HumanMessage:
                 seen.append((vars(one).get("content"), repr(one.__pydantic_fields_set__)))
             elif type(one) is list and len(one) == 3:
-                seen.append(repr(one)[:10])
+                seen.append([type(part).__name__ for part in one])  # an empty slot would crash
 
     class Looking:
         def __init__(self) -> None:
