@@ -13,6 +13,7 @@ from time import time
 from typing import Any
 
 __all__ = [
+    "HAS",
     "UPSERT",
     "bury",
     "drop_if_empty",
@@ -20,6 +21,7 @@ __all__ = [
     "make_space",
     "marks",
     "milliseconds_now",
+    "padded",
     "renew",
     "sweep",
 ]
@@ -29,6 +31,9 @@ UPSERT = (
     " ON CONFLICT(space,sub,key) DO UPDATE SET value=excluded.value"
 )
 """Stores a value at (space, sub, key)."""
+
+HAS = "SELECT 1 FROM entry WHERE space=? AND sub=? AND key=?"
+"""Finds out whether there is a value at (space, sub, key)."""
 
 _BURIED = "\0buried:"
 _SWEPT_ENTRIES = 500  # that one sweep removes at most

@@ -12,6 +12,7 @@ from swarmstate.backends.disk.connections import File
 from swarmstate.backends.disk.database import Database
 from swarmstate.backends.disk.driver import Driver
 from swarmstate.backends.disk.steps import StoreSteps
+from swarmstate.checkpoints.protocol import CheckpointEngine
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.protocols import Default, SnapshotLike
 from swarmstate.shown import shown
@@ -74,6 +75,23 @@ class _Opened:
     def max_history(self) -> int | None:
         """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
         return self.steps.history.bound
+
+    def checkpoint_engine(
+        self, *, ttl: float | None = None, ttl_on_read: bool = False
+    ) -> CheckpointEngine:
+        """Return how a checkpointer does its operations here.
+
+        Args:
+            ttl: seconds that a thread lives after it was last renewed, from 0.001 to 10**10; None:
+                as the store's namespaces.
+            ttl_on_read: whether reading a thread renews it too.
+
+        Raises:
+            ArgumentTypeError, ArgumentValueError: a ttl out of bounds, or none to renew.
+        """
+        from swarmstate.backends.disk.checkpoints import DiskCheckpoints
+
+        return DiskCheckpoints(self.steps, self.driver, ttl=ttl, ttl_on_read=ttl_on_read)
 
     def history(self) -> list[SnapshotLike]:
         """Return the kept snapshots, oldest first; never touches the file."""

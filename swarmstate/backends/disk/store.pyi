@@ -14,6 +14,7 @@ from typing_extensions import Self
 from swarmstate._core import Snapshot
 from swarmstate.backends.disk.driver import Driver
 from swarmstate.backends.disk.steps import StoreSteps
+from swarmstate.checkpoints.protocol import CheckpointEngine
 from swarmstate.protocols import Default, Pair, SnapshotLike
 
 __all__ = ["AsyncDiskStore", "DiskStore"]
@@ -48,6 +49,20 @@ class _Opened:
     @property
     def max_history(self) -> int | None:
         """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
+
+    def checkpoint_engine(
+        self, *, ttl: float | None = None, ttl_on_read: bool = False
+    ) -> CheckpointEngine:
+        """Return how a checkpointer does its operations here.
+
+        Args:
+            ttl: seconds that a thread lives after it was last renewed, from 0.001 to 10**10; None:
+                as the store's namespaces.
+            ttl_on_read: whether reading a thread renews it too.
+
+        Raises:
+            ArgumentTypeError, ArgumentValueError: a ttl out of bounds, or none to renew.
+        """
 
     def history(self) -> list[SnapshotLike]:
         """Return the kept snapshots, oldest first; never touches the file."""

@@ -13,6 +13,7 @@ from swarmstate._core import Snapshot
 from swarmstate.arguments import check_default, check_prefix, check_snapshot, milliseconds
 from swarmstate.backends.disk.copies import backed_up, compacted
 from swarmstate.backends.disk.driver import Apart, Read, Write
+from swarmstate.backends.disk.entries import Entries
 from swarmstate.backends.disk.rows import milliseconds_now, renew
 from swarmstate.backends.disk.schema import LIVE, WRITES, beyond
 from swarmstate.backends.disk.tracking import Tracker
@@ -59,6 +60,7 @@ class WholeStore:
         self.ttl_on_read = ttl_on_read
         self.history = History(max_history)
         self.tracker = Tracker(self.codec.name)
+        self.entries = Entries(self.value)
 
     # Values ------------------------------------------------------------------------------------
 
