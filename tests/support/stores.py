@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from servers import present
 
-from swarmstate import Store
+from swarmstate import AsyncStore, Store
 from swarmstate.protocols import StoreLike
 
 CODECS = ("msgpack", "ormsgpack")
@@ -81,8 +81,15 @@ def _file() -> str:
     return str(Path(_folder.name) / f"{next(_prefixes)}.db")
 
 
+def _awaited_memory(**options: Any) -> StoreLike:
+    from awaited import awaited
+
+    return awaited(AsyncStore(**options))
+
+
 STORES: dict[str, Kind] = {
     "memory": Kind(Store),
+    "memory-awaited": Kind(_awaited_memory, codecs=("msgpack",), suites=("interface",)),
     "disk": Kind(_disk),
     "disk-awaited": Kind(_awaited_disk, codecs=("msgpack",), suites=("interface",)),
     "redis": Kind(_redis, "server_url"),
