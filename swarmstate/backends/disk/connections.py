@@ -151,24 +151,30 @@ class File:
         Raises:
             AccessDenied, ArgumentValueError, StoreUnavailable: as when the file was first opened.
         """
-        connection: sqlite3.Connection | None = None
+        if self._identity is not None:
+            self.check()
         try:
-            connection = self._connected("ro" if self.read_only else "rw")
-            execute = connection.execute
-            first = self._identity is None
-            if first:
+            # Another process that opens or closes the file lets nobody in meanwhile.
+            return patiently(self._ready, self.timeout)
+        except sqlite3.Error as error:
+            raise self._unopened(error) from error
+
+    def _ready(self) -> sqlite3.Connection:
+        connection = self._connected("ro" if self.read_only else "rw")
+        try:
+            if self._identity is None:
                 self._recognise(connection)
             self.check()
-            execute(f"PRAGMA synchronous={self._synchronous}")
-            execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-            execute("PRAGMA temp_store=MEMORY")
-            execute(f"PRAGMA journal_size_limit={_LOG_BYTES}")
-            execute("PRAGMA wal_autocheckpoint=0")
-        except BaseException as error:
-            if connection is not None:
-                connection.close()
-            if isinstance(error, sqlite3.Error):
-                raise self._unopened(error) from error
+            for setting in (
+                f"synchronous={self._synchronous}",
+                f"cache_size=-{_CACHE_KIB}",
+                "temp_store=MEMORY",
+                f"journal_size_limit={_LOG_BYTES}",
+                "wal_autocheckpoint=0",
+            ):
+                connection.execute(f"PRAGMA {setting}")
+        except BaseException:
+            connection.close()
             raise
         return connection
 
@@ -247,10 +253,17 @@ class File:
             ArgumentValueError: it is another program's, or of a newer format.
         """
 
-        def pragma(name: str) -> int:
-            return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-        version, application = pragma("user_version"), pragma("application_id")
+        execute = connection.execute
+        alone = not connection.in_transaction
+        if alone:  # all of it at one moment: another process may be making the file
+            execute("BEGIN")
+        try:
+            (version,) = execute("PRAGMA user_version").fetchone()
+            (application,) = execute("PRAGMA application_id").fetchone()
+            tables = [name for (name,) in execute("SELECT name FROM sqlite_master").fetchall()]
+        finally:
+            if alone:
+                execute("ROLLBACK")
         if application == APPLICATION and version == FORMAT:
             return True
         if application == APPLICATION and version > FORMAT:
@@ -258,7 +271,6 @@ class File:
                 f"{self.path} has format {version}, and this version of swarmstate reads {FORMAT}: "
                 "use a newer one; the file was not touched"
             )
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
         if version or application or tables:
             hint = _FROM_RUST if "kv" in tables else ""
             raise ArgumentValueError(_NOT_OURS.format(path=self.path, hint=hint))
@@ -266,15 +278,15 @@ class File:
 
     def _recognise(self, connection: sqlite3.Connection) -> None:
         """Make sure that the file is ours, and fill it where it is empty."""
-        if patiently(lambda: self._is_ours(connection), self.timeout):
+        if self._is_ours(connection):
             if not self.read_only:  # another tool may have left another mode
-                patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"), self.timeout)
+                connection.execute("PRAGMA journal_mode=WAL")
             return
         if self.read_only:
             raise StoreUnavailable(f"{self.path} is empty, and read_only=True lets nothing be made")
         execute = connection.execute
-        patiently(lambda: execute("PRAGMA journal_mode=WAL"), self.timeout)
-        patiently(lambda: execute("BEGIN IMMEDIATE"), self.timeout)
+        execute("PRAGMA journal_mode=WAL")
+        execute("BEGIN IMMEDIATE")
         try:
             # Another process may have been faster.
             if not self._is_ours(connection):

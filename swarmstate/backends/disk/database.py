@@ -44,6 +44,7 @@ _BATCH = 200  # jobs of one commit
 _PAGES = 1000  # written since the last checkpoint, roughly, as SQLite's own default
 _PAGE = 4096
 _SWEPT_EVERY = 16  # commits; what has expired is absent anyway
+_FULL = 13
 _FATAL = (10, 11, 13, 26)  # after these the writer's connection is made again
 
 
@@ -255,6 +256,9 @@ class Database:
             writer.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - told below, to whom it concerns
             self._roll_back(writer, error)
+            if primary_code(error) == _FULL:
+                # Once the log is copied, it starts over in the room that it has.
+                self.checkpoint()
             if len(jobs) == 1:
                 jobs[0].error = self._raised(error)
                 jobs[0].done = True
@@ -274,9 +278,9 @@ class Database:
                     job.error = job.result = None
             raise
         self._finished(jobs)
-        # A commit costs a page of the log or two, and so do a dozen rows that lie together.
+        # A row costs a page of the log in the table and one in its index; neighbours share them.
         changes = writer.total_changes
-        self._pages += len(jobs) + (changes - self._changes) // 16
+        self._pages += len(jobs) + changes - self._changes
         self._pages += sum(job.size for job in jobs) // _PAGE
         self._changes = changes
         if self._pages >= _PAGES:
