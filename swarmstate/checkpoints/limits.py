@@ -184,7 +184,11 @@ class Limits:
             return False
         where = names(surplus.thread, surplus.checkpoint_ns)
         noted = self._table.get(where.checkpoints)
-        known = noted is not None and noted.references is references
+        known = (
+            noted is not None
+            and noted.references is references
+            and noted.epoch == self._table.epoch
+        )
         return known or bool(references.ids == self._ids(where))
 
     def parts(

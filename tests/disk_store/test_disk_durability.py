@@ -275,11 +275,15 @@ def small(tmp_path: Path) -> Iterator[Path]:
 def fill(store: DiskStore) -> list[str]:
     """Store batches until there is no room; return those that are stored."""
     stored: list[str] = []
-    with pytest.raises(StoreUnavailable, match="no room left on the disk"):
+
+    def store_more() -> None:
         while True:
             batch = f"{len(stored)}"
             store.set_many([(batch, str(k), b"x" * 1000) for k in range(5)])
             stored.append(batch)
+
+    with pytest.raises(StoreUnavailable, match="no room left on the disk"):
+        store_more()
     return stored
 
 

@@ -252,7 +252,6 @@ class File:
         Raises:
             ArgumentValueError: it is another program's, or of a newer format.
         """
-
         execute = connection.execute
         alone = not connection.in_transaction
         if alone:  # all of it at one moment: another process may be making the file

@@ -25,8 +25,10 @@ from swarmstate.steps import Steps
 
 __all__ = ["WholeStore"]
 
-# Reading renews what has lost more than this part of its time: a read is no write each time.
-_RENEWED_BELOW = 63 / 64
+# Reading renews what has lost so much of its time, in milliseconds, or a part of that if it is
+# short: so that not every read is a write.
+_SPENT_MS = 1000
+_SPENT_PART = 64
 
 
 class WholeStore:
@@ -110,7 +112,7 @@ class WholeStore:
 
         def due(connection: sqlite3.Connection) -> list[int]:
             now = milliseconds_now()
-            late = now + int(ttl * _RENEWED_BELOW)
+            late = now + ttl - min(_SPENT_MS, ttl // _SPENT_PART)
             found = (connection.execute(statement, (name, now, late)) for name in wanted)
             return [space for rows in found for (space,) in rows.fetchall()]
 
