@@ -32,7 +32,7 @@ from swarmstate.backends.disk.faults import is_busy, primary_code, translated
 from swarmstate.backends.disk.rows import milliseconds_now, sweep
 from swarmstate.errors import AccessDenied, StoreUnavailable
 
-__all__ = ["Database", "Job", "Work"]
+__all__ = ["Database", "Job", "Work", "release"]
 
 T = TypeVar("T")
 
@@ -69,6 +69,28 @@ class Job:
         self.error: Exception | None = None
 
 
+class Reader:
+    """A connection for reading.
+
+    Attributes:
+        lock: held while it is in use. One of the standard library's, so that no interrupt can come
+            between getting it and knowing that it has to be released.
+        connection: None once it is closed.
+    """
+
+    __slots__ = ("__weakref__", "connection", "lock")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.lock = threading.RLock()
+        self.connection: sqlite3.Connection | None = connection
+
+    def close(self) -> None:
+        """Close the connection; the lock is held by the caller."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+
+
 class Database:
     """A file's connections, shared by the threads of one process.
 
@@ -84,19 +106,20 @@ class Database:
         self._rest = rest
         self._closed = False
         self._reset()
-        self._idle.append(file.connect())
+        self._idle.append(self._new_reader())
         _databases.add(self)
 
     def _reset(self) -> None:
         """Begin without connections, as a forked child must."""
-        self._lock = threading.Lock()
-        self._owner = 0
+        self._lock = threading.RLock()
         self._waiting: deque[Job] = deque()
         self.writer: sqlite3.Connection | None = None
         self._pages = self._changes = self._commits = 0
         self._gate = threading.RLock()
-        self._idle: list[sqlite3.Connection] = []
-        self._reading: dict[object, int] = {}
+        self.snapshots = threading.RLock()
+        """Held while a snapshot is taken or restored; asked for before the lock on writing."""
+        self._idle: list[Reader] = []
+        self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()
 
     def check_open(self) -> None:
         """Raise StoreUnavailable if it is closed."""
@@ -112,45 +135,65 @@ class Database:
             StoreUnavailable: the file cannot be read.
         """
         # Whoever reads must not ask for the lock on writing: see before_fork().
-        token = object()
-        connection: sqlite3.Connection | None = None
-        try:
-            connection = self._borrow(token)
+        while True:
+            reader = self._reader()
             try:
-                result = work(connection)
-            except sqlite3.OperationalError as error:
-                if not is_busy(error):
+                with reader.lock:
+                    connection = reader.connection
+                    if connection is None:
+                        continue  # closed before a fork
+                    result = self._done(work, connection)
+                    if len(self._idle) < _READERS and not self._closed:
+                        self._idle.append(reader)
+                    else:
+                        reader.close()
+                    return result
+            except BaseException as error:
+                # A statement may be unfinished, which would hold on to what it reads.
+                with reader.lock:
+                    reader.close()
+                release(reader.lock)
+                if not isinstance(error, Exception):
                     raise
-                # Another process opens or closes the file, for which nothing may be under way.
-                result = patiently(partial(_again, work, connection), self.timeout)
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            if len(self._idle) < _READERS:
-                self._idle.append(connection)
-                connection = None
-            return result
-        except Exception as error:
-            raised = self._raised(error)
-            if raised is error:
-                raise
-            raise raised from error
-        finally:
-            # After an error a statement may be unfinished, which would hold on to what it reads.
-            if connection is not None:
-                connection.close()
-            self._reading.pop(token, None)
-            if self._closed:
-                self._close_idle()
+                raised = self._raised(error)
+                if raised is error:
+                    raise
+                raise raised from error
+            finally:
+                if self._closed:
+                    self.close()
 
-    def _borrow(self, token: object) -> sqlite3.Connection:
-        with self._gate:
-            self.check_open()
-            self._reading[token] = threading.get_ident()
-            connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            return self.file.connect()
+    def _done(self, work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
+        try:
+            result = work(connection)
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            # Another process opens or closes the file, for which nothing may be under way.
+            result = patiently(partial(_again, work, connection), self.timeout)
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        return result
+
+    def _reader(self) -> Reader:
+        self.check_open()
+        try:
+            reader = self._idle.pop()
+        except IndexError:
+            return self._new_reader()
         self.file.check()
-        return connection
+        return reader
+
+    def _new_reader(self) -> Reader:
+        try:
+            with self._gate:
+                self.check_open()
+                reader = Reader(self.file.connect())
+                self._readers.add(reader)
+                return reader
+        except BaseException:
+            release(self._gate)
+            raise
 
     def _raised(self, error: Exception) -> Exception:
         if self._closed and isinstance(error, sqlite3.ProgrammingError):
@@ -160,7 +203,9 @@ class Database:
     def _close_idle(self) -> None:
         with suppress(IndexError):
             while True:
-                self._idle.pop().close()
+                reader = self._idle.pop()
+                with reader.lock:
+                    reader.close()
 
     # Writes ------------------------------------------------------------------------------------
 
@@ -184,7 +229,7 @@ class Database:
             AccessDenied: the store was opened read-only.
         """
         job = self.job(work, size)
-        if self._owner == threading.get_ident():
+        if self._lock._is_owned():  # type: ignore[attr-defined]  # as Condition asks
             # In a signal handler, or a finalizer that the garbage collector runs: what it
             # interrupted cannot go on before it, nor share its transaction.
             raise StoreUnavailable(
@@ -201,9 +246,13 @@ class Database:
                             self._waiting.append(job)
                         self._lead(job)
         except BaseException:
+            release(self._lock)
             with suppress(ValueError):
                 self._waiting.remove(job)
             raise
+        finally:
+            if self._closed:
+                self.close()
         if job.error is not None:
             raise job.error
         result: T = job.result
@@ -220,7 +269,6 @@ class Database:
         """Commit what waits, or a part of it. The lock is held."""
         batch: list[Job] = []
         try:
-            self._owner = threading.get_ident()
             while len(batch) < _BATCH and self._waiting:
                 batch.append(self._waiting.popleft())
             self._commit(batch, own)
@@ -229,7 +277,6 @@ class Database:
             self._waiting.extendleft(job for job in reversed(batch) if not (job.done or job is own))
             if self.writer is not None and (self._closed or self.writer.in_transaction):
                 self._drop_writer()
-            self._owner = 0
 
     def _commit(self, batch: list[Job], own: Job | None) -> None:
         """Do jobs in one transaction; those that are not done afterwards are still to be done."""
@@ -304,7 +351,7 @@ class Database:
         while True:
             try:
                 self.file.check()
-                writer = self.writer = self.writer or self._take() or self.file.connect()
+                writer = self.writer = self.writer or self.file.connect()
                 writer.execute("BEGIN IMMEDIATE")
                 return writer
             except sqlite3.OperationalError as error:
@@ -320,11 +367,6 @@ class Database:
                 return None
             time.sleep(pause * (0.5 + random.random()))  # noqa: S311 (not for a secret)
             pause = min(pause * 1.5, 0.01)
-
-    def _take(self) -> sqlite3.Connection | None:
-        with suppress(IndexError):
-            return self._idle.pop()
-        return None
 
     def _perform(self, writer: sqlite3.Connection, job: Job, *, alone: bool) -> None:
         """Do one job within the transaction; what it raises is its own, but for SQLite's errors."""
@@ -374,11 +416,10 @@ class Database:
         """
         self.job(work, 0)  # for its checks
         with self._lock:
-            self._owner = threading.get_ident()
             try:
                 self.check_open()
                 self.file.check()
-                writer = self.writer = self.writer or self._take() or self.file.connect()
+                writer = self.writer = self.writer or self.file.connect()
                 return patiently(lambda: work(writer), self.timeout)
             except Exception as error:
                 self._drop_writer()
@@ -386,8 +427,6 @@ class Database:
                 if raised is error:
                     raise
                 raise raised from error
-            finally:
-                self._owner = 0
 
     def checkpoint(self) -> bool:
         """Copy the log into the file, as far as readers let it; return whether nothing failed.
@@ -399,29 +438,21 @@ class Database:
         writer = self.writer
         if writer is None:
             return False
-        second: sqlite3.Connection | None = None
         try:
-            second = self._take() or self.file.connect()
             patiently(lambda: writer.execute("BEGIN IMMEDIATE"), min(self.timeout, 0.1))
             try:
-                second.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                self.read(_copy_log)
             finally:
                 writer.execute("ROLLBACK")
             self._rest(self)
         except (sqlite3.Error, AccessDenied, StoreUnavailable):
             return False
-        finally:
-            if second is not None:
-                if len(self._idle) < _READERS and not self._closed:
-                    self._idle.append(second)
-                else:
-                    second.close()
         return True
 
     def close(self) -> None:
         """Close every connection that is not in use, and those that are as soon as they are not."""
         self._closed = True
-        if self._owner == threading.get_ident():
+        if self._lock._is_owned():  # type: ignore[attr-defined]
             return  # in the middle of a write of this very thread, which closes the writer then
         with self._lock:
             self._drop_writer()
@@ -431,29 +462,43 @@ class Database:
 
     def before_fork(self) -> None:
         """Close all connections and keep every other call out."""
-        mine = threading.get_ident()
-        self._inside = self._owner == mine
-        if not self._inside:
-            self._lock.acquire()
+        self._inside = bool(self._lock._is_owned())  # type: ignore[attr-defined]
+        self._lock.acquire()
         self._gate.acquire()
-        while any(reader != mine for reader in list(self._reading.values())):
-            time.sleep(0.0002)
-        self._close_idle()
+        for reader in list(self._readers):
+            # Waits for a read that is under way, but for one that this very thread is in.
+            if not reader.lock._is_owned():  # type: ignore[attr-defined]
+                with reader.lock:
+                    reader.close()
+        self._idle.clear()
         if not self._inside:
             self._drop_writer()
 
     def after_fork_in_parent(self) -> None:
         """Let the others go on."""
         self._gate.release()
-        if not self._inside:
-            self._lock.release()
+        self._lock.release()
 
     def after_fork_in_child(self) -> None:
         """Begin without connections."""
         if self.writer is not None:
             # Forked in the middle of its own write: to close it here would be to the parent's harm.
             _abandoned.append(self.writer)
+        _abandoned.extend(reader for reader in self._readers if reader.connection is not None)
         self._reset()
+
+
+def release(lock: threading.RLock) -> None:
+    """Release a lock that an interrupt at the end of a ``with`` block has left locked, if it has.
+
+    Only debuggers and tests stop a program there; but then nobody else would ever get it.
+    """
+    while lock._is_owned():  # type: ignore[attr-defined]
+        lock.release()
+
+
+def _copy_log(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
 def _sweep(connection: sqlite3.Connection) -> None:
@@ -467,7 +512,7 @@ def _again(work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connecti
 
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
-_abandoned: list[sqlite3.Connection] = []
+_abandoned: list[object] = []
 _forking: list[Database] = []
 
 

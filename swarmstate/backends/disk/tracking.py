@@ -12,7 +12,7 @@ import sqlite3
 from typing import Any
 
 from swarmstate._core import Mirror, Snapshot
-from swarmstate.backends.disk.database import Database
+from swarmstate.backends.disk.database import Database, release
 from swarmstate.backends.disk.rows import (
     UPSERT,
     bury,
@@ -22,7 +22,6 @@ from swarmstate.backends.disk.rows import (
 )
 from swarmstate.backends.disk.schema import LIVE, split
 from swarmstate.errors import DecodeError
-from swarmstate.forks import ProcessLock
 from swarmstate.protocols import SnapshotLike
 from swarmstate.shown import shown
 from swarmstate.snapshots import History, contents
@@ -87,8 +86,6 @@ class Tracker:
 
     def __init__(self, codec: str) -> None:
         self._codec = codec
-        # Asked for before the lock on writing, never by who has that.
-        self._lock = ProcessLock()
         self._mirror: Mirror | None = None
         # Where changes are noted, and the data_version from which on.
         self._noting: tuple[sqlite3.Connection, int] | None = None
@@ -97,9 +94,9 @@ class Tracker:
         """Return a snapshot, which the history keeps as its bound says."""
         if database.file.read_only:
             return history.take(database.read(_everything), self._codec)
-        with self._lock:
-            mirror = self._mirror
-            try:
+        try:
+            with database.snapshots:
+                mirror = self._mirror
                 noting, changes = database.write(self._noted)
                 if mirror is not None and changes is not None:
                     mirror.write(changes)
@@ -108,10 +105,11 @@ class Tracker:
                     mirror = Mirror(database.read(_everything), codec=self._codec)
                     self._mirror = mirror
                     self._noting = noting
-            except BaseException:
-                self._mirror = None
-                raise
-            return history.keep(mirror.freeze)
+                return history.keep(mirror.freeze)
+        except BaseException:
+            self._mirror = None
+            release(database.snapshots)
+            raise
 
     def restore(self, snapshot: SnapshotLike, ttl_ms: int | None, database: Database) -> None:
         """Make the store what a snapshot holds, in one transaction."""
@@ -131,12 +129,13 @@ class Tracker:
                 changes = _differences(connection, wanted)
             _apply(connection, changes, ttl_ms)
 
-        with self._lock:
-            try:
+        try:
+            with database.snapshots:
                 database.write(work)
-            except BaseException:
-                self._mirror = None
-                raise
+        except BaseException:
+            self._mirror = None
+            release(database.snapshots)
+            raise
 
     def rest(self, database: Database) -> None:
         """Let go of what is not worth its memory; whoever calls has the lock on writing."""
