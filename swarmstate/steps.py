@@ -21,6 +21,7 @@ classes that users see from one step::
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Generator
@@ -33,6 +34,7 @@ __all__ = [
     "InlineDriver",
     "Outcome",
     "Steps",
+    "ThreadDriver",
     "awaited",
     "blocking",
     "finish",
@@ -129,6 +131,14 @@ class InlineDriver:
     async def arun(self, steps: Steps[T]) -> T:
         """Run steps to their end and return their result."""
         return self.run(steps)
+
+
+class ThreadDriver(InlineDriver):
+    """Runs steps that never wait for a driver, but may block: awaited, in a thread of their own."""
+
+    async def arun(self, steps: Steps[T]) -> T:
+        """Run steps to their end in a thread and return their result."""
+        return await asyncio.to_thread(self.run, steps)
 
 
 def blocking(step: Callable[Concatenate[Any, P], Steps[T]]) -> Callable[Concatenate[Driven, P], T]:

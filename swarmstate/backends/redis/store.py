@@ -15,6 +15,7 @@ from swarmstate.backends.redis.transport.driver import Driver
 from swarmstate.backends.redis.transport.topology import Topology, slot_of
 from swarmstate.checkpoints.protocol import CheckpointEngine
 from swarmstate.errors import ArgumentTypeError
+from swarmstate.items.protocol import ItemEngine
 from swarmstate.protocols import Default, SnapshotLike
 from swarmstate.steps import awaited, blocking, introduced
 
@@ -104,6 +105,12 @@ class _Opened:
         from swarmstate.backends.redis.checkpoints.engine import RedisCheckpoints
 
         return RedisCheckpoints(self.steps, self.driver, ttl=ttl, ttl_on_read=ttl_on_read)
+
+    def item_engine(self) -> ItemEngine:
+        """Return how LangGraph's long-term memory keeps its items here."""
+        from swarmstate.backends.redis.items import RedisItems
+
+        return RedisItems(self.steps, self.driver)
 
     def history(self) -> list[SnapshotLike]:
         """Return the kept snapshots, oldest first; never touches the server."""

@@ -1,4 +1,4 @@
-"""LangGraph: a checkpointer over any store, and a way to move threads into it."""
+"""LangGraph: a checkpointer, a long-term memory and a cache over any store."""
 
 from importlib.metadata import version
 
@@ -19,11 +19,13 @@ if not hasattr(base, "DeltaChannelHistory"):
 from swarmstate.integrations.langgraph.copying import CopyMismatchError, CopyReport, copy_threads
 from swarmstate.integrations.langgraph.saver import SwarmStateSaver
 from swarmstate.integrations.langgraph.serialization import CheckpointDecodeError
+from swarmstate.integrations.langgraph.store import SwarmStateStore
 
 __all__ = [
     "CheckpointDecodeError",
     "CopyMismatchError",
     "CopyReport",
     "SwarmStateSaver",
+    "SwarmStateStore",
     "copy_threads",
 ]
