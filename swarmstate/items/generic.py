@@ -122,7 +122,7 @@ class GenericItems:
             for place, row, wanted in zip(places, seen.rows, renew, strict=True)
             if wanted and row is not None and row.minutes is not None
         ]
-        yield from finish(self.renew(again, now))
+        yield from self.renew(again, now)
         return seen.rows
 
     def look(
@@ -245,7 +245,7 @@ class GenericItems:
             self._patience[name] = left - 1
             return
         entries = yield from finish(self._calls.items(items_of(name)))
-        dead = [entry for entry in entries if _expired(entry[1], Place(name, entry[0]), now)]
+        dead = _dead(name, entries, now)
         if len(self._patience) >= _MOST_WATCHED:
             self._patience.clear()
         self._patience[name] = len(entries) if len(dead) <= _MOST_REMOVED else 0
@@ -257,7 +257,9 @@ class GenericItems:
         for name in (yield from self.names()):
             with self._guarded():
                 entries = yield from finish(self._calls.items(items_of(name)))
-                dead = [entry for entry in entries if _expired(entry[1], Place(name, entry[0]), now)]
+                dead = [
+                    entry for entry in entries if _expired(entry[1], Place(name, entry[0]), now)
+                ]
                 for first in range(0, len(dead), _MOST_REMOVED):
                     count += yield from self._remove(name, dead[first : first + _MOST_REMOVED])
         return count
@@ -303,9 +305,14 @@ def _past(data: Any, place: Place) -> Row | None:
         return None
 
 
-def _expired(data: Any, place: Place, now: int) -> bool:
-    was = _past(data, place)
-    return was is not None and not was.live(now)
+def _dead(name: str, entries: list[tuple[str, Any]], now: int) -> list[tuple[str, Any]]:
+    """Return those of a namespace's entries that have expired."""
+    found = []
+    for key, data in entries:
+        was = _past(data, Place(name, key))
+        if was is not None and not was.live(now):
+            found.append((key, data))
+    return found
 
 
 def vectors_from(entries: list[tuple[str, Any]]) -> Vectors:

@@ -55,8 +55,8 @@ class ItemEngine(Protocol):
 
     A store offers one through a method ``item_engine()`` (see :class:`OffersItems`); where there is
     none, the same operations are built from calls of :class:`~swarmstate.protocols.StoreLike`. An
-    operation returns steps, which :meth:`run` and :meth:`arun` drive, or its result at once. ``now``
-    is in microseconds since the Unix epoch; what has expired by then is absent.
+    operation returns steps, which :meth:`run` and :meth:`arun` drive, or its result at once. The
+    time ``now`` is in microseconds since the Unix epoch; what has expired by then is absent.
     """
 
     def names(self) -> Outcome[list[str]]:

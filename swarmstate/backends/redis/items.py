@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from random import getrandbits
 from struct import Struct
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -251,10 +252,8 @@ class PlainItems(GenericItems):
 
     def renew(self, places: Sequence[Place], now: int) -> Steps[None]:
         """Renew items, if the server lets us: a read does not fail for that."""
-        try:
+        with suppress(AccessDenied):
             yield from super().renew(places, now)
-        except AccessDenied:
-            pass
 
     def _store(
         self, names: list[tuple[str, str, Any]], stored: list[tuple[str, str, Any]]
@@ -317,9 +316,7 @@ class RedisItems:
             keys = asked.setdefault(place.name, {})
             keys[place.key] = wanted or keys.get(place.key, False)
         parts = [
-            (name, some)
-            for name, keys in asked.items()
-            for some in _in_parts(list(keys.items()))
+            (name, some) for name, keys in asked.items() for some in _in_parts(list(keys.items()))
         ]
         commands = [self._fetching(name, some, now, wanted=1) for name, some in parts]
         replies = yield from self._steps.asked(commands)
@@ -395,18 +392,17 @@ class RedisItems:
         steps = self._steps
         at = steps.layout.key(NAMES)
         one = steps.encode(1)
-        commands: list[Command] = []
-        for some in _in_parts(names):
-            commands.append(("HSET", at, *(part for name in some for part in (name, one))))
-        if steps.ttl_ms is not None:
-            commands.append(("PEXPIRE", at, steps.ttl_ms))
-        return commands
+        commands: list[Command] = [
+            ("HSET", at, *(part for name in some for part in (name, one)))
+            for some in _in_parts(names)
+        ]
+        return [*commands, *steps.expiry([at])]
 
     def _writing(self, name: str, flat: Sequence[Any], now: int, *, new: bool) -> Command:
         steps = self._steps
-        ttl = "" if steps.ttl_ms is None else steps.ttl_ms
         version = steps.encode(getrandbits(63))
-        return WRITE(self._keys(name), [now, version, "1" if new else "", ttl, *flat])
+        arguments = [now, version, "1" if new else "", steps.script_ttl, *flat]
+        return WRITE(self._keys(name), arguments)
 
     def _encoded(self, change: Change) -> tuple[str, bytes, bytes]:
         row = change.row

@@ -144,9 +144,7 @@ def _examined(
     return [*scored, *others][:last]
 
 
-def _score(
-    index: Index, name: str, matrix: Matrix, query: Any, scores: dict[Place, float]
-) -> None:
+def _score(index: Index, name: str, matrix: Matrix, query: Any, scores: dict[Place, float]) -> None:
     for key, score in zip(matrix.keys, index.scores(name, matrix, query), strict=True):
         scores[Place(name, key)] = float(score)
 

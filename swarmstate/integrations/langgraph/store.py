@@ -8,7 +8,7 @@ be embedded is embedded, then everything that reads reads, then everything that 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from time import time
 from typing import Any, NamedTuple, cast
 
@@ -48,6 +48,7 @@ __all__ = ["SwarmStateStore"]
 
 _MINUTE = 60_000_000
 _MOST_MINUTES = 10**8
+_NOTHING: tuple[Mapping[str, bytes], Mapping[str, Any]] = {}, {}
 _TTL_KEYS = ("refresh_on_read", "omit_expired", "default_ttl", "sweep_interval_minutes")
 
 
@@ -59,7 +60,9 @@ class _Plan(NamedTuple):
     searches: list[tuple[int, SearchOp, str]]
     listings: list[tuple[int, ListNamespacesOp]]
     puts: dict[Place, PutOp]
-    texts: dict[Place, list[str]]
+    indexed: dict[Place, list[str]]
+    texts: dict[str, None]
+    queries: dict[str, None]
 
 
 class SwarmStateStore(BaseStore):
@@ -137,21 +140,21 @@ class SwarmStateStore(BaseStore):
             StoreUnavailable: the store cannot be reached.
         """
         plan = self._plan(ops)
-        texts, queries = _to_embed(plan)
-        vectors = self._index.embed(texts, queries) if self._index and (texts or queries) else None
-        return self._engine.run(self._carried_out(plan, texts, queries, vectors))
+        vectors = _NOTHING
+        if self._index is not None and (plan.texts or plan.queries):
+            vectors = self._index.embed(plan.texts, plan.queries)
+        return self._engine.run(self._carried_out(plan, vectors))
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Await :meth:`batch`."""
         plan = self._plan(ops)
-        texts, queries = _to_embed(plan)
-        vectors = None
-        if self._index and (texts or queries):
-            vectors = await self._index.aembed(texts, queries)
-        return await self._engine.arun(self._carried_out(plan, texts, queries, vectors))
+        vectors = _NOTHING
+        if self._index is not None and (plan.texts or plan.queries):
+            vectors = await self._index.aembed(plan.texts, plan.queries)
+        return await self._engine.arun(self._carried_out(plan, vectors))
 
     def _plan(self, ops: Iterable[Op]) -> _Plan:
-        plan = _Plan(0, [], [], [], {}, {})
+        plan = _Plan(0, [], [], [], {}, {}, {}, {})
         number = -1
         for number, op in enumerate(ops):
             if isinstance(op, GetOp):
@@ -172,6 +175,8 @@ class SwarmStateStore(BaseStore):
                         f"({shown(op.query)})"
                     )
                 plan.searches.append((number, op, name_of(op.namespace_prefix)))
+                if op.query and op.limit:
+                    plan.queries[op.query] = None
             elif isinstance(op, ListNamespacesOp):
                 select_namespaces(op, ())
                 plan.listings.append((number, op))
@@ -183,17 +188,16 @@ class SwarmStateStore(BaseStore):
         if self._index is not None:
             for place, op in plan.puts.items():
                 if texts := self._index.texts(op):
-                    plan.texts[place] = texts
+                    plan.indexed[place] = texts
+                    plan.texts.update(dict.fromkeys(texts))
         return plan._replace(size=number + 1)
 
     def _carried_out(
         self,
         plan: _Plan,
-        texts: Sequence[str],
-        queries: Sequence[str],
-        vectors: tuple[list[bytes], list[Any]] | None,
+        vectors: tuple[Mapping[str, bytes], Mapping[str, Any]],
     ) -> Steps[list[Result]]:
-        documents, asked = vectors or ((), ())
+        by_text, by_query = vectors
         results: list[Result] = [None] * plan.size
         if plan.gets:
             yield from self._get(plan.gets, results)
@@ -202,12 +206,10 @@ class SwarmStateStore(BaseStore):
             known = {name: labels for name in names if (labels := labels_of(name)) is not None}
             for number, listing in plan.listings:
                 results[number] = select_namespaces(listing, list(known.values()))
-            by_query = dict(zip(queries, asked, strict=True))
             for number, search, prefix in plan.searches:
                 within = [name for name in known if name.startswith(prefix)]
                 results[number] = yield from self._search(search, within, by_query)
         if plan.puts:
-            by_text = dict(zip(texts, documents, strict=True))
             try:
                 yield from self._put(plan, by_text)
             except EncodeError:
@@ -216,9 +218,7 @@ class SwarmStateStore(BaseStore):
                 raise
         return results
 
-    def _get(
-        self, gets: Sequence[tuple[int, GetOp, Place]], results: list[Result]
-    ) -> Steps[None]:
+    def _get(self, gets: Sequence[tuple[int, GetOp, Place]], results: list[Result]) -> Steps[None]:
         places = [place for _, _, place in gets]
         renew = [bool(op.refresh_ttl) for _, op, _ in gets]
         rows = yield from finish(self._engine.fetch(places, renew, self._clock.now()))
@@ -233,7 +233,7 @@ class SwarmStateStore(BaseStore):
                 )
 
     def _search(
-        self, op: SearchOp, names: Sequence[str], by_query: dict[str, Any]
+        self, op: SearchOp, names: Sequence[str], by_query: Mapping[str, Any]
     ) -> Steps[list[SearchItem]]:
         if not names or not op.limit:
             return []
@@ -263,7 +263,7 @@ class SwarmStateStore(BaseStore):
             for score, place, row in page
         ]
 
-    def _put(self, plan: _Plan, by_text: dict[str, bytes]) -> Steps[None]:
+    def _put(self, plan: _Plan, by_text: Mapping[str, bytes]) -> Steps[None]:
         changes = []
         times = self._clock.several(len(plan.puts))
         for (place, op), now in zip(plan.puts.items(), times, strict=False):
@@ -272,7 +272,7 @@ class SwarmStateStore(BaseStore):
                 continue
             minutes = None if op.ttl is None else float(op.ttl)
             expires = None if minutes is None else now + int(minutes * _MINUTE)
-            vectors = [by_text[text] for text in plan.texts.get(place, ())]
+            vectors = [by_text[text] for text in plan.indexed.get(place, ())]
             row = Row(now, now, expires, minutes, bool(vectors), dict(op.value))
             changes.append(Change(place, row, vectors))
         yield from finish(self._engine.write(changes, self._clock.now()))
@@ -384,13 +384,6 @@ def _checked_ttl(ttl: Any) -> TTLConfig | None:
             *("ttl['sweep_interval_minutes']", ttl["sweep_interval_minutes"], 0.0001, "minutes")
         )
     return cast("TTLConfig", ttl)
-
-
-def _to_embed(plan: _Plan) -> tuple[list[str], list[str]]:
-    """Return the texts and the queries of a batch, each once."""
-    texts = {text: None for several in plan.texts.values() for text in several}
-    queries = {op.query: None for _, op, _ in plan.searches if op.query and op.limit}
-    return list(texts), list(queries)
 
 
 def _check_values(ops: Iterable[PutOp], store: Any) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from swarmstate.items.protocol import Vectors
 __all__ = ["Index", "Matrix"]
 
 _ITEM = 4
+_KEYS = ("dims", "embed", "fields", "text_fields", "distance_type")
 
 
 def _numpy() -> Any:
@@ -89,7 +90,18 @@ class Index:
             raise ArgumentValueError("index['embed'] must be given: it turns texts into vectors")
         self._dims = dims
         self.embeddings = ensure_embeddings(config["embed"])
-        fields = config.get("fields")
+        for key in config:
+            if key not in _KEYS:
+                raise ArgumentValueError(
+                    f"index has the unknown key {shown(key)}; there are {', '.join(_KEYS)}"
+                )
+        distance = config.get("distance_type", "cosine")
+        if distance != "cosine":
+            raise ArgumentValueError(
+                f"index['distance_type'] must be 'cosine', not {shown(distance)}"
+            )
+        # The SQLite and Postgres stores call them text_fields.
+        fields: Any = config.get("fields", config.get("text_fields"))
         self._paths = [_tokens(path) for path in (["$"] if fields is None else fields)]
         self._cache_bytes = cache_bytes
         self._lock = threading.Lock()
@@ -123,29 +135,36 @@ class Index:
                 "(index=False stores it without)"
             ) from error
 
-    def embed(self, texts: Sequence[str], queries: Sequence[str]) -> tuple[list[Any], list[Any]]:
-        """Return the vectors of texts, and those of queries."""
+    def embed(
+        self, texts: Iterable[str], queries: Iterable[str]
+    ) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """Return the vectors of texts, as they are stored, and the unit vectors of queries."""
+        texts = list(texts)
         embeddings = self.embeddings
-        documents = embeddings.embed_documents(list(texts)) if texts else []
-        return self._checked(texts, documents), [
-            self._unit(embeddings.embed_query(query)) for query in queries
-        ]
+        documents = embeddings.embed_documents(texts) if texts else []
+        return self._checked(texts, documents), {
+            query: self._unit(embeddings.embed_query(query)) for query in queries
+        }
 
     async def aembed(
-        self, texts: Sequence[str], queries: Sequence[str]
-    ) -> tuple[list[Any], list[Any]]:
+        self, texts: Iterable[str], queries: Iterable[str]
+    ) -> tuple[dict[str, bytes], dict[str, Any]]:
         """Await :meth:`embed`."""
+        texts, queries = list(texts), list(queries)
         embeddings = self.embeddings
-        documents = await embeddings.aembed_documents(list(texts)) if texts else []
+        documents = await embeddings.aembed_documents(texts) if texts else []
         vectors = await asyncio.gather(*map(embeddings.aembed_query, queries))
-        return self._checked(texts, documents), list(map(self._unit, vectors))
+        units = map(self._unit, vectors)
+        return self._checked(texts, documents), dict(zip(queries, units, strict=True))
 
-    def _checked(self, texts: Sequence[str], vectors: Sequence[Any]) -> list[Any]:
+    def _checked(self, texts: Sequence[str], vectors: Sequence[Any]) -> dict[str, bytes]:
         if len(vectors) != len(texts):
             raise ArgumentValueError(
                 f"index['embed'] returned {len(vectors)} vectors for {len(texts)} texts"
             )
-        return [self._array(vector).tobytes() for vector in vectors]
+        return {
+            text: self._array(vector).tobytes() for text, vector in zip(texts, vectors, strict=True)
+        }
 
     def _array(self, vector: Any) -> Any:
         numpy = self._numpy
