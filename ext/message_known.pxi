@@ -2,8 +2,8 @@
 #
 # On import everything is compared with what is installed (see learning). After that, a class is
 # watched by the version that CPython gives it, which is new whenever an attribute of it or of a base
-# changed, and a module by looking up the few names that matter. So a method that somebody patches is
-# called, whenever that is done.
+# changed, and a module by looking up the few names that matter. So a patched method is called, whenever
+# it was patched.
 
 cdef enum:
     MAX_FIELDS = 9

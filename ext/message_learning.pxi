@@ -49,7 +49,7 @@ cdef int require(bint condition, what) except -1:
 
 
 cdef bint is_defined_in(function, module):
-    """Whether it is a plain function of the module's own source, not somebody's in its place."""
+    """Whether it is a plain function of the module's own source, not a replacement."""
     return type(function) is types.FunctionType and function.__globals__ is vars(module)
 
 

@@ -1,10 +1,10 @@
 # Values into bytes, as LangGraph's serializer writes them.
 #
 # Plain values (exact built-in types) and the four messages are written here. Every other value is
-# given to LangGraph by itself (in a list with its neighbours, if these are such values too), within as
-# many lists as it stands in, so that its depth counts as it would have; the heads of these lists are
-# then cut off. A function that returns NULL without an
-# exception says "not known exactly"; what it has written is then overwritten.
+# given to LangGraph by itself, or in one list with neighbours of which the same is true. It is wrapped
+# in as many lists as it stands in, so that its depth counts as it would have, and the heads of these
+# lists are then cut off. A function that returns NULL without an exception says "not known exactly";
+# what it has written is then overwritten.
 #
 # A writer owns its buffer while it writes, because whatever LangGraph calls may come back here. One
 # buffer is kept for the next writer: fresh memory costs more than to copy what was written. For the

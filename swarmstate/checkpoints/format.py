@@ -226,7 +226,7 @@ def new_field(channel: str, version: str | int | float) -> str:
     if isinstance(version, float):
         return f"{length}f{channel}:{float.__repr__(version)}"
     raise ArgumentTypeError(
-        f"the version of channel {channel!r} must be a str, an int or a float, "
+        f"the version of channel {shown(channel)} must be a str, an int or a float, "
         f"not {type(version).__name__} ({shown(version)})"
     )
 
@@ -294,7 +294,7 @@ def assemble(
 def unreadable(name: CheckpointName, channel: str, value: Any) -> DecodeError:
     """Return the error for a channel whose stored value is not a pair of a type tag and bytes."""
     return DecodeError(
-        f"channel {channel!r} of {place(name)} "
+        f"channel {shown(channel)} of {place(name)} "
         f"does not hold a type tag and bytes, but {type(value).__name__} ({shown(value)})"
     )
 
@@ -307,7 +307,8 @@ def lost_writes(name: CheckpointName, *, some: bool = False) -> DecodeError:
 
 def place(name: CheckpointName) -> str:
     """Return how errors name a checkpoint."""
-    return f"checkpoint {name.id!r} in namespace {name.checkpoint_ns!r} of thread {name.thread!r}"
+    checkpoint_id, space, thread = (shown(part, 120) for part in (name[2], name[1], name[0]))
+    return f"checkpoint {checkpoint_id} in namespace {space} of thread {thread}"
 
 
 def encode_record(record: CheckpointRecord) -> list[Any]:
@@ -358,7 +359,7 @@ def _no_record(value: Any, where: str) -> DecodeError:
         return DecodeError(f"{where} is a {type(value).__name__}, not a record")
     if value[0] != FORMAT:
         return DecodeError(
-            f"{where} has format {value[0]!r}; this version of swarmstate reads {FORMAT}"
+            f"{where} has format {shown(value[0])}; this version of swarmstate reads {FORMAT}"
         )
     if len(value) != _PARTS:
         return DecodeError(f"{where} is a record of {len(value)} parts, not {_PARTS}")
@@ -407,6 +408,6 @@ def decode_write(key: str, value: Any, name: CheckpointName) -> TaskWrite:
     except (TypeError, ValueError):
         pass
     raise DecodeError(
-        f"{key!r} of {place(name)} does not hold a pending write, "
+        f"{shown(key)} of {place(name)} does not hold a pending write, "
         f"but {type(value).__name__} ({shown(value)})"
     )

@@ -58,7 +58,7 @@ def _lock_of(store: StoreLike) -> threading.RLock:
     with _locks_guard:
         try:
             return _locks.setdefault(store, threading.RLock())
-        except TypeError:  # a store of somebody's that has no weak references or no hash
+        except TypeError:  # a third-party store without weak references or a hash
             return threading.RLock()
 
 
@@ -393,25 +393,10 @@ class GenericEngine(InlineDriver):
         with self._lock:
             if not self._limits.is_current(surplus):
                 return False
-            ids = [checkpoint_id for checkpoint_id, _ in doomed]
-            ids += [
-                orphan
-                for orphan in store.keys(where.orphans)
-                if orphan < surplus.oldest and not store.contains(where.checkpoints, orphan)
-            ]
-            gone = [(where.values, key) for _, fields in doomed for key in fields]
+            gone = self._limits.parts(where, doomed, surplus.oldest)
             if surplus.calls is not None:
                 gone += self._limits.strays(where, surplus)
-            for checkpoint_id in ids:
-                writes = where.writes + checkpoint_id
-                gone += [
-                    (where.checkpoints, checkpoint_id),
-                    (where.checkpoints, mark_of_writes(checkpoint_id)),
-                    (where.checkpoints, mark_of_parent(checkpoint_id)),
-                    (where.orphans, checkpoint_id),
-                ]
-                gone += [(writes, key) for key in store.keys(writes)]
-            for space in within(spaces, store.keys(where.thread) if spaces else ()):
+            for space in within(spaces, store.keys(where.thread)) if spaces else ():
                 self._limits.forget(names(thread, space))
                 gone.append((where.thread, space))
                 for part in self._parts(thread, space):

@@ -16,7 +16,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from weakref import WeakKeyDictionary
 
-from swarmstate.checkpoints.format import ThreadNames, decode_record, is_id, names
+from swarmstate.checkpoints.format import (
+    ThreadNames,
+    decode_record,
+    is_id,
+    mark_of_parent,
+    mark_of_writes,
+    names,
+)
 from swarmstate.checkpoints.protocol import (
     CheckpointName,
     CheckpointRecord,
@@ -94,7 +101,7 @@ class Limits:
         with _tables_guard:
             try:
                 self._table = _tables.setdefault(store, _Table())
-            except TypeError:  # a store of somebody's that has no weak references or no hash
+            except TypeError:  # a third-party store without weak references or a hash
                 self._table = _Table()
 
     def forget(self, where: ThreadNames) -> None:
@@ -141,7 +148,15 @@ class Limits:
         references.add(name.id, record, fields)
         noted.last = name.id
         noted.until -= 1
-        if len(references.ids) <= keep:
+        excess = len(references.ids) - keep
+        if not references.is_due(excess):
+            return None
+        if excess == 1 and references.is_past(references.ids[0]):
+            # The usual case: nothing can need it, so there is nothing to decide.
+            oldest = references.ids[1]
+            doomed = references.least()
+            self._store.delete_many(self.parts(where, (doomed,), oldest))
+            references.remove((doomed,))
             return None
         try:
             return references.surplus(name, keep, partial(self._records, where, name))
@@ -164,6 +179,39 @@ class Limits:
         known = noted is not None and noted.references is references
         return known or bool(references.ids == self._ids(where))
 
+    def parts(
+        self, where: ThreadNames, doomed: Sequence[tuple[str, Sequence[str]]], oldest: str
+    ) -> list[Pair]:
+        """Return all that goes with checkpoints, and with writes that came after theirs had gone.
+
+        Args:
+            where: The namespace.
+            doomed: The ids, each with the fields whose values go with it.
+            oldest: Writes of lesser ids go if they have no checkpoint.
+        """
+        keys, contains = self._store.keys, self._store.contains
+        pairs: list[Pair] = []
+        ids = []
+        for checkpoint_id, fields in doomed:
+            ids.append(checkpoint_id)
+            for key in fields:
+                pairs.append((where.values, key))  # noqa: PERF401 (nearly always one or none)
+        ids += [
+            orphan
+            for orphan in keys(where.orphans)
+            if orphan < oldest and not contains(where.checkpoints, orphan)
+        ]
+        for each in ids:
+            writes = where.writes + each
+            pairs += (
+                (where.checkpoints, each),
+                (where.checkpoints, mark_of_writes(each)),
+                (where.checkpoints, mark_of_parent(each)),
+                (where.orphans, each),
+            )
+            pairs += [(writes, key) for key in keys(writes)]
+        return pairs
+
     def strays(self, where: ThreadNames, surplus: Surplus) -> list[Pair]:
         """Return the values that no checkpoint refers to, of a namespace that was read whole."""
         known = surplus.state[0].values
@@ -178,8 +226,10 @@ class Limits:
         """Note that a part of a surplus is gone, and what of its calls stays."""
         references: References = surplus.state[0]
         references.remove(doomed)
-        if calls is not None:
-            references.calls = {caller: [*spaces] for caller, spaces in calls.items()}
+        references.stay = len(surplus.older) - len(doomed)
+        for caller, spaces in (calls or {}).items():
+            for space in spaces:
+                references.call(caller, space)
 
     def _fits(self, where: ThreadNames, noted: _Noted) -> bool:
         """Return whether what is known of a namespace is what the store holds."""

@@ -21,11 +21,16 @@ from swarmstate.checkpoints.protocol import (
     Surplus,
 )
 
-__all__ = ["References", "calls_below", "is_gate", "rebuilt_channels", "within"]
+__all__ = ["MANY", "References", "calls_below", "is_gate", "rebuilt_channels", "within"]
 
 
 _ENTRY = 150
 """Bytes that an id or an entry of a dict takes, apart from its letters."""
+
+
+MANY = 64
+"""Where so many older checkpoints have to stay, an eighth more may come before they are looked at
+again: so that a put does not cost what all of them cost."""
 
 
 class References:
@@ -40,6 +45,7 @@ class References:
         fork: the greatest id that was there when one came that did not continue it, or was less;
             or "". Each one above it continues the one before it.
         calls: checkpoint id -> the namespaces of the subgraphs called from it.
+        stay: how many older ones had to stay when that was last looked at.
         changes: how often something was noted.
     """
 
@@ -51,6 +57,7 @@ class References:
         self.rebuilt: dict[str, str] = {}
         self.fork = ""
         self.calls: dict[str, list[str]] = {}
+        self.stay = 0
         self.changes = 0
         self._letters = 0
         for checkpoint_id in sorted(records or ()):
@@ -120,6 +127,26 @@ class References:
             for key in fields:
                 if self.values.pop(key, None) is not None:
                     self._letters -= len(key)
+
+    def is_due(self, excess: int) -> bool:
+        """Return whether so many older ones are to be looked at."""
+        return excess > 0 and (self.stay < MANY or (excess - self.stay) * 8 >= self.stay)
+
+    def is_past(self, checkpoint_id: str) -> bool:
+        """Return whether nothing can need the least checkpoint, which is the only older one.
+
+        A kept one continues it, so that no interrupt waits there; no channel is rebuilt from its
+        writes; and no subgraph was called from it that would go with it.
+        """
+        continued = self.parents.get(checkpoint_id, "") > checkpoint_id
+        return continued and not self.rebuilt and checkpoint_id not in self.calls
+
+    def least(self) -> tuple[str, list[str]]:
+        """Return the least id, with the fields whose values only it refers to."""
+        checkpoint_id = self.ids[0]
+        values = self.values
+        fields = [key for key in self.seen[checkpoint_id][1] if values[key] == checkpoint_id]
+        return checkpoint_id, fields
 
     def surplus(
         self,

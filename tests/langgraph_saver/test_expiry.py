@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
 import redis
 from servers import Server
-from threads import config, grow, ready
+from threads import checkpoint, config, grow, ready
 
 from swarmstate import Store
 from swarmstate.backends.redis import RedisStore
@@ -149,6 +151,148 @@ def test_without_its_first_key_a_thread_is_absent_and_does_not_come_back(
     grow(saver, 1)
     (found,) = saver.list(config())
     assert found.checkpoint["channel_values"] == {"kept": "the same all along", "step": 0}
+
+
+def test_what_an_expired_thread_left_goes_with_the_next_write_to_it(
+    make: Callable[..., RedisStore], keys: Keys
+) -> None:
+    saver = SwarmStateSaver(make(), ttl=DAY / 1000)
+    last = grow(saver, 3, writes=1)
+    orphan = config(checkpoint_id="f")
+    saver.put_writes(orphan, [("x", "early")], "task")
+    old = {key for key in keys.all() if b":writes:" in key}
+    assert len(old) == 4
+    keys.raw.delete(keys.first())
+    saver.put_writes(last, [("y", "late")], "task")
+    there = {key for key in keys.all() if b":writes:" in key}
+    assert there & old == there
+    assert len(there) == 1
+    saver.put(config(), checkpoint({}, {}, last["configurable"]["checkpoint_id"]), {}, {})
+    saver.put(config(), checkpoint({}, {}, "f"), {}, {})
+    newest, before = saver.list(config())
+    assert newest.pending_writes == []
+    assert before.pending_writes == [("task", "y", "late")]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "last"),
+    [
+        (None, DAY),
+        (DAY, None),
+        (DAY, DAY // 10),
+        (DAY // 10, DAY),
+        (2 * DAY, DAY),
+        (DAY, DAY + 1000),
+    ],
+)
+@pytest.mark.parametrize("what", ["put", "put_writes", "copy_thread"])
+def test_the_time_of_the_last_write_holds_for_the_whole_thread(
+    make: Callable[..., RedisStore],
+    keys: Keys,
+    earlier: int | None,
+    last: int | None,
+    what: str,
+) -> None:
+    def saver(ttl: int | None) -> SwarmStateSaver:
+        return SwarmStateSaver(make(), ttl=None if ttl is None else ttl / 1000)
+
+    first = saver(earlier)
+    where = grow(first, 3, writes=1)
+    grow(first, 2, namespace="inner:1", writes=1)
+    first.put_writes(config(checkpoint_id="f"), [("x", 1)], "task")
+    second = saver(last)
+    if what == "put":
+        ready(second, where)()
+    elif what == "put_writes":
+        second.put_writes(where, [("x", 1)], "another task")
+    else:
+        grow(second, 1, thread="source")
+        second.copy_thread("source", "thread")
+        second.delete_thread("source")
+    left = keys.left()
+    assert len(left) > 10
+    if last is None:
+        assert set(left.values()) == {-1}
+    else:
+        assert all(last / 2 < each <= last for each in left.values())
+        ends = keys.ends()
+        assert min(ends.values()) == ends[keys.first()]
+    assert len(list(second.list({"configurable": {"thread_id": "thread"}}))) >= 5
+
+
+def test_a_thread_of_many_checkpoints_is_renewed_in_parts(
+    make: Callable[..., RedisStore], keys: Keys
+) -> None:
+    saver = SwarmStateSaver(make(), ttl=DAY / 1000)
+    last = grow(saver, 1200, writes=1)
+    keys.age(1_000_000)
+    saver.put_writes(last, [("x", 1)], "another task")
+    left = keys.left()
+    assert len(left) > 1200
+    assert all(each > DAY - 600_000 for each in left.values())
+
+
+def test_a_read_gives_no_end_to_a_thread_that_has_none(
+    make: Callable[..., RedisStore], keys: Keys
+) -> None:
+    grow(SwarmStateSaver(make()), 3, writes=1)
+    reader = SwarmStateSaver(make(), ttl=DAY / 1000, ttl_on_read=True)
+    assert reader.get_tuple(config()) is not None
+    assert len(list(reader.list(config()))) == 3
+    assert set(keys.left().values()) == {-1}
+
+
+def test_a_first_put_and_its_writes_at_the_same_moment_both_stay(
+    make: Callable[..., RedisStore],
+) -> None:
+    saver = SwarmStateSaver(make(), ttl=DAY / 1000)
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(60):
+            thread = f"thread {number}"
+            where = config(thread, "", "0001")
+            barrier = Barrier(2)
+
+            def put(thread: str = thread, barrier: Barrier = barrier) -> None:
+                barrier.wait()
+                saver.put(config(thread), checkpoint({}, {}, "0001"), {}, {})
+
+            def write(where: Any = where, barrier: Barrier = barrier) -> None:
+                barrier.wait()
+                saver.put_writes(where, [("x", 1)], "task")
+
+            for done in [pool.submit(put), pool.submit(write)]:
+                done.result()
+            found = saver.get_tuple(config(thread))
+            assert found is not None
+            assert found.pending_writes == [("task", "x", 1)]
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_where_expiry_is_refused_the_write_stands_and_a_warning_says_so_once(
+    server: Server, make_redis: Callable[..., RedisStore], keys: Keys, scripts: bool
+) -> None:
+    refused = ["-expire", "-pexpire", "-persist", *(() if scripts else ("-eval", "-evalsha"))]
+    user = f"unexpiring{scripts}"
+    keys.raw.execute_command("ACL", "SETUSER", user, "on", ">secret", "~*", "+@all", *refused)
+    url = server.url.replace("://", f"://{user}:secret@")
+    saver = SwarmStateSaver(make_redis(url), ttl=DAY / 1000)
+    with pytest.warns(RuntimeWarning, match="(?i)does not expire.*pexpire") as warned:
+        last = grow(saver, 3, writes=1)
+    assert len(warned) == 1
+    found = saver.get_tuple(config())
+    assert found is not None
+    assert found.config == last
+    assert len(list(saver.list(config()))) == 3
+    assert set(keys.left().values()) == {-1}
+    # Nor can it make a thread stay that somebody else lets expire.
+    keys.age(1_000_000)
+    saver = SwarmStateSaver(make_redis(url))
+    with pytest.warns(RuntimeWarning, match="(?i)may still expire.*persist"):
+        saver.put_writes(last, [("x", 1)], "another task")
+    saver.put_writes(last, [("x", 1)], "a third task")
+    again = saver.get_tuple(last)
+    assert again is not None
+    assert len(again.pending_writes or ()) == 3
 
 
 @pytest.mark.parametrize(

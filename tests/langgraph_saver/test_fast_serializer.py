@@ -231,7 +231,7 @@ def test_what_is_read_is_nobody_elses() -> None:
     assert exact(loads(data)) == exact(second)
 
 
-def test_values_that_are_no_lists_of_messages_are_written_one_by_one_in_order() -> None:
+def test_other_values_are_asked_for_their_dump_once_each_and_in_order() -> None:
     called: list[int] = []
 
     class Told:
@@ -322,6 +322,14 @@ def test_a_blob_that_turns_out_odd_causes_each_event_once() -> None:
     for rest in (b"\xc1", b"", b"\x81\xc0\xc0", b"\x82\xa1k\x01\xa1k\x02", b"\x91" + POINT):
         _, events, _, _ = read_alike(serde, ("msgpack", b"\x92" + POINT + rest))
         assert len(events) == (2 if POINT in rest else 1)
+
+
+@pytest.mark.parametrize("first", [POINT, SET, b"\x01", b"\x91" + POINT])
+@pytest.mark.parametrize("second", [POINT, SET, b"\x01", b"\x81\xa1k" + POINT])
+def test_a_key_that_comes_twice_is_read_alike(first: bytes, second: bytes) -> None:
+    twice = b"\x82\xa1k" + first + b"\xa1k" + second
+    for data in (twice, b"\x92" + twice + POINT, b"\x81\xa1m" + twice):
+        read_alike(JsonPlusSerializer(), ("msgpack", data))
 
 
 def test_a_declared_length_costs_no_more_than_the_bytes_that_are_there() -> None:

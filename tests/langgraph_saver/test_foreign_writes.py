@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
+from servers import wait_until
 from threads import checkpoint, config, grow
 
+from swarmstate.backends.redis import RedisStore
 from swarmstate.checkpoints import field, names
 from swarmstate.errors import DecodeError, InvalidArgumentError
 from swarmstate.integrations.langgraph import SwarmStateSaver
@@ -61,6 +64,72 @@ def test_a_checkpoint_that_comes_or_goes_counts_at_once(
     found = saver.get_tuple(config())
     assert found is not None
     assert found.config["configurable"]["checkpoint_id"] == before[1]
+
+
+@pytest.mark.parametrize("length", [3, 20, 40])
+@pytest.mark.parametrize("added", ["0", "1f", "zzz"])
+@pytest.mark.parametrize("removed", [0, 1, -1])
+def test_as_many_checkpoints_that_come_as_go_count_at_once(
+    make_store: MakeStore, length: int, added: str, removed: int
+) -> None:
+    saver = SwarmStateSaver(make_store())
+    last = grow(saver, length)["configurable"]["checkpoint_id"]
+    ids = [one.checkpoint["id"] for one in saver.list(config())]
+    record = saver.store.get(HERE.checkpoints, last)
+    saver.store.delete(HERE.checkpoints, ids.pop(removed))
+    saver.store.set(HERE.checkpoints, added, record)
+    ids = sorted([*ids, added], reverse=True)
+    for read in (
+        lambda: [saver.get_tuple(config())],
+        lambda: list(saver.list(config(), limit=3)),
+        lambda: list(saver.list(config())),
+        lambda: list(saver.list({"configurable": {"thread_id": "thread"}}, limit=2)),
+    ):
+        found = [one.config["configurable"]["checkpoint_id"] for one in read() if one is not None]
+        assert found == ids[: len(found)]
+    # And back again: what was put right is compared as well.
+    newest = ids[0]
+    saver.store.set(HERE.checkpoints, "zzzz", record)
+    saver.store.delete(HERE.checkpoints, newest)
+
+    def noticed() -> bool:
+        found = saver.get_tuple(config())
+        return found is not None and found.config["configurable"]["checkpoint_id"] == "zzzz"
+
+    if length <= 32:
+        assert noticed()
+    else:
+        wait_until(noticed)
+
+
+def test_in_a_long_thread_reads_come_to_notice_as_many_that_come_as_go(
+    make_redis: Callable[..., RedisStore], raw: redis.Redis, prefix: str
+) -> None:
+    store = make_redis()
+    saver = SwarmStateSaver(store)
+    last = grow(saver, 1)["configurable"]["checkpoint_id"]
+    key = f"{prefix}:{HERE.checkpoints}"
+    record = raw.hget(key, last)
+    raw.hset(key, mapping={f"2{number:05}": record for number in range(3000)})
+    found = saver.get_tuple(config())
+    assert found is not None
+    raw.hset(key, "3", record)
+    raw.hdel(key, "201500")
+    for _ in range(200):
+        # Each looks at a stretch that starts at random.
+        found = SwarmStateSaver(store).get_tuple(config())
+        assert found is not None
+        if found.config["configurable"]["checkpoint_id"] == "3":
+            break
+    else:
+        raise AssertionError("it was never noticed")
+    ids = [one.config["configurable"]["checkpoint_id"] for one in saver.list(config(), limit=3)]
+    assert ids == ["3", "202999", "202998"]
+    # What is to be shown is looked at each time.
+    raw.hset(key, "0", record)
+    raw.hdel(key, "202999")
+    ids = [one.config["configurable"]["checkpoint_id"] for one in saver.list(config(), limit=3)]
+    assert ids == ["3", "202998", "202997"]
 
 
 def test_pruning_keeps_the_values_of_a_rewritten_record(make_store: MakeStore) -> None:

@@ -49,13 +49,14 @@ class Thread:
         self.asking -= ids
         self.written -= ids
 
-    def limit(self, keep: int) -> bool:
+    def limit(self, keep: int, *, interrupts: bool = True) -> bool:
         """Remove what a limit removes; return whether there was anything beyond it."""
         ids = sorted(self.made, reverse=True)
         if len(ids) <= keep:
             return False
         continued = {one.parent for one in self.made.values()}
-        kept = ids[:keep] + [each for each in ids if each in self.asking - continued]
+        asking = self.asking if interrupts else set()
+        kept = ids[:keep] + [each for each in ids if each in asking - continued]
         needed = set(kept)
         for each in kept:
             for channel in self.made[each].deltas:
@@ -70,8 +71,8 @@ class Thread:
         record = self.made[start]
         while record.parent in self.made and record.parent not in path:
             source = self.made[record.parent]
-            known = channel in source.stored and channel in record.deltas
-            if known and source.versions[channel] == record.versions[channel]:
+            same = source.versions.get(channel) == record.versions.get(channel)
+            if same and channel in source.stored and channel in record.deltas:
                 return path  # the value itself is found under that version
             path.add(record.parent)
             if channel in source.stored or channel not in source.versions:
@@ -98,6 +99,7 @@ class Session:
         self.thread = Thread()
         self.saved: list[tuple[Any, Thread]] = []
         self.clock = 0
+        self.branched: set[str] = set()
 
     def put(self, at: int, place: str, changes: set[str], delta: str, free: bool) -> None:
         made = self.thread.made
@@ -110,6 +112,10 @@ class Session:
         elif place == "again" and ids:
             checkpoint_id = ids[at % len(ids)]
             parent = made[checkpoint_id].parent
+        continued = parent in {one.parent for one in made.values()}
+        if parent in self.branched or (delta == "write" and continued):
+            # As LangGraph does: the writes there belong to the checkpoint that came of them.
+            delta = "snapshot"
         before = made.get(parent or "", Made(None, {}, [], [], ""))
         versions = dict(before.versions)
         new = {}
@@ -124,6 +130,7 @@ class Session:
             counters = {"delta": (1, 1)}
         run = f"run{self.clock % 3}"
         if delta == "write" and parent is not None:
+            self.branched.add(parent)
             self.write(ids.index(parent) if parent in ids else 0, "delta", parent)
         saver = self.free if free else self.limited
         # Putting one again may itself change what others are rebuilt from.
@@ -187,8 +194,7 @@ class Session:
 
     def prune(self) -> None:
         self.limited.prune(["thread"])
-        self.thread.asking.clear()
-        self.thread.limit(1)
+        self.thread.limit(1, interrupts=False)
 
     def check(self) -> None:
         found = {one.checkpoint["id"]: one for one in self.free.list(config())}

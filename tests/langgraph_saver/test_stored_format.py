@@ -52,3 +52,30 @@ def test_a_checkpoint_holds_the_values_it_was_put_with_and_no_others(
         assert found is not None
         assert found.checkpoint["channel_values"] == values
         assert found.checkpoint["channel_versions"] == both
+
+
+def test_what_a_caller_changes_in_place_and_puts_on_unchanged_leaves_older_checkpoints_alone(
+    make_store: Callable[..., StoreLike],
+) -> None:
+    saver = SwarmStateSaver(make_store())
+    versions = {"kept": "1.0", "own": "1.0"}
+    kept = ["first"]
+    body = checkpoint(versions, {"kept": kept, "own": 1}, "0001")
+    first = saver.put(config(), body, {}, dict(versions))
+    kept.append("changed in place")
+    versions["own"] = "2.0"
+    body = checkpoint(versions, {"kept": kept, "own": 2}, "0002")
+    second = saver.put(first, body, {}, {"own": "2.0"})
+    for where, own in ((first, 1), (second, 2)):
+        found = saver.get_tuple(where)
+        assert found is not None
+        assert found.checkpoint["channel_values"] == {"kept": ["first"], "own": own}
+    # A new version of it is another value, and one that is put again replaces what was there.
+    versions["kept"] = "2.0"
+    for again in (kept, ["replaced"]):
+        third = saver.put(
+            second, checkpoint(versions, {"kept": again}, "0003"), {}, {"kept": "2.0"}
+        )
+        found = saver.get_tuple(third)
+        assert found is not None
+        assert found.checkpoint["channel_values"] == {"kept": again}

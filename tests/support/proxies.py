@@ -7,6 +7,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -85,6 +86,7 @@ class Proxy:
         self._closed = False
         self._replies_left: int | None = None
         self._requests_left: int | None = None
+        self._slow = (0.0, 1)
         self._hold_request = False
         self._hold_reply_at: int | None = None
         self._act: Callable[[], None] = lambda: None
@@ -100,6 +102,13 @@ class Proxy:
         return f"redis://127.0.0.1:{self.port}/0"
 
     # Harm -----------------------------------------------------------------------------------
+
+    def lead_to(self, port: int) -> None:
+        """Connect to another server from now on; open connections stay where they are.
+
+        As a name does, or a load balancer, that leads to whatever is the primary.
+        """
+        self._target = port
 
     def swallow(self, on: bool = True) -> None:
         """Let nothing through in either direction, without closing anything."""
@@ -138,6 +147,17 @@ class Proxy:
     def when_held(self, act: Callable[[], None]) -> None:
         """Do something, once, as soon as something is held back."""
         self._act = act
+
+    def slow_down(self, seconds: float, pieces: int = 1) -> None:
+        """Pass every reply on in so many pieces, each after so many seconds."""
+        self._slow = (seconds, pieces)
+
+    def _pass_reply(self, client: socket.socket, data: bytes) -> None:
+        seconds, pieces = self._slow
+        size = -(-len(data) // pieces)
+        for at in range(0, len(data), size):
+            time.sleep(seconds)
+            client.sendall(data[at : at + size])
 
     def _reset_hold(self) -> None:
         self._act = lambda: None
@@ -301,4 +321,4 @@ class Proxy:
                     client.sendall(data[:at])
                     self._hold(client, data[at:])
                     continue
-            client.sendall(data)
+            self._pass_reply(client, data)

@@ -7,11 +7,19 @@ from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 
-from swarmstate.arguments import shown
+from swarmstate.arguments import iterate, shown
 from swarmstate.checkpoints.protocol import CheckpointName
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 
-__all__ = ["checkpoint_id_of", "config_of", "configurable_of", "name_of", "text", "thread_id_of"]
+__all__ = [
+    "checkpoint_id_of",
+    "config_of",
+    "configurable_of",
+    "name_of",
+    "text",
+    "thread_id_of",
+    "thread_ids_of",
+]
 
 
 def name_of(config: RunnableConfig) -> CheckpointName:
@@ -65,14 +73,44 @@ def checkpoint_id_of(configurable: Mapping[str, Any]) -> str:
     return text("checkpoint_id", found) if found else ""
 
 
+_NO_IDS = (Mapping, list, tuple, set, frozenset, bytes, bytearray, memoryview)
+
+
 def thread_id_of(value: object) -> str:
-    """Return a thread id as LangGraph does: what is not text counts as what it prints as."""
+    """Return a thread id as LangGraph does: a number or a UUID counts as what it prints as.
+
+    Raises:
+        ArgumentTypeError: it is none, but a config, say, or a collection.
+    """
     if type(value) is str:
         return value
-    if value is None:
-        raise ArgumentTypeError("thread_id must be a str, or something with one, not None")
-    # A member of an enum that is text too counts as the text, not as what it is printed as.
-    return str.__str__(value) if isinstance(value, str) else str(value)
+    if isinstance(value, str):
+        # A member of an enum that is text too counts as the text, not as what it is printed as.
+        return str.__str__(value)
+    if value is None or isinstance(value, _NO_IDS) or _prints_as_nothing(value):
+        hint = ""
+        if isinstance(value, Mapping) and "configurable" in value:
+            hint = ": of a config, give config['configurable']['thread_id']"
+        raise ArgumentTypeError(
+            "thread_id must be a str, or something that prints as one, such as an int or a UUID, "
+            f"not {type(value).__name__} ({shown(value)}){hint}"
+        )
+    return str(value)
+
+
+def _prints_as_nothing(value: object) -> bool:
+    """Return whether an object prints as its address: no other would ever name the same thread."""
+    cls = type(value)
+    return cls.__str__ is object.__str__ and cls.__repr__ is object.__repr__
+
+
+def thread_ids_of(what: str, value: Any) -> list[str]:
+    """Return several thread ids; one alone is refused, since its characters are not meant."""
+    if isinstance(value, (str, bytes, bytearray, Mapping)):
+        raise ArgumentTypeError(
+            f"{what} must be an iterable of thread ids, not {type(value).__name__} ({shown(value)})"
+        )
+    return [thread_id_of(each) for each in iterate(what, value, "an iterable of thread ids")]
 
 
 def text(what: str, value: object) -> str:

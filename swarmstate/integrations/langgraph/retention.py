@@ -9,6 +9,7 @@ from typing import Any
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 from langgraph.checkpoint.serde.types import INTERRUPT
 
+from swarmstate.arguments import shown
 from swarmstate.checkpoints.protocol import (
     CheckpointEngine,
     CheckpointName,
@@ -16,6 +17,7 @@ from swarmstate.checkpoints.protocol import (
     Surplus,
 )
 from swarmstate.checkpoints.references import rebuilt_channels, within
+from swarmstate.errors import ArgumentTypeError, StoreUnavailable
 from swarmstate.integrations.langgraph.listing import PAGE
 from swarmstate.integrations.langgraph.serialization import CheckpointReader
 from swarmstate.steps import Steps, finish
@@ -41,7 +43,12 @@ def prune(
     for space in sorted(spaces, key=lambda space: space.count("|")):
         if not within(gone, [space]):
             surplus = yield from finish(engine.surplus(thread, space, keep))
-            gone += yield from thin(engine, reader, surplus, keep, interrupts=False)
+            went = yield from thin(engine, reader, surplus, keep, interrupts=False)
+            if went is None:
+                raise StoreUnavailable(
+                    f"thread {shown(thread)} was written to faster than it could be pruned"
+                )
+            gone += went
 
 
 def thin(
@@ -51,7 +58,7 @@ def thin(
     keep: int,
     *,
     interrupts: bool = True,
-) -> Steps[list[str]]:
+) -> Steps[list[str] | None]:
     """Remove what a namespace holds beyond its newest checkpoints, unless it is still needed.
 
     Older ones stay where a kept one rebuilds a ``DeltaChannel`` from their writes, and, if
@@ -59,11 +66,12 @@ def thin(
     most, where the surplus is known and nothing else changes the namespace at the same time.
 
     Returns:
-        The namespaces that went as a whole.
+        The namespaces that went as a whole; None if others changed it too often for anything to go,
+        which whoever puts the next checkpoint then removes too.
     """
     for _ in range(_TRIES):
         if surplus is None:
-            break
+            return []
         ends = _ends(surplus) if interrupts else []
         waiting: list[str] = []
         gates = surplus.gates
@@ -79,20 +87,17 @@ def thin(
             for head in surplus.calls:
                 caller = caller_of(head.name, reader.metadata(head))
                 # A caller that is not there, but would be kept if it were, is still to come.
-                if caller is None or caller.id >= surplus.oldest or caller.id in staying:
-                    calls.setdefault(caller.id if caller else "", []).append(
-                        head.name.checkpoint_ns
-                    )
+                if caller is None:
+                    continue
+                if caller.id >= surplus.oldest or caller.id in staying:
+                    calls.setdefault(caller.id, []).append(head.name.checkpoint_ns)
                 else:
                     spaces.append(head.name.checkpoint_ns)
         doomed = _with_values(surplus, staying)
-        # Where all was read, the engine notes what it is, and removes what nothing refers to.
-        if not (doomed or spaces or calls is not None):
-            break
         if (yield from finish(engine.release(surplus, doomed, spaces, calls))):
             return spaces
         surplus = yield from finish(engine.surplus(surplus.thread, surplus.checkpoint_ns, keep))
-    return []
+    return None
 
 
 def caller_of(name: CheckpointName, metadata: Mapping[str, Any]) -> CheckpointName | None:
@@ -185,7 +190,12 @@ def delete_for_runs(
     run_ids: Sequence[str],
 ) -> Steps[None]:
     """Remove the checkpoints, of whatever thread, whose metadata names one of these runs."""
-    runs = set(run_ids)
+    if isinstance(run_ids, (str, bytes, Mapping)):
+        raise ArgumentTypeError(
+            f"run_ids must be a sequence of run ids, not {type(run_ids).__name__} "
+            f"({shown(run_ids)})"
+        )
+    runs = {str(run) for run in run_ids}
     if not runs:
         return
     threads = yield from finish(engine.threads())
@@ -196,7 +206,12 @@ def delete_for_runs(
             page = names[start : start + PAGE]
             heads = yield from finish(engine.load(page, channels=(), writes=False))
             for head in heads:
-                if head is not None and reader.metadata(head).get("run_id") in runs:
+                if head is not None and _run_of(reader.metadata(head)) in runs:
                     doomed.setdefault(head.name.checkpoint_ns, []).append(head.name.id)
         for space, ids in doomed.items():
             yield from finish(engine.delete(thread, space, ids))
+
+
+def _run_of(metadata: Mapping[str, Any]) -> str | None:
+    run = metadata.get("run_id")
+    return None if run is None else str(run)

@@ -37,6 +37,7 @@ from swarmstate.integrations.langgraph.config import (
     name_of,
     text,
     thread_id_of,
+    thread_ids_of,
 )
 from swarmstate.integrations.langgraph.listing import Listing
 from swarmstate.integrations.langgraph.serde import fast
@@ -63,6 +64,22 @@ _bits = random.getrandbits
 _KEPT_APART = ("channel_values", "channel_versions")
 
 
+def _no_store(value: object) -> str:
+    """Return what is wrong with what was given as a store, and what would be right."""
+    name = type(value).__name__
+    if isinstance(value, (str, bytes)):
+        # Not shown: a URL may hold a password.
+        return f"store must be a swarmstate store, not {name}; of a URL make one: RedisStore(url)"
+    if isinstance(value, type):
+        return f"store must be a swarmstate store, not the class {value.__name__} itself"
+    if type(value).__module__.partition(".")[0] in ("redis", "valkey"):
+        return (
+            f"store must be a swarmstate store, not a client ({name}); "
+            "of a client make one: RedisStore(client=...)"
+        )
+    return f"store must be a swarmstate store, not {name} ({shown(value)})"
+
+
 class SwarmStateSaver(BaseCheckpointSaver[str]):
     """Keeps the checkpoints of LangGraph graphs in a store; sync and async in one class.
 
@@ -73,10 +90,12 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             store's own. Needs a store that can expire keys.
         ttl_on_read: Whether reading a thread renews it too.
         max_checkpoints_per_thread: How many checkpoints each checkpoint namespace of a thread
-            keeps, beside older ones that a pending interrupt or a ``DeltaChannel`` still needs.
+            keeps, besides older ones that a pending interrupt or a ``DeltaChannel`` still needs.
         on_blocked: What happens when the serializer is not allowed to load a type and would give
             back plain data instead: ``"warn"`` leaves it to the serializer, which logs a warning;
-            ``"error"`` raises :class:`~swarmstate.errors.DecodeError`.
+            ``"error"`` raises :class:`~swarmstate.errors.DecodeError`, also for every object that
+            LangGraph's ``JsonPlusSerializer`` cannot rebuild and would replace. What another
+            serializer replaces cannot be seen.
         metrics: Where durations are recorded, see :mod:`swarmstate.observability`.
         tracer: Where spans are recorded, see :mod:`swarmstate.observability`.
 
@@ -108,9 +127,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
 
             store = Store()
         elif not hasattr(type(store), "set_many"):
-            raise ArgumentTypeError(
-                f"store must be a swarmstate store, not {type(store).__name__} ({shown(store)})"
-            )
+            raise ArgumentTypeError(_no_store(store))
         check_count("max_checkpoints_per_thread", max_checkpoints_per_thread, 1, optional=True)
         if on_blocked not in ("warn", "error"):
             raise ArgumentValueError(
@@ -204,6 +221,10 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         if limit is not None and not isinstance(limit, int):
             raise ArgumentTypeError(
                 f"limit must be None or an int, not {type(limit).__name__} ({shown(limit)})"
+            )
+        if filter is not None and not isinstance(filter, Mapping):
+            raise ArgumentTypeError(
+                f"filter must be None or a dict, not {type(filter).__name__} ({shown(filter)})"
             )
         return Listing(
             self._engine,
@@ -420,8 +441,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             raise ArgumentValueError(
                 f"strategy must be 'keep_latest' or 'delete', not {shown(strategy)}"
             )
-        for thread_id in thread_ids:
-            thread = thread_id_of(thread_id)
+        for thread in thread_ids_of("thread_ids", thread_ids):
             if strategy == "delete":
                 yield from finish(self._engine.delete_thread(thread))
             else:

@@ -8,11 +8,14 @@ from typing import Any, Literal
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from swarmstate.arguments import shown
 from swarmstate.checkpoints.format import place
 from swarmstate.checkpoints.protocol import Blob, CheckpointName, StoredCheckpoint
 from swarmstate.errors import DecodeError
 from swarmstate.integrations.langgraph.config import config_of
+from swarmstate.integrations.langgraph.replaced import replaced
 from swarmstate.integrations.langgraph.serde import fast
 
 __all__ = [
@@ -24,6 +27,8 @@ __all__ = [
 ]
 
 OnBlocked = Literal["warn", "error"]
+
+_LONGEST_REASON = 300
 
 _BLOCKED = ("msgpack_blocked", "msgpack_method_blocked")
 
@@ -40,7 +45,8 @@ class CheckpointDecodeError(DecodeError):
     """
 
     def __init__(self, reason: str, name: CheckpointName, channel: str, type: str) -> None:
-        super().__init__(f"cannot read {channel!r} of {place(name)} (type {type!r}): {reason}")
+        where = f"{shown(channel)} of {place(name)} (type {shown(type)})"
+        super().__init__(f"cannot read {where}: {_shortened(reason)}")
         self.thread, self.checkpoint_ns, self.checkpoint = name
         self.channel = channel
         self.type = type
@@ -49,6 +55,11 @@ class CheckpointDecodeError(DecodeError):
     def namespace(self) -> str:
         """The checkpoint namespace, as this attribute was called in version 0.1.0."""
         return self.checkpoint_ns
+
+
+def _shortened(reason: str) -> str:
+    """Return what a serializer says of a value, unless it says all of it."""
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[: _LONGEST_REASON - 3]}..."
 
 
 def missing(name: CheckpointName, channel: str) -> CheckpointDecodeError:
@@ -85,12 +96,17 @@ class CheckpointReader:
 
     Args:
         serde: The serializer that wrote them.
-        strict: Whether a type that the serializer refuses to load is an error.
+        strict: Whether it is an error where the serializer gives back something else: for a type
+            that it is not allowed to load, and, if it is LangGraph's own, for whatever it cannot
+            rebuild.
     """
 
     def __init__(self, serde: SerializerProtocol, strict: bool) -> None:
+        self._serde = serde
         _, self._loads = fast(serde)
         self._strict = strict
+        # What another serializer replaces cannot be seen.
+        self._looks = strict and type(serde) is JsonPlusSerializer
 
     def tuple(self, found: StoredCheckpoint, metadata: Any = None) -> CheckpointTuple:
         """Return a stored checkpoint as LangGraph knows it.
@@ -135,7 +151,7 @@ class CheckpointReader:
         """Return one value.
 
         Raises:
-            CheckpointDecodeError: the serializer raised, or, if strict, replaced a blocked type.
+            CheckpointDecodeError: the serializer raised, or, if strict, replaced an object.
         """
         refused = _blocked.names = [] if self._strict else None
         try:
@@ -148,7 +164,20 @@ class CheckpointReader:
         if refused:
             reason = f"the serializer is not allowed to load {', '.join(refused)}"
             raise CheckpointDecodeError(reason, name, channel, refused[0])
+        if self._looks:
+            self._check_rebuilt(blob, name, channel)
         return value
+
+    def _check_rebuilt(self, blob: Blob, name: CheckpointName, channel: str) -> None:
+        """Raise if the serializer gave back something else for an object within a value."""
+        try:
+            lost = replaced(self._serde, blob)
+        except Exception as error:  # what is damaged within may make any class raise anything
+            reason = f"an object within it is damaged: {type(error).__name__}: {error}"
+            raise CheckpointDecodeError(reason, name, channel, str(blob[0])) from error
+        if lost is not None:
+            reason = f"the serializer cannot rebuild {lost} and would give back something else"
+            raise CheckpointDecodeError(reason, name, channel, lost)
 
 
 class _Locate(Exception):  # noqa: N818 (it reports nothing: it leads to the careful way)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from random import getrandbits
 from typing import Any, NamedTuple
 
 from swarmstate.backends.redis.checkpoints.keys import Part, ThreadKeys, in_parts, is_record, marks
@@ -74,10 +73,9 @@ class Copies:
                 *_filled(keys[1], records),
                 *_filled(keys[3], dict.fromkeys(part.orphans, self._keys.one)),
                 ("UNLINK", *keys[4:]),
-                ("HSET", keys[5], b"\0n", b"%x" % getrandbits(64)),
                 ("HSET", first, part.space, self._keys.one),
             ]
-            own += [keys[1], keys[3], keys[5]]
+            own += [keys[1], keys[3]]
         if len(ahead) > _VALUES // _VALUES_OF_WRITES:
             for some in in_parts(ahead):
                 touched = list(dict.fromkeys(key for key, _ in some))

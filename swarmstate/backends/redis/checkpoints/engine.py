@@ -11,18 +11,18 @@ transactions and a few more round trips.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from random import getrandbits
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from swarmstate.arguments import milliseconds
 from swarmstate.backends.redis.checkpoints import scripts as lua
 from swarmstate.backends.redis.checkpoints.copies import Copies
-from swarmstate.backends.redis.checkpoints.derived import Derived
+from swarmstate.backends.redis.checkpoints.derived import FEW, Derived
 from swarmstate.backends.redis.checkpoints.keys import AT_A_TIME, ThreadKeys, in_parts
 from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
+from swarmstate.backends.redis.checkpoints.limit_scripts import PUT_WITHIN
 from swarmstate.backends.redis.checkpoints.removal import Removal
-from swarmstate.backends.redis.checkpoints.retention import PUT_WITHIN, Retention
+from swarmstate.backends.redis.checkpoints.retention import Retention
 from swarmstate.backends.redis.checkpoints.without_scripts import PlainCheckpoints
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, Script
 from swarmstate.backends.redis.steps import StoreSteps
@@ -118,6 +118,7 @@ class RedisCheckpoints:
             )
         self._store = steps
         self._driver = driver
+        self._clustered = driver.clustered
         self._keys = ThreadKeys(steps)
         self._life = Lifetime(self._keys, lifetime, on_read=ttl_on_read)
         self._derived = Derived(self._keys)
@@ -155,37 +156,40 @@ class RedisCheckpoints:
         encode = self._store.encode
         encoded = self._keys.encode_record(record)
         # The same as record_fields() gives, most of it without making the names again.
-        deltas = (field(c, record.versions[c]) for c in record.deltas if c in record.versions)
-        asked, kept, new = inherited, [], list(values)
-        if values.keys() & set(inherited):
+        deltas = [field(c, record.versions[c]) for c in record.deltas if c in record.versions]
+        asked: Sequence[str] = inherited
+        kept: Sequence[str] = ()
+        new: Mapping[str, Blob] = values
+        if any(key in values for key in inherited):
             asked = [key for key in inherited if key not in values]
             kept = [key for key in inherited if key in values]
-            new = [key for key in values if key not in set(kept)]
-        script, more, drawn, within = lua.PUT, [], b"%x" % getrandbits(64), b""
-        if keep is not None:
-            script, more = PUT_WITHIN, [self._retention.above(name, caller)]
-            within = self._retention.argument(keep, caller, rebuilt_channels(record))
+            new = {key: value for key, value in values.items() if key not in kept}
         arguments: _Arguments = [
             name.id,
             encoded,
             self._keys.entry(encoded, record.parent, (*new, *inherited, *deltas)),
             self._keys.one,
-            drawn,
-            within,
             (record.parent or "") if record.deltas else "",
             len(asked),
             len(kept),
             *asked,
         ]
-        for key in (*kept, *new):
+        for key in kept:
             arguments += (key, encode(values[key]))
-        outcome = yield from self._write(script, name, arguments, *more)
+        for key, value in new.items():
+            arguments += (key, encode(value))
+        if keep is None:
+            missing, _ = yield from self._write(lua.PUT, name, arguments)
+            surplus = None
+        else:
+            arguments.append(self._retention.argument(keep, caller, rebuilt_channels(record)))
+            more = self._retention.noted(name, caller)
+            missing, found = yield from self._write(PUT_WITHIN, name, arguments, more)
+            surplus = yield from self._retention.found(name, keep, found)
+        if missing:
+            return None, [key.decode() for key in missing]
         self._guess(name)
-        if not isinstance(outcome, list):
-            return None, []
-        if isinstance(outcome[0], bytes):
-            return None, [key.decode() for key in outcome]
-        return (yield from self._retention.found(name, keep or 0, drawn, outcome[1])), []
+        return surplus, []
 
     @_or_plainly
     def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
@@ -197,33 +201,45 @@ class RedisCheckpoints:
         yield from self._write(lua.PUT_WRITES, name, arguments)
 
     def _write(
-        self, script: Script, name: CheckpointName, arguments: _Arguments, *above: bytes
-    ) -> Steps[Any]:
-        """Run a script that writes, and do what it leaves to be done."""
+        self,
+        script: Script,
+        name: CheckpointName,
+        arguments: _Arguments,
+        more: tuple[bytes, ...] = (),
+    ) -> Steps[tuple[list[bytes], Any]]:
+        """Run a script that writes, and do what it leaves to be done.
+
+        Returns:
+            What it lacks, and what else it says.
+        """
         thread, checkpoint_ns, _ = name
-        keys = (
-            *self._keys.of(thread, checkpoint_ns),
-            self._keys.written(name),
-            *self._keys.droppable(thread, checkpoint_ns),
-            *above,
-        )
+        keys, start, before = self._keys.named(thread, checkpoint_ns)
+        checkpoints = keys[1]
+        is_new = self._derived.is_new(checkpoints)
+        keys = (*keys, start + name.id.encode())
+        if is_new or self._clustered or more:
+            keys += (*before, *more)
         for _ in range(_TRIES):
-            command = script(keys, [checkpoint_ns, self._life.argument, *arguments])
+            first = (checkpoint_ns, self._life.argument, 1 if is_new or more else 0)
+            command = (script, len(keys), *keys, *first, *arguments)
             outcome = (yield from self._store.written([command], atomic=False, idempotent=True))[0]
-            if not isinstance(outcome, list) or isinstance(outcome[0], bytes):
-                return outcome
-            fits, *more = outcome
-            if fits < 0:
+            if not isinstance(outcome, list):
+                if is_new:
+                    self._derived.compared(checkpoints, 0)
+                return [], None
+            if isinstance(outcome[0], bytes):
+                return outcome, None
+            if outcome[0] < 0:
                 yield from self._removal.bury(thread, checkpoint_ns)
                 continue
-            _, renew, left, refused = more
+            fits, renew, left, refused, *surplus = outcome
             if refused:
                 self._life.refuse(refused.decode(errors="replace"))
             if not fits:
                 yield from self._derived.put_right(thread, checkpoint_ns)
             if renew:
                 yield from self._life.renew(thread, left, scripted=True)
-            return outcome
+            return [], surplus[0] if surplus else None
         raise StoreUnavailable(
             f"thread {thread!r} expired and came back more often than it could be written to"
         )
@@ -240,29 +256,34 @@ class RedisCheckpoints:
         if name.id:
             found = yield from self._load([name], None, writes=True)
             return found[0]
-        keys = self._keys.of(name.thread, name.checkpoint_ns)
-        compare = self._derived.comparison(keys[1])
-        guess = self._guesses.get(keys[1], "")
+        thread, checkpoint_ns, _ = name
+        checkpoints = self._keys.of(thread, checkpoint_ns)[1]
+        compare = self._derived.comparison(checkpoints)
+        guess = self._guesses.get(checkpoints, "") if self._clustered else ""
         for _ in range(_TRIES):
-            command = self._reading(name, ["", guess] if guess else [""], None, True, compare)
+            command = self._reading(name, ["", guess], None, True, compare)
             reply = (yield from self._store.asked([command]))[0]
             if isinstance(reply, bytes):
                 guess = reply.decode()
-            elif not isinstance(reply, list):
-                if not (yield from self._derived.put_right(name.thread, name.checkpoint_ns)):
+                continue
+            if not isinstance(reply, list):
+                if not (yield from self._derived.put_right(thread, checkpoint_ns)):
                     break
-            else:
-                if compare:
-                    self._derived.compared(keys[1], reply[4])
-                    compare = ""
-                if (yield from self._known(name, reply)):
-                    yield from self._renew_on_read(name.thread, reply[3])
-                    latest = next(iter(self._assembled(name, reply, None).values()), None)
-                    if latest is not None:
-                        self._guess(latest.name)
-                    return latest
-                if self._derived.refused:
+                continue
+            if compare and reply[4] > FEW:
+                self._derived.compared(checkpoints, reply[4])
+                compare = ""
+            unknown = self._unknown(name, reply)
+            if unknown:
+                if not (yield from self._derived.remember(thread, checkpoint_ns, unknown)):
                     break
+                continue
+            if reply[3] >= 0 and self._life.outdated_on_read(reply[3]):
+                yield from self._life.renew(thread, reply[3], scripted=True, read=True)
+            for latest in self._assembled(name, reply, None):
+                self._guess(latest.name)
+                return latest
+            return None
         return (yield from self.plain.get(name))
 
     @_or_plainly
@@ -294,13 +315,16 @@ class RedisCheckpoints:
             again = []
             for (space, ids), reply in zip(asked, replies, strict=True):
                 left[space.thread] = reply[3]
-                if (yield from self._known(space, reply)):
-                    found |= self._assembled(space, reply, channels)
-                else:
+                unknown = self._unknown(space, reply)
+                if unknown:
+                    yield from self._derived.remember(space.thread, space.checkpoint_ns, unknown)
                     again.append((space, ids))
+                else:
+                    found.update((one.name, one) for one in self._assembled(space, reply, channels))
             asked = again
         for thread, milliseconds_left in left.items():
-            yield from self._renew_on_read(thread, milliseconds_left)
+            if self._life.outdated_on_read(milliseconds_left):
+                yield from self._life.renew(thread, milliseconds_left, scripted=True, read=True)
         if asked:
             rest = [space._replace(id=each) for space, ids in asked for each in ids]
             loaded = yield from self.plain.load(rest, channels=channels, writes=writes)
@@ -313,59 +337,54 @@ class RedisCheckpoints:
         ids: Sequence[str],
         channels: Collection[str] | None,
         writes: bool,
-        compare: str,
+        compare: int | str,
     ) -> Command:
         """Return the command that reads checkpoints of the namespace that a name is of."""
-        first, checkpoints, values, _, order, entries = self._keys.of(*name[:2])
-        start = self._keys.writes(*name[:2])
-        declared: list[bytes] = []
-        if self._driver.clustered:
-            declared = [start + each.encode() for each in ids if each] if writes else []
+        thread, checkpoint_ns, _ = name
+        of_space, start, _ = self._keys.named(thread, checkpoint_ns)
+        first, checkpoints, values, _, order, entries = of_space
+        keys: Sequence[bytes] = (first, checkpoints, values, order, entries)
+        if self._clustered:
+            if writes:
+                keys = (*keys, *(start + each.encode() for each in ids if each))
             start = b""
-        kind = "all" if channels is None else "some" if channels else "none"
+        kind = b"all" if channels is None else b"some" if channels else b"none"
         chosen = channels or ()
-        arguments: _Arguments = [name.checkpoint_ns, start, kind, int(writes), compare]
-        arguments += [int(self._life.on_read), len(chosen), *chosen, *ids]
-        return lua.READ((first, checkpoints, values, order, entries, *declared), arguments)
+        asked = (int(writes), compare, int(self._life.on_read), len(chosen), *chosen, *ids)
+        return (lua.READ, len(keys), *keys, checkpoint_ns, start, kind, *asked)
 
-    def _known(self, space: CheckpointName, reply: list[Any]) -> Steps[bool]:
-        """Return whether it is derived what all of these records refer to; if not, note it."""
-        entries = {
-            raw_id: self._keys.entry_of(raw, space._replace(id=raw_id.decode()))
-            for raw_id, raw, known, _, _ in reply[0]
-            if not known
-        }
-        if entries:
-            yield from self._derived.remember(space.thread, space.checkpoint_ns, entries)
-        return not entries
+    def _unknown(self, space: CheckpointName, reply: list[Any]) -> dict[bytes, bytes]:
+        """Return what is to be derived of records of which that is missing."""
+        unknown = {}
+        for raw_id, raw, known, _ in reply[0]:
+            if not known:
+                name = space._replace(id=raw_id.decode())
+                unknown[raw_id] = self._keys.entry_of(raw, name)
+        return unknown
 
     def _assembled(
         self, space: CheckpointName, reply: list[Any], channels: Collection[str] | None
-    ) -> dict[CheckpointName, StoredCheckpoint]:
-        found, keys, data, _, _ = reply
+    ) -> Iterator[StoredCheckpoint]:
+        found, keys, data, _, _, missing = reply
         held = self._keys.blobs(keys, data)
-        result: dict[CheckpointName, StoredCheckpoint] = {}
-        for raw_id, raw, _, written, missing in found:
-            name = space._replace(id=raw_id.decode())
+        for raw_id, raw, _, written in found:
+            name = CheckpointName(space.thread, space.checkpoint_ns, raw_id.decode())
             record = self._keys.decode_record(raw, name)
-            result[name] = assemble(
+            yield assemble(
                 name,
                 record,
                 record_fields(record, channels) if held else {},
                 held,
                 self._keys.writes_of(name, written),
-                marked=bool(missing),
+                marked=bool(missing) and b"\0w" + raw_id in missing,
             )
-        return result
-
-    def _renew_on_read(self, thread: str, left: int) -> Steps[None]:
-        if self._life.outdated_on_read(left):
-            yield from self._life.renew(thread, left, scripted=True, read=True)
 
     def _guess(self, name: CheckpointName) -> None:
         """Keep the id of what may be the latest checkpoint: a cluster is asked by it."""
+        if not self._clustered:
+            return
         key = self._keys.of(*name[:2])[1]
-        if self._driver.clustered and len(key) + len(name.id) <= _LONGEST_GUESS:
+        if len(key) + len(name.id) <= _LONGEST_GUESS:
             if len(self._guesses) >= _MOST_GUESSES:
                 self._guesses.clear()
             self._guesses[key] = name.id
@@ -508,7 +527,7 @@ class RedisCheckpoints:
         layout = self._store.layout
         pattern = layout.pattern.removesuffix(b"*") + THREADS.encode() + b"*"
         found: dict[bytes, None] = {}
-        if self._driver.clustered:
+        if self._clustered:
             scan = ("SCAN", b"0", "MATCH", pattern, "COUNT", _ALL, "TYPE", "hash")
             pages = (yield Batch([scan], idempotent=True, everywhere=True))[0]
         else:

@@ -31,8 +31,9 @@ AT_A_TIME = 500
 _plain = codecs.get("msgpack")
 
 
-def in_parts(items: Sequence[T], size: int = AT_A_TIME) -> Iterator[Sequence[T]]:
+def in_parts(items: Sequence[T], size: int | None = None) -> Iterator[Sequence[T]]:
     """Yield the items, a bounded number at a time."""
+    size = size or AT_A_TIME
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
@@ -81,27 +82,28 @@ class ThreadKeys:
         self.store = store
         self.one = store.encode(1)
         # Every call on a thread needs its keys, and checking names is most of their cost.
-        self._named = remembered(self._name, 1024)
+        self.named = remembered(self._name, 1024)
+        """Of a thread and a checkpoint namespace: what the next three methods return."""
 
     def of(self, thread: str, checkpoint_ns: str) -> tuple[bytes, ...]:
         """Return the six keys of a checkpoint namespace, in the order that the scripts expect."""
-        return self._named(thread, checkpoint_ns)[0]
+        return self.named(thread, checkpoint_ns)[0]
 
     def writes(self, thread: str, checkpoint_ns: str) -> bytes:
         """Return what the keys of pending writes start with; a checkpoint id follows."""
-        return self._named(thread, checkpoint_ns)[1]
+        return self.named(thread, checkpoint_ns)[1]
+
+    def before(self, thread: str, checkpoint_ns: str) -> tuple[bytes, ...]:
+        """Return where version 0.1.0 kept what is derived of a checkpoint namespace."""
+        return self.named(thread, checkpoint_ns)[2]
+
+    def references(self, thread: str, checkpoint_ns: str) -> bytes:
+        """Return where it is noted who refers to what, for a limit (see :mod:`~.retention`)."""
+        return self.store.layout.derived(f"kept:{names(thread, checkpoint_ns).tail}")
 
     def written(self, name: CheckpointName) -> bytes:
         """Return the key of a checkpoint's pending writes."""
-        return self._named(name.thread, name.checkpoint_ns)[1] + name.id.encode()
-
-    def droppable(self, thread: str, checkpoint_ns: str) -> tuple[bytes, ...]:
-        """Return what else is derived of a checkpoint namespace, which nothing relies on.
-
-        Where version 0.1.0 kept the order and what records refer to; and the references that are
-        noted for a limit (see :mod:`~.retention`).
-        """
-        return self._named(thread, checkpoint_ns)[2]
+        return self.named(name.thread, name.checkpoint_ns)[1] + name.id.encode()
 
     def _name(
         self, thread: str, checkpoint_ns: str
@@ -117,8 +119,7 @@ class ThreadKeys:
             layout.derived(f"fields:{where.tail}"),
         )
         before = [layout.derived_before(f"{what}:{where.tail}") for what in ("ids", "fields")]
-        references = layout.derived(f"kept:{where.tail}")
-        return keys, layout.key(where.writes), (*before, references)
+        return keys, layout.key(where.writes), tuple(before)
 
     def parts(
         self, thread: str, *, derived: bool = False, values: bool = False

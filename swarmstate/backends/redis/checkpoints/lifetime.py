@@ -35,20 +35,16 @@ class Lifetime:
         self._keys = keys
         self.ttl = ttl
         self.on_read = on_read
+        self.argument = b"" if ttl is None else b"%d" % ttl
+        """What scripts are told: the time, "" for threads that stay, "-" to leave them alone."""
         self._refused = False
         self._warned = False
         self._reads_wait_until = 0.0
 
-    @property
-    def argument(self) -> bytes:
-        """What scripts are told: the time, "" for threads that stay, "-" to leave them alone."""
-        if self._refused:
-            return b"-"
-        return b"" if self.ttl is None else b"%d" % self.ttl
-
     def refuse(self, reason: str) -> None:
         """Leave the time of threads alone from now on, and warn of it: what is written stands."""
         self._refused = True
+        self.argument = b"-"
         self._warn("does not expire" if self.ttl is not None else "may still expire", reason)
 
     def _warn(self, what: str, reason: str) -> None:
@@ -133,7 +129,8 @@ class Lifetime:
                 replies = yield Batch(some, idempotent=True, ignore=("NOPERM", *_TRANSIENT))
                 for reply in replies:
                     if reply is None or isinstance(reply, bytes):
-                        self._told(reply or b"the server refuses it", read=read)
+                        refused = b"the server refuses %b" % (b"PEXPIRE" if ttl else b"PERSIST")
+                        self._told(reply or refused, read=read)
                         return
 
     def _told(self, reason: bytes, *, read: bool) -> None:

@@ -7,6 +7,7 @@ name; the scripts look again whether it may go, so that what is written meanwhil
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import getrandbits
 
 from swarmstate.backends.redis.checkpoints import scripts as lua
 from swarmstate.backends.redis.checkpoints.keys import Part, ThreadKeys, id_in, in_parts, is_record
@@ -35,46 +36,53 @@ class Removal:
         """Remove checkpoints, their writes, and the values that only they refer to."""
         space = CheckpointName(thread, checkpoint_ns, "")
         keys = self._keys.of(thread, checkpoint_ns)
-        more = self._keys.droppable(thread, checkpoint_ns)
+        refs = self._keys.references(thread, checkpoint_ns)
         _, checkpoints, values, orphans, _, entries = keys
-        state: list[Command] = [
-            ("HGET", entries, b"\0n"),
-            ("HKEYS", checkpoints),
-            ("HKEYS", orphans),
-            ("HKEYS", values),
-        ]
-        drawn, held, waiting, fields = yield Batch(state, idempotent=True, ignore=("WRONGTYPE",))
-        known: set[bytes] = set(filter(is_record, held or ()))
+        held, waiting, fields = yield Batch(
+            [("HKEYS", checkpoints), ("HKEYS", orphans), ("HKEYS", values)], idempotent=True
+        )
+        known = set(filter(is_record, held))
         gone = {each.encode() for each in ids}
         if not known & gone:
             return
         alone: set[bytes] = set()
         if orphans_before is not None:
-            marked = set(map(id_in, held))
             before = orphans_before.encode()
-            alone = {raw for raw in marked.union(waiting or ()) - known if raw < before}
+            named = {*map(id_in, held), *waiting} - known
+            alone = {raw for raw in named if raw < before}
         stay = known - gone
         used = yield from self._used(space, stay)
-        doomed = [raw for raw in fields or () if raw not in used]
+        doomed = [raw for raw in fields if raw not in used]
         # Those that others were continued from go last.
-        commands = [
-            *self._drop(space, sorted(gone, reverse=True), b""),
-            *self._drop(space, list(alone), b"orphans"),
-        ]
-        yield Batch(commands, idempotent=True)
+        drawn = b"%x" % getrandbits(64)
+        yield Batch(
+            [
+                *self._drop(space, sorted(gone, reverse=True), drawn, b""),
+                *self._drop(space, list(alone), drawn, b"orphans"),
+            ],
+            idempotent=True,
+        )
+        left = len([raw for raw in held if id_in(raw) not in gone and id_in(raw) not in alone])
         for _ in range(_TRIES):
             if stay and not doomed:
                 return
-            commands = [
-                lua.DROP_VALUES((*keys, *more), [checkpoint_ns, drawn or b"", *some])
-                for some in [*in_parts(doomed)] or [()]
-            ]
-            replies = yield Batch(commands, idempotent=True)
+            replies = yield Batch(
+                [
+                    lua.DROP_VALUES((*keys, refs), [checkpoint_ns, drawn, left, *some])
+                    for some in [*in_parts(doomed)] or [()]
+                ],
+                idempotent=True,
+            )
             if 0 not in replies:
                 return
             # Another checkpoint was put, which may refer to what would go.
-            drawn, held = yield Batch(state[:2], idempotent=True, ignore=("WRONGTYPE",))
-            new = set(filter(is_record, held or ())) - stay
+            number, held = yield Batch(
+                [("HGET", entries, b"\0n"), ("HKEYS", checkpoints)],
+                idempotent=True,
+                ignore=("WRONGTYPE",),
+            )
+            drawn, left = number or b"", len(held)
+            new = set(filter(is_record, held)) - stay
             used = yield from self._used(space, new)
             stay |= new
             doomed = [raw for raw in doomed if raw not in used]
@@ -83,11 +91,13 @@ class Removal:
             "that nothing refers to any more could be told apart"
         )
 
-    def _drop(self, space: CheckpointName, ids: Sequence[bytes], kind: bytes) -> list[Command]:
+    def _drop(
+        self, space: CheckpointName, ids: Sequence[bytes], drawn: bytes, kind: bytes
+    ) -> list[Command]:
         keys = self._keys.of(*space[:2])
         start = self._keys.writes(*space[:2])
         return [
-            lua.DROP((*keys, *(start + raw for raw in some)), [kind, *some])
+            lua.DROP((*keys, *(start + raw for raw in some)), [drawn, kind, *some])
             for some in in_parts(ids)
         ]
 
@@ -121,7 +131,8 @@ class Removal:
                 for part in parts
                 for key in (part.keys[2], *part.keys[4:], *part.writes.values())
             ]
-            rest += [key for part in parts for key in self._keys.droppable(thread, part.space)]
+            rest += [key for part in parts for key in self._keys.before(thread, part.space)]
+            rest += [self._keys.references(thread, part.space) for part in parts]
             if len(rest) > MOST_AT_ONCE:
                 yield from self._delete_in_parts(thread, parts)
                 return
@@ -137,7 +148,8 @@ class Removal:
         """Remove the thread first, with which it is absent, and then what it listed."""
         yield Batch([("UNLINK", parts[0].keys[0])], idempotent=True)
         for part in parts:
-            more = [part.keys[2], *self._keys.droppable(thread, part.space)]
+            more = [part.keys[2], *self._keys.before(thread, part.space)]
+            more.append(self._keys.references(thread, part.space))
             yield from self._bury(part.space, part.keys, list(part.writes.values()), more)
 
     def bury(self, thread: str, checkpoint_ns: str) -> Steps[None]:

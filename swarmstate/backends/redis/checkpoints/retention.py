@@ -3,18 +3,20 @@ r"""Limits: finding and removing what a namespace holds beyond its newest checkp
 A put with a limit notes who refers to what, as :mod:`swarmstate.checkpoints.references` describes,
 in one more derived hash of the namespace: ``v<field>``, ``p<parent>`` -> the greatest id that does
 so, ``d`` -> msgpack of channel -> id, ``f`` -> the fork, ``c<id>`` -> msgpack of the namespaces
-called from it, ``n`` -> how many checkpoints there are, and ``r`` -> what the last such put has
-drawn by lot. So it knows whether another writer was there meanwhile: then, and where the hash was
-lost, all of the namespace is read once and noted anew. Users without scripts read all each time.
+called from it, ``n`` -> how many checkpoints there are, ``k`` -> how many older ones had to stay,
+and ``r`` -> what whoever removed checkpoints last had drawn by lot. So the next put knows whether
+another writer was there meanwhile: then, and where the hash was lost, all of the namespace is read
+once and noted again. Users without scripts read all each time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from random import getrandbits
 from typing import Any, NamedTuple
 
 from swarmstate import codecs
-from swarmstate.backends.redis.checkpoints import scripts as lua
+from swarmstate.backends.redis.checkpoints import limit_scripts as lua
 from swarmstate.backends.redis.checkpoints.derived import Derived
 from swarmstate.backends.redis.checkpoints.keys import (
     ThreadKeys,
@@ -24,7 +26,7 @@ from swarmstate.backends.redis.checkpoints.keys import (
     marks,
 )
 from swarmstate.backends.redis.checkpoints.removal import MOST_AT_ONCE
-from swarmstate.backends.redis.commands import Batch, Command, Script, fill
+from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, fill
 from swarmstate.checkpoints.protocol import (
     Aged,
     CheckpointName,
@@ -32,246 +34,30 @@ from swarmstate.checkpoints.protocol import (
     StoredCheckpoint,
     Surplus,
 )
-from swarmstate.checkpoints.references import References, calls_below, is_gate, within
+from swarmstate.checkpoints.references import MANY, References, calls_below, is_gate, within
 from swarmstate.steps import Steps
 
-__all__ = ["PUT_WITHIN", "Retention"]
+__all__ = ["Retention"]
 
 _Doomed = Sequence[tuple[str, Sequence[str]]]
 
 _plain = codecs.get("msgpack")
-_MOST_OLDER = 100
-"""How many older checkpoints a put looks at; if there are more, all of the namespace is read."""
-
 _MOST_IDS = 200
 """How many checkpoints one command removes."""
 _MOST_PARTS = 20
 """How many such commands one batch carries."""
 
-_COUNT = """
-local function count(order, checkpoints)
-  local size, marks = try('ZCARD', order), try('ZLEXCOUNT', order, '[\\0p', '(\\0x')
-  if type(marks) ~= 'number' or size ~= call('HLEN', checkpoints) then return nil end
-  return size - marks
-end
-"""
 
-_LESS = """
--- Not Lua's own: that compares text as the server's locale does.
-local function less(a, b)
-  for i = 1, math.min(#a, #b) do
-    if a:byte(i) ~= b:byte(i) then return a:byte(i) < b:byte(i) end
-  end
-  return #a < #b
-end
-"""
-
-_SURPLUS = """
--- Returns what there is beyond the newest, or 1 if all of the namespace has to be read for that.
-local function beyond(refs, n, keep)
-  local oldest = call('ZREVRANGEBYLEX', KEYS[5], '+', '[\\0x', 'LIMIT', keep - 1, 1)[1]
-  if not oldest then return 1 end
-  local ids = call('ZRANGEBYLEX', KEYS[5], '[\\0x', '(' .. oldest, 'LIMIT', 0, 101)
-  if #ids ~= n - keep or #ids > 100 then return 1 end
-  local rebuilt = call('HGET', refs, 'd')
-  local older, called = {}, false
-  for _, id in ipairs(ids) do
-    local good, entry = pcall(cmsgpack.unpack, call('HGET', KEYS[6], id) or '')
-    if not good or type(entry) ~= 'table' then return 1 end
-    local asked = {'p' .. id, 'c' .. id}
-    for i = 3, #entry do asked[i] = 'v' .. entry[i] end
-    local last = call('HMGET', refs, unpack(asked))
-    local fields, loose = {}, {}
-    for i = 3, #entry do
-      if not last[i] then return 1 end
-      fields[i - 2] = entry[i]
-      if less(last[i], oldest) then loose[#loose + 1] = entry[i] end
-    end
-    local continued = last[1] and not less(last[1], oldest) and 1 or 0
-    local record = rebuilt and call('HGET', KEYS[2], id) or ''
-    called = called or last[2]
-    older[#older + 1] = {id, entry[2], fields, loose, continued, last[2] or '', record}
-  end
-  local gate, fork = '', call('HGET', refs, 'f')
-  if rebuilt and not (fork and less(oldest, fork)) then gate = call('HGET', KEYS[2], oldest) end
-  local orphans = {}
-  for _, id in ipairs(call('HKEYS', KEYS[4])) do
-    if #orphans < 100 and less(id, oldest) and call('HEXISTS', KEYS[2], id) == 0 then
-      orphans[#orphans + 1] = id
-    end
-  end
-  local spaces = called and call('HKEYS', KEYS[1]) or {}
-  return {n, oldest, older, rebuilt or '', gate, orphans, spaces}
-end
-"""
-
-PUT_WITHIN = lua.put_script(
-    "put_within",
-    _COUNT
-    + _LESS
-    + _SURPLUS
-    + """
-local refs = KEYS[10]
-local keep, caller = unpack(cmsgpack.unpack(ARGV[8]))
-local before = count(KEYS[5], KEYS[2])
-local again = call('HEXISTS', KEYS[2], id) == 1
-local drawn, latest = try('HGET', KEYS[6], '\\0n'), nil
-local known, last = unpack(call('HMGET', refs, 'n', 'r'))
-if before then latest = call('ZREVRANGEBYLEX', KEYS[5], '+', '[\\0x', 'LIMIT', 0, 1)[1] end
-own[#own + 1] = refs
-""",
-    """
--- What was known stands if nobody else was there, and nothing that was noted is changed now.
-local right = before and kept and not again
-if before == 0 then
-  call('UNLINK', refs)
-elseif not (known and tonumber(known) == before and last == drawn) then
-  right = false
-end
-if right then
-  local note, entry = {'n', before + 1, 'r', ARGV[7]}, cmsgpack.unpack(ARGV[5])
-  local top = not latest or less(latest, id)
-  local function refer(name)
-    local other = not top and call('HGET', refs, name)
-    if not other or less(other, id) then
-      note[#note + 1] = name
-      note[#note + 1] = id
-    end
-  end
-  for i = 3, #entry do refer('v' .. entry[i]) end
-  if entry[2] ~= '' then refer('p' .. entry[2]) end
-  if entry[2] ~= (latest or '') or not top then
-    local fork = call('HGET', refs, 'f') or ''
-    if less(fork, latest or '') then fork = latest end
-    if less(fork, id) then fork = id end
-    note[#note + 1] = 'f'
-    note[#note + 1] = fork
-  end
-  local asked = cmsgpack.unpack(ARGV[8])
-  if #asked > 2 then
-    local raw = call('HGET', refs, 'd')
-    local rebuilt = raw and cmsgpack.unpack(raw) or {}
-    for i = 3, #asked do
-      if less(rebuilt[asked[i]] or '', id) then rebuilt[asked[i]] = id end
-    end
-    note[#note + 1] = 'd'
-    note[#note + 1] = cmsgpack.pack(rebuilt)
-  end
-  for i = 1, #note, 1000 do
-    call('HSET', refs, unpack(note, i, math.min(i + 999, #note)))
-  end
-else
-  call('UNLINK', refs)
-end
-if caller ~= '' and call('EXISTS', KEYS[11]) == 1 then
-  local raw, there = call('HGET', KEYS[11], 'c' .. caller), false
-  local calls = raw and cmsgpack.unpack(raw) or {}
-  for _, space in ipairs(calls) do there = there or space == ARGV[1] end
-  if not there then
-    calls[#calls + 1] = ARGV[1]
-    call('HSET', KEYS[11], 'c' .. caller, cmsgpack.pack(calls))
-  end
-end
-local n = before and before + (again and 0 or 1)
-if not n then
-  surplus = 1
-elseif n > keep then
-  surplus = right and beyond(refs, n, keep) or 1
-end
-""",
-)
-"""Store a checkpoint of a namespace that has a limit. As PUT; the last key is the caller's tenth.
-
-ARGV[8] is msgpack of [limit, the id of the caller or "", the channels that are rebuilt]. Instead of
-the 0 after the first number comes 1 if all of the namespace has to be read to know what there is
-beyond the limit, or {how many checkpoints there are, the least that is kept, {{id, parent, fields,
-those of them that no kept one refers to, 1 if one continues it, namespaces called from it, record
-or ""}, ...}, channels -> id, record of the least that is kept or "", orphans, namespaces}.
-"""
-
-_RELEASE = Script(
-    "release",
-    "local call, try = redis.call, redis.pcall\n"
-    + _COUNT
-    + """
-local refs, drawn = KEYS[7], try('HGET', KEYS[6], '\\0n')
-local n, held = tonumber(ARGV[2]), count(KEYS[5], KEYS[2])
-if not held then
-  -- The order is not there, after a restore, say, or may not be asked.
-  held = 0
-  for _, key in ipairs(call('HKEYS', KEYS[2])) do
-    if key:byte(1) ~= 0 then held = held + 1 end
-  end
-end
-if (type(drawn) == 'string' and drawn or '') ~= ARGV[1] or held ~= n then return 0 end
-local ids, orphans = tonumber(ARGV[3]), tonumber(ARGV[4])
-for i = 1, ids + orphans do
-  local id = ARGV[4 + i]
-  if i <= ids or call('HEXISTS', KEYS[2], id) == 0 then
-    local mark, severed = '\\0w' .. id, '\\0p' .. id
-    call('HDEL', KEYS[2], id, mark, severed)
-    call('HDEL', KEYS[4], id)
-    try('HDEL', KEYS[6], id)
-    try('ZREM', KEYS[5], id, mark, severed)
-    call('UNLINK', KEYS[7 + i])
-    try('HDEL', refs, 'p' .. id, 'c' .. id)
-  end
-end
-for i = 5 + ids + orphans, #ARGV do
-  call('HDEL', KEYS[3], ARGV[i])
-  try('HDEL', refs, 'v' .. ARGV[i])
-end
-if call('EXISTS', refs) == 1 then try('HSET', refs, 'n', n - ids) end
-return 1
-""",
-)
-"""Remove checkpoints and values. All of the keys, the references, and one for each id's writes.
-
-ARGV: the number last drawn or "", how many checkpoints there are, how many ids of checkpoints and
-of orphans follow, these, then fields. Returns 0, with nothing done, unless both numbers are right.
-"""
-
-_NOTE = Script(
-    "note",
-    "local call, try = redis.call, redis.pcall\n"
-    + _COUNT
-    + """
-local drawn = try('HGET', KEYS[3], '\\0n')
-if type(drawn) ~= 'string' or drawn ~= ARGV[1] or count(KEYS[2], KEYS[1]) ~= tonumber(ARGV[2]) then
-  call('UNLINK', KEYS[4])
-  return 0
-end
-call('HSET', KEYS[4], 'n', ARGV[2], 'r', drawn)
-local left = call('PTTL', KEYS[1])
-if left > 0 then try('PEXPIRE', KEYS[4], left) end
-return 1
-""",
-)
-"""Make references that were noted count, unless another writer was there. Keys 2, 5, 6 and these.
-
-ARGV: the number last drawn, how many checkpoints there are.
-"""
-
-_LEAVE = Script(
-    "leave",
-    """
-local call = redis.call
-if call('HLEN', KEYS[2]) ~= tonumber(ARGV[2]) or call('HLEN', KEYS[4]) ~= tonumber(ARGV[3]) then
-  return 0
-end
-call('HDEL', KEYS[1], ARGV[1])
-for i = 2, #KEYS, 1000 do call('UNLINK', unpack(KEYS, i, math.min(i + 999, #KEYS))) end
-return 1
-""",
-)
-"""Remove a checkpoint namespace. All of the keys, and any. ARGV: its name, the sizes of 2 and 4."""
+def _draw() -> bytes:
+    return b"%x" % getrandbits(64)
 
 
 class _State(NamedTuple):
     """What a surplus was read from, to see whether it still holds.
 
     Attributes:
-        drawn: what the last put had drawn.
+        drawn: what whoever removed checkpoints last had drawn by lot.
+        next: what is drawn for removing these.
         size: how many checkpoints there were.
         orphans: the ids of writes that have no checkpoint and go.
         spaces: the thread's checkpoint namespaces, where they are of interest.
@@ -281,6 +67,7 @@ class _State(NamedTuple):
     """
 
     drawn: bytes
+    next: bytes
     size: int
     orphans: Sequence[bytes]
     spaces: Sequence[str]
@@ -292,6 +79,8 @@ class _State(NamedTuple):
 class _Part(NamedTuple):
     """What one command removes."""
 
+    drawn: bytes
+    """What must have been drawn last."""
     size: int
     """How many checkpoints there must be before."""
     ids: Sequence[bytes]
@@ -316,21 +105,21 @@ class Retention:
         """Return what a put within a limit is told."""
         return _plain.encode([keep, "" if caller is None else caller.id, *rebuilt])
 
-    def above(self, name: CheckpointName, caller: CheckpointName | None) -> bytes:
-        """Return where it is noted what was called from a checkpoint."""
-        return self._keys.droppable(name.thread, (caller or name).checkpoint_ns)[-1]
+    def noted(self, name: CheckpointName, caller: CheckpointName | None) -> tuple[bytes, bytes]:
+        """Return where it is noted who refers to what, and what was called from the caller."""
+        above = (caller or name).checkpoint_ns
+        references = self._keys.references
+        return references(*name[:2]), references(name.thread, above)
 
     # Finding -----------------------------------------------------------------------------------
 
-    def found(
-        self, name: CheckpointName, keep: int, drawn: bytes, reply: Any
-    ) -> Steps[Surplus | None]:
+    def found(self, name: CheckpointName, keep: int, reply: Any) -> Steps[Surplus | None]:
         """Return what a put has found; reads all of the namespace where it has to."""
         if not reply:
             return None
         if not isinstance(reply, list):
             return (yield from self.surplus(name.thread, name.checkpoint_ns, keep, note=True))
-        count, oldest, entries, rebuilt, gate, orphans, spaces = reply
+        count, drawn, oldest, entries, rebuilt, gate, orphans, spaces = reply
         older = []
         for raw_id, parent, fields, loose, continued, calls, raw in entries:
             each = raw_id.decode()
@@ -355,11 +144,23 @@ class Retention:
                 record = self._keys.decode_record(gate, name._replace(id=least))
                 gates = {least: record} if is_gate(record, channels) else None
         listed = [raw.decode() for raw in spaces]
-        state = _State(drawn, count, orphans, listed)
+        state = _State(drawn, _draw(), count, orphans, listed)
         return Surplus(name.thread, name.checkpoint_ns, least, older, channels, gates, None, state)
 
+    def asked(self, name: CheckpointName) -> list[Command]:
+        """Return what asks for all names that a namespace holds."""
+        first, checkpoints, values, orphans, _, entries = self._keys.of(*name[:2])
+        hashes = (checkpoints, orphans, values, first)
+        return [("HGET", entries, b"\0n"), *(("HKEYS", key) for key in hashes)]
+
     def surplus(
-        self, thread: str, checkpoint_ns: str, keep: int, *, note: bool = False
+        self,
+        thread: str,
+        checkpoint_ns: str,
+        keep: int,
+        *,
+        note: bool = False,
+        known: Sequence[Any] = (),
     ) -> Steps[Surplus | None]:
         """Read all of a namespace. Three round trips, more for thousands of checkpoints.
 
@@ -368,27 +169,20 @@ class Retention:
             checkpoint_ns: The checkpoint namespace.
             keep: How many checkpoints are kept in any case.
             note: Whether to note, when it is released, who refers to what.
+            known: The replies to what :meth:`asked` returns, where they are at hand.
         """
         name = CheckpointName(thread, checkpoint_ns, "")
-        first, checkpoints, values, orphans, _, entries = self._keys.of(thread, checkpoint_ns)
-        state: list[Command] = [
-            ("HGET", entries, b"\0n"),
-            ("HKEYS", checkpoints),
-            ("HKEYS", orphans),
-            ("HKEYS", values),
-            ("HKEYS", first),
-        ]
-        drawn, held, waiting, fields, listed = yield Batch(
-            state, idempotent=True, ignore=("WRONGTYPE",)
-        )
+        if not known:
+            known = yield Batch(self.asked(name), idempotent=True, ignore=("WRONGTYPE",))
+        drawn, held, waiting, fields, listed = known
         spaces = [raw.decode() for raw in listed or ()]
         ids = sorted(filter(is_record, held or ()))
         if not ids or checkpoint_ns not in spaces:
             return None
         below = calls_below(checkpoint_ns, spaces)
-        records, known = yield from self._records(name, ids, below, remember=note)
+        records, below_ids = yield from self._records(name, ids, below, remember=note)
         references = References(records)
-        calls = yield from self._heads(thread, known)
+        calls = yield from self._heads(thread, below_ids)
         found = references.surplus(name, keep, lambda _: records, calls)
         oldest = found.oldest.encode()
         alone = {*waiting, *map(id_in, held)}.difference(ids)
@@ -396,6 +190,7 @@ class Retention:
         return found._replace(
             state=_State(
                 drawn or b"",
+                _draw(),
                 len(ids),
                 [raw for raw in alone if raw < oldest],
                 spaces,
@@ -515,15 +310,27 @@ class Retention:
         for space in gone:
             keys = self._keys.of(surplus.thread, space)
             asked += [("HKEYS", keys[1]), ("HKEYS", keys[3])]
-        last = [*self._noting(surplus, doomed, calls), *asked] if scripted else asked
         send = self._release if scripted else self._release_plainly
-        groups = [*in_parts(self._parts(state, doomed), _MOST_PARTS)] or [()]
+        stay = len(surplus.older) - len(doomed)
+        parts = self._parts(state, doomed)
+        drawn = state.next if parts else state.drawn
+        last = [*self._noting(surplus, doomed, calls, drawn), *asked] if scripted else asked
+        if stay >= MANY and not parts:
+            # At least to note that they stay.
+            parts = [_Part(state.drawn, state.size, (), (), ())]
+        groups = [*in_parts(parts, _MOST_PARTS)] or [()]
         answers: list[Any] = []
         for number, group in enumerate(groups):
             more = last if number == len(groups) - 1 else []
-            done, answers = yield from send(surplus, group, more)
+            done, answers = yield from send(surplus, group, more, stay)
             if not done:
-                return False
+                # Another writer was there; or the order, by which they are counted, does not fit.
+                right = yield from self._derived.put_right(surplus.thread, surplus.checkpoint_ns)
+                if right:
+                    return False
+                # The server does not let us: then the same without it.
+                send, more = self._release_plainly, asked
+                _, answers = yield from send(surplus, group, more, stay)
         held = answers[len(answers) - len(asked) :]
         left = list(zip(gone, held[::2], held[1::2], strict=True))
         yield from self._leave(surplus.thread, left, scripted=scripted)
@@ -534,47 +341,53 @@ class Retention:
         """Return what goes, a bounded amount at a time."""
         parts: list[_Part] = []
         size = state.size
+
+        def add(ids: Sequence[bytes], orphans: Sequence[bytes], fields: Sequence[bytes]) -> None:
+            parts.append(_Part(state.next if parts else state.drawn, size, ids, orphans, fields))
+
+        # One command is enough for the usual few.
+        few = len(state.orphans) <= _MOST_IDS
         for some in in_parts(doomed, _MOST_IDS):
             ids = [each.encode() for each, _ in some]
             fields = [key.encode() for _, keys in some for key in keys]
-            parts.append(_Part(size, ids, (), fields))
+            add(ids, () if parts or not few else state.orphans, fields)
             size -= len(some)
-        # One command is enough for the usual few.
-        if parts and len(state.orphans) <= _MOST_IDS:
-            parts[-1] = parts[-1]._replace(orphans=state.orphans)
-        else:
-            parts += [_Part(size, (), ids, ()) for ids in in_parts(state.orphans, _MOST_IDS)]
-        return parts + [_Part(size, (), (), fields) for fields in in_parts(state.strays)]
+        for orphans in in_parts(() if parts and few else state.orphans, _MOST_IDS):
+            add((), orphans, ())
+        for strays in in_parts(state.strays):
+            add((), (), strays)
+        return parts
 
     def _release(
-        self, surplus: Surplus, parts: Sequence[_Part], more: list[Command]
+        self, surplus: Surplus, parts: Sequence[_Part], more: list[Command], stay: int
     ) -> Steps[tuple[bool, list[Any]]]:
         """Remove parts by scripts; return whether all went, and the replies to what follows."""
         keys = self._keys.of(surplus.thread, surplus.checkpoint_ns)
-        refs = self._keys.droppable(surplus.thread, surplus.checkpoint_ns)[-1]
+        refs = self._keys.references(surplus.thread, surplus.checkpoint_ns)
         start = self._keys.writes(surplus.thread, surplus.checkpoint_ns)
         commands: list[Command] = []
-        for size, ids, orphans, fields in parts:
+        for drawn, size, ids, orphans, fields in parts:
             writes = [start + raw for raw in (*ids, *orphans)]
-            numbers = [size, len(ids), len(orphans)]
-            arguments = [surplus.state.drawn, *numbers, *ids, *orphans, *fields]
-            commands.append(_RELEASE((*keys, refs, *writes), arguments))
+            numbers = [size, len(ids), len(orphans), stay, surplus.state.next]
+            arguments = [drawn, *numbers, *ids, *orphans, *fields]
+            commands.append(lua.RELEASE((*keys, refs, *writes), arguments))
         if not commands and not more:
             return True, []
         replies = yield Batch([*commands, *more], idempotent=True)
         return 0 not in replies[: len(commands)], replies[len(commands) :]
 
     def _release_plainly(
-        self, surplus: Surplus, parts: Sequence[_Part], more: list[Command]
+        self, surplus: Surplus, parts: Sequence[_Part], more: list[Command], stay: int
     ) -> Steps[tuple[bool, list[Any]]]:
         """Remove parts by transactions; what is inherited meanwhile is put back at once."""
+        # Who refers to what is not noted, and so neither is it how many ``stay``.
         name = CheckpointName(surplus.thread, surplus.checkpoint_ns, "")
         _, checkpoints, values, orphans, order, entries = self._keys.of(*name[:2])
-        refs = self._keys.droppable(*name[:2])[-1]
+        refs = self._keys.references(*name[:2])
         start = self._keys.writes(*name[:2])
         state: _State = surplus.state
         answers: list[Any] = []
-        for number, part in enumerate(parts or [_Part(0, (), (), ())]):
+        for number, part in enumerate(parts or [_Part(b"", 0, (), (), ())]):
             gone = [*part.ids, *part.orphans]
             commands: list[Command] = []
             if part.fields:
@@ -584,6 +397,7 @@ class Retention:
                     ("HDEL", checkpoints, *gone, *marks(gone)),
                     ("HDEL", orphans, *gone),
                     ("HDEL", entries, *gone),
+                    ("HSET", entries, b"\0n", state.next),
                     ("ZREM", order, *gone, *marks(gone)),
                     ("UNLINK", *(start + raw for raw in gone), refs),
                 ]
@@ -591,7 +405,13 @@ class Retention:
             here = len(commands) - 1
             if number >= len(parts) - 1:
                 commands += more
-            replies = yield Batch(commands, atomic=True, idempotent=True, ignore=("WRONGTYPE",))
+            try:
+                replies = yield Batch(commands, atomic=True, idempotent=True, ignore=("WRONGTYPE",))
+            except CommandRefused as refused:
+                if refused.code != "OOM":
+                    raise
+                # A full server refuses even what relieves it, but only in a transaction.
+                replies = yield Batch(commands, idempotent=True, ignore=("WRONGTYPE", "OOM"))
             answers = replies[here + 1 :]
             new = [raw for raw in filter(is_record, replies[here]) if raw not in state.stay]
             used = yield from self._keys.used(name, new)
@@ -607,7 +427,11 @@ class Retention:
         return True, answers
 
     def _noting(
-        self, surplus: Surplus, doomed: _Doomed, calls: Mapping[str, Sequence[str]] | None
+        self,
+        surplus: Surplus,
+        doomed: _Doomed,
+        calls: Mapping[str, Sequence[str]] | None,
+        drawn: bytes,
     ) -> list[Command]:
         """Return what notes who refers to what, once the doomed are gone."""
         references: References | None = surplus.state.references
@@ -624,12 +448,14 @@ class Retention:
             pairs += ("d", _plain.encode(references.rebuilt))
         if references.fork:
             pairs += ("f", references.fork)
+        pairs += ("k", str(len(surplus.older) - len(doomed)))
         keys = self._keys.of(surplus.thread, surplus.checkpoint_ns)
-        refs = self._keys.droppable(surplus.thread, surplus.checkpoint_ns)[-1]
+        refs = self._keys.references(surplus.thread, surplus.checkpoint_ns)
+        numbers = [len(references.ids), len(surplus.state.spaces)]
         return [
             ("UNLINK", refs),
             *fill(refs, pairs),
-            _NOTE((keys[1], *keys[4:], refs), [surplus.state.drawn, len(references.ids)]),
+            lua.NOTE((*keys[:2], *keys[4:], refs), [drawn, *numbers]),
         ]
 
     def _leave(
@@ -645,14 +471,14 @@ class Retention:
             first, *own = self._keys.of(thread, space)
             start = self._keys.writes(thread, space)
             writes = [start + raw for raw in {*map(id_in, records), *orphans}]
-            keys = [*own, *self._keys.droppable(thread, space), *writes]
+            keys = [*own, self._keys.references(thread, space), *writes]
             if len(keys) > MOST_AT_ONCE:
                 # Absent first, then the rest.
                 yield Batch([("HDEL", first, space)], idempotent=True)
                 for part in in_parts(keys):
                     yield Batch([("UNLINK", *part)], idempotent=True)
             elif scripted:
-                commands.append(_LEAVE((first, *keys), [space, len(records), len(orphans)]))
+                commands.append(lua.LEAVE((first, *keys), [space, len(records), len(orphans)]))
             else:
                 commands += [("HDEL", first, space), ("UNLINK", *keys)]
         for some in in_parts(commands, _MOST_PARTS * 2):

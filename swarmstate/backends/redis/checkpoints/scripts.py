@@ -13,7 +13,7 @@ The keys of a checkpoint namespace are, in this order, where a script says "all 
 4. orphans: ids that have writes but no checkpoint -> 1
 5. derived, the order: a sorted set of the keys of the second, every score 0
 6. derived, id -> msgpack of [start of the record's SHA-1, parent or "", field, ...];
-   ``\0n`` -> what the last put has drawn by lot
+   ``\0n`` -> what whoever removed checkpoints last has drawn by lot
 
 ARGV[1] is the checkpoint namespace. The derived keys may be missing, stale, or of any type; what
 changes them never fails for that. Replies hold bytes and integers; lists may hold nulls.
@@ -26,6 +26,7 @@ from swarmstate.backends.redis.commands import Script
 __all__ = [
     "ANCESTORS",
     "BURY",
+    "CALL",
     "DELETE_THREAD",
     "DROP",
     "DROP_VALUES",
@@ -40,13 +41,8 @@ __all__ = [
     "put_script",
 ]
 
-_CALL = "local call, try = redis.call, redis.pcall\n"
-
-_EACH = """
-local function each(first, last, run)
-  for i = first, last, 1000 do run(i, math.min(i + 999, last)) end
-end
-"""
+CALL = "local call, try = redis.call, redis.pcall\n"
+"""What every script starts with."""
 
 # What is left of a namespace that is not listed must not come back to life. Writers look for it
 # here and let the engine bury it, which may take several parts.
@@ -55,39 +51,37 @@ local left = call('PTTL', KEYS[1])
 local alive = left ~= -2 and call('HEXISTS', KEYS[1], ARGV[1]) == 1
 if not alive then
   if call('EXISTS', KEYS[2], KEYS[4]) > 0 then return {-1} end
-  call('UNLINK', unpack(KEYS, 5, 10))
-end
-"""
-
-# ARGV[2] is the time to live in milliseconds, "" for a thread that must stay, "-" to leave it. The
-# keys written get all of the time, and the first no more than that: with it go all.
-_EXPIRE = """
-local renew, refused = 0, ''
-local function expire(own)
-  if ARGV[2] == '' then
-    if left >= 0 then renew = 1 end
-  elseif ARGV[2] ~= '-' then
-    local ttl = tonumber(ARGV[2])
-    if left < 0 or left > ttl then table.insert(own, 1, KEYS[1]) end
-    if left ~= -2 and (left * 2 < ttl or left > ttl) then renew = 1 end
-    for _, key in ipairs(own) do
-      local done = try('PEXPIRE', key, ttl)
-      if type(done) ~= 'number' then refused = done.err; break end
-    end
+  -- Not without need: once a script has written, a full server no longer refuses what follows.
+  if call('EXISTS', KEYS[5], KEYS[6], KEYS[7]) > 0 then
+    call('UNLINK', KEYS[5], KEYS[6], KEYS[7])
   end
 end
 """
 
-_KEPT = """
-local function fits()
-  if try('ZCARD', KEYS[5]) == call('HLEN', KEYS[2]) then return true end
-  call('UNLINK', unpack(KEYS, 8, 10))
-  return false
+
+def _done(own: str) -> str:
+    """Return how a write ends: it gives its keys their time, and tells what else is to be done.
+
+    ARGV[2] is the time to live in milliseconds, "" for a thread that must stay, "-" to leave it.
+    The keys written get all of the time, and the first no more than that: with it go all.
+    """
+    return f"""
+local renew, refused = 0, ''
+if ARGV[2] == '' then
+  if left >= 0 then renew = 1 end
+elseif ARGV[2] ~= '-' then
+  local keys, ttl = {own}, tonumber(ARGV[2])
+  if left < 0 or left > ttl then table.insert(keys, 1, KEYS[1]) end
+  if left ~= -2 and (left * 2 < ttl or left > ttl) then renew = 1 end
+  for _, key in ipairs(keys) do
+    local done = try('PEXPIRE', key, ttl)
+    if type(done) ~= 'number' then refused = done.err; break end
+  end
 end
-local function done(kept, surplus)
-  if kept and not surplus and renew == 0 and refused == '' then return 0 end
-  return {kept and 1 or 0, surplus or 0, renew, left, refused}
-end
+if fits and ARGV[3] == '1' then fits = try('ZCARD', KEYS[5]) == call('HLEN', KEYS[2]) end
+if fits and renew == 0 and refused == '' and not surplus then return 0 end
+if not fits and KEYS[8] then call('UNLINK', KEYS[8], KEYS[9]) end
+return {{fits and 1 or 0, renew, left, refused, surplus}}
 """
 
 
@@ -97,21 +91,19 @@ def put_script(name: str, before: str, after: str) -> Script:
     Args:
         name: What it is called.
         before: Runs when it is sure that the checkpoint will be stored.
-        after: Runs when it is stored, where ``kept`` says whether the order fits; may set
-            ``surplus``.
+        after: Runs when it is stored, where ``fits`` says whether the order could be kept right;
+            may set ``surplus``, and add to ``own`` keys that get their time.
     """
     return Script(
         name,
-        _CALL
+        CALL
         + _ALIVE
-        + _EXPIRE
-        + _KEPT
         + """
-local id, parent = ARGV[3], ARGV[9]
-local given = 12 + ARGV[10]
-local values = given + 2 * ARGV[11]
+local id, parent = ARGV[4], ARGV[8]
+local given, last = 11 + ARGV[9], #ARGV
+local values = given + 2 * ARGV[10]
 local missing, surplus = nil, nil
-for i = 12, given - 1 do
+for i = 11, given - 1 do
   if call('HEXISTS', KEYS[3], ARGV[i]) == 0 then
     missing = missing or {}
     missing[#missing + 1] = ARGV[i]
@@ -122,84 +114,72 @@ local own = {KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]}
 """
         + before
         + """
+local orphan = call('HEXISTS', KEYS[4], id) == 1
 -- The record and the thread last: a command that is refused ends the script where it stands.
 for i = given, values - 1, 2 do call('HSETNX', KEYS[3], ARGV[i], ARGV[i + 1]) end
-for i = values, #ARGV, 1000 do
-  call('HSET', KEYS[3], unpack(ARGV, i, math.min(i + 999, #ARGV)))
+for i = values, last, 1000 do
+  call('HSET', KEYS[3], unpack(ARGV, i, math.min(i + 999, last)))
 end
-call('HDEL', KEYS[4], id)
 if parent ~= '' and call('HEXISTS', KEYS[2], parent) == 0 then
-  call('HSET', KEYS[2], '\\0p' .. id, ARGV[6])
+  call('HSET', KEYS[2], '\\0p' .. id, ARGV[7])
   try('ZADD', KEYS[5], 0, '\\0p' .. id)
 end
-call('HSET', KEYS[2], id, ARGV[4])
-if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[6]) end
-try('HSET', KEYS[6], id, ARGV[5], '\\0n', ARGV[7])
-try('ZADD', KEYS[5], 0, id)
-local kept = fits()
+call('HSET', KEYS[2], id, ARGV[5])
+if orphan then call('HDEL', KEYS[4], id) end
+if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[7]) end
+try('HSET', KEYS[6], id, ARGV[6])
+local fits = type(try('ZADD', KEYS[5], 0, id)) == 'number'
 """
         + after
-        + """
-expire(own)
-return done(kept, surplus)
-""",
+        + _done("own"),
     )
 
 
 PUT = put_script("put", "", "")
-"""Store a checkpoint. All of the keys, that of its writes, and what else is derived.
+"""Store a checkpoint. All of the keys, that of its writes, and where 0.1.0 kept what is derived.
 
-ARGV: time to live, id, record, entry for key 6, encoded 1, a number drawn, "", the parent if a
-channel is rebuilt from its writes or else "", how many inherited fields follow, how many fields
-that stay if they are there, then the first, then the second with their values, then field, value,
-and so on.
+ARGV: time to live, 1 to look whether the order fits, id, record, entry for key 6, encoded 1, the
+parent if a channel is rebuilt from its writes or else "", how many inherited fields follow, how
+many fields that stay if they are there, then the first, then the second with their values, then
+field, value, and so on.
 
-Returns 0; or {1 if the order fits, 0, 1 to renew the other keys, what was left of the first key's
+Returns 0; or {1 if the order fits, 1 to renew the other keys, what was left of the first key's
 time, why expiry was refused}; or the inherited fields without a value, and then nothing was stored;
 or {-1}, and nothing was stored because something must be buried first.
 """
 
 PUT_WRITES = Script(
     "put_writes",
-    _CALL
-    + "if #ARGV < 5 then return 0 end\n"
+    CALL
+    + "if #ARGV < 6 then return 0 end\n"
     + _ALIVE
-    + _EXPIRE
-    + _KEPT
     + """
-local id, target = ARGV[3], KEYS[7]
-local mark, own, kept = '\\0w' .. id, {target}, true
+local id, target = ARGV[4], KEYS[7]
+local mark, fits, surplus = '\\0w' .. id, true, nil
+local new = call('HSETNX', KEYS[2], mark, ARGV[5]) == 1
+if new then fits = type(try('ZADD', KEYS[5], 0, mark)) == 'number' end
 if call('EXISTS', target) == 0 then
-  if call('HEXISTS', KEYS[2], mark) == 1 then call('HSET', target, '\\0lost', ARGV[4]) end
-  for i = 5, #ARGV, 1000 do
+  if not new then call('HSET', target, '\\0lost', ARGV[5]) end
+  for i = 6, #ARGV, 1000 do
     call('HSET', target, unpack(ARGV, i, math.min(i + 999, #ARGV)))
   end
 else
-  for i = 5, #ARGV, 2 do
+  for i = 6, #ARGV, 2 do
     local set = 'HSETNX'
     if ARGV[i]:byte() == 45 then set = 'HSET' end
     call(set, target, ARGV[i], ARGV[i + 1])
   end
 end
-if call('HEXISTS', KEYS[2], id) == 0 then
-  call('HSET', KEYS[4], id, ARGV[4])
-  own[2] = KEYS[4]
-end
-if call('HSETNX', KEYS[2], mark, ARGV[4]) == 1 then
-  try('ZADD', KEYS[5], 0, mark)
-  own[#own + 1] = KEYS[2]
-  own[#own + 1] = KEYS[5]
-  kept = fits()
-end
-if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[4]) end
-expire(own)
-return done(kept, nil)
-""",
+if call('HEXISTS', KEYS[2], id) == 0 then call('HSET', KEYS[4], id, ARGV[5]) end
+if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[5]) end
+"""
+    + _done("{KEYS[2], KEYS[4], KEYS[5], target}"),
 )
-"""Store pending writes. All of the keys, that of the writes, and what else is derived.
+"""Store pending writes. All of the keys, that of the writes, and where 0.1.0 kept what is derived.
 
-ARGV: time to live, id, encoded 1, then key, write, and so on. A key that starts with a minus sign
-is that of a special channel, which may be replaced. A call never names a positional key twice.
+ARGV: time to live, 1 to look whether the order fits, id, encoded 1, then key, write, and so on. A
+key that starts with a minus sign is that of a special channel, which may be replaced. A call never
+names a positional key twice.
 
 Returns what PUT returns, but never missing fields.
 """
@@ -216,29 +196,41 @@ local function entry(key, id, record)
 end
 """
 
-_ORDER = """
--- Returns how many keys the order lists, or nil where it does not list those that there are. A
--- foreign program that adds as many checkpoints as it removes leaves the number as it was. Only
--- comparing one by one shows that: all of them, or of many a stretch that starts at random.
-local function compared(order, checkpoints, compare)
-  local size = try('ZCARD', order)
-  if size ~= call('HLEN', checkpoints) then return nil end
-  if compare == '' then return size end
-  if size <= 2000 then
-    local listed = {}
-    for _, id in ipairs(call('ZREVRANGE', order, 0, -1)) do listed[id] = true end
-    for _, id in ipairs(call('HKEYS', checkpoints)) do
-      if not listed[id] then return nil end
-    end
-  else
-    local start = math.floor(tonumber(compare) * size)
-    for _, id in ipairs(call('ZREVRANGE', order, start, start + 499)) do
-      if call('HEXISTS', checkpoints, id) == 0 then return nil end
+
+# A foreign program that adds as many checkpoints as it removes leaves their number as it was. Only
+# comparing one by one shows that: all of them, or of many a stretch, another one each time.
+def _compare(order: str, turn: str) -> str:
+    """Return what ends a script with 0 if an order does not fit key 2, and gives its size and top.
+
+    Args:
+        order: The key of the order.
+        turn: What the script is given to compare one by one: a number, another each time, or "".
+    """
+    return f"""
+local size = try('ZCARD', {order})
+if size ~= call('HLEN', KEYS[2]) then return 0 end
+local top
+if {turn} ~= '' and size <= 2000 then
+  local all, listed = call('ZREVRANGE', {order}, 0, -1), {{}}
+  for i = 1, size do listed[all[i]] = true end
+  for _, id in ipairs(call('HKEYS', KEYS[2])) do
+    if not listed[id] then return 0 end
+  end
+  top = all[1]
+else
+  if {turn} ~= '' then
+    local start = math.floor({turn} * 0.6180339887 % 1 * size)
+    for _, id in ipairs(call('ZREVRANGE', {order}, start, start + 499)) do
+      if call('HEXISTS', KEYS[2], id) == 0 then return 0 end
     end
   end
-  return size
+  top = call('ZREVRANGE', {order}, 0, 0)[1]
 end
--- Returns the greatest ids. Marks lie between those that begin with lesser characters and the rest.
+"""
+
+
+# Marks lie between ids that begin with lesser characters and the usual ones.
+_GREATEST = """
 local function greatest(order, before, limit)
   local top, below = '+', '(\\0p'
   if before ~= '' then
@@ -256,30 +248,38 @@ end
 
 READ = Script(
     "read",
-    _CALL
-    + _ORDER
+    CALL
+    + """
+if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {{}, {}, {}, -2, 0, {}} end
+local prefix, want_values, want_writes = ARGV[2], ARGV[3], ARGV[4] == '1'
+local first, last, listed, latest = 8 + ARGV[7], #ARGV, 0, nil
+if ARGV[first] == '' then
+"""
+    + _compare("KEYS[4]", "ARGV[5]")
+    + """
+  if top and top:byte() == 0 then
+"""
+    + _GREATEST
+    + """
+    top = greatest(KEYS[4], '', 1)[1]
+  end
+  if not top then return {{}, {}, {}, -2, size, {}} end
+  if prefix == '' and top ~= ARGV[first + 1] then return top end
+  last, listed, latest = first, size, top
+end
+"""
     + _ENTRY
     + """
-local prefix, want_values, want_writes = ARGV[2], ARGV[3], ARGV[4] == '1'
-if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {{}, {}, {}, -2, 0} end
-local wanted, size = nil, 0
-if want_values == 'some' then wanted = {} end
-local first, last = 8 + tonumber(ARGV[7]), #ARGV
-for i = 8, first - 1 do wanted[ARGV[i]] = true end
-if ARGV[first] == '' then last = first end
-local found, fields, seen = {}, {}, {}
+local wanted, found, fields, seen, bare = nil, {}, {}, {}, {}
+if want_values == 'some' then
+  wanted = {}
+  for i = 8, first - 1 do wanted[ARGV[i]] = true end
+end
 for i = first, last do
-  local id, target = ARGV[i], KEYS[6 + i - first]
-  if id == '' then
-    size = compared(KEYS[4], KEYS[2], ARGV[5])
-    if not size then return 0 end
-    id = greatest(KEYS[4], '', 1)[1]
-    if not id then return {{}, {}, {}, -2, size} end
-    if prefix == '' and id ~= ARGV[i + 1] then return id end
-  end
+  local id, target = latest or ARGV[i], KEYS[6 + i - first]
   if prefix ~= '' then target = prefix .. id end
   local record = call('HGET', KEYS[2], id)
-  if not record and ARGV[i] == '' then return 0 end
+  if not record and latest then return 0 end
   if record then
     local known = 1
     if want_values ~= 'none' then
@@ -298,39 +298,48 @@ for i = first, last do
         end
       end
     end
-    local writes, marked = {}, 0
+    local writes = {}
     if want_writes then
       writes = call('HGETALL', target)
-      if #writes == 0 then marked = call('HEXISTS', KEYS[2], '\\0w' .. id) end
+      if #writes == 0 then bare[#bare + 1] = '\\0w' .. id end
     end
-    found[#found + 1] = {id, record, known, writes, marked}
+    found[#found + 1] = {id, record, known, writes}
   end
 end
-local values = {}
-for i = 1, #fields, 1000 do
-  local part = call('HMGET', KEYS[3], unpack(fields, i, math.min(i + 999, #fields)))
-  for j = 1, #part do values[i + j - 1] = part[j] end
+local missing = {}
+if #bare > 0 then
+  for i, mark in ipairs(call('HMGET', KEYS[2], unpack(bare))) do
+    if mark then missing[#missing + 1] = bare[i] end
+  end
 end
-local left = -1
+local values, left = {}, -1
+if #fields > 1000 then
+  for i = 1, #fields, 1000 do
+    local part = call('HMGET', KEYS[3], unpack(fields, i, math.min(i + 999, #fields)))
+    for j = 1, #part do values[i + j - 1] = part[j] end
+  end
+elseif #fields > 0 then
+  values = call('HMGET', KEYS[3], unpack(fields))
+end
 if ARGV[6] == '1' then left = call('PTTL', KEYS[1]) end
-return {found, fields, values, left, size}
+return {found, fields, values, left, listed, missing}
 """,
 )
 r"""Read checkpoints at one moment. Keys 1, 2, 3, 5, 6, and on a cluster those of the ids' writes.
 
 ARGV: what the keys of writes start with, or "" if they are declared; "all", "some" or "none" of the
-values; 1 for the writes; a number from 0 to 1 to compare the order one by one, else ""; 1 for the
-time that is left; the number of channels (for "some"), these, then ids. The only id may be empty:
-the greatest. Then the id may follow whose writes are declared.
+values; 1 for the writes; a number to compare the order one by one, another each time, or ""; 1 for
+the time that is left; the number of channels (for "some"), these, then ids. An empty one stands for
+the greatest; then the only other is the one whose writes are declared.
 
-Returns {{{id, record, 1 if key 6 knows it, writes, 1 if these are missing}, ...}, fields, values,
-what is left of the first key's time, how many keys the order lists}; what is gone is left out. Or 0
-if the order does not fit; or the greatest id, if its writes were not declared.
+Returns {{{id, record, 1 if key 6 knows it, writes}, ...}, fields, values, what is left of the first
+key's time, how many keys the order lists, marks of writes that are missing}; what is gone is left
+out. Or 0 if the order does not fit; or the greatest id, if its writes were not declared.
 """
 
 ANCESTORS = Script(
     "ancestors",
-    _CALL
+    CALL
     + _ENTRY
     + """
 if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {1, {}} end
@@ -358,12 +367,13 @@ parent of the last was gone already when that was put.
 
 LIST_IDS = Script(
     "list_ids",
-    _CALL
-    + _ORDER
+    CALL
     + """
 if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {0} end
-local size = compared(KEYS[3], KEYS[2], ARGV[4])
-if not size then return 0 end
+"""
+    + _compare("KEYS[3]", "ARGV[4]")
+    + _GREATEST
+    + """
 local found = greatest(KEYS[3], ARGV[2], tonumber(ARGV[3]))
 for _, id in ipairs(found) do
   if call('HEXISTS', KEYS[2], id) == 0 then return 0 end
@@ -374,7 +384,7 @@ return found
 )
 """Return how many keys the order lists, and ids, greatest first; or 0 if the order does not fit.
 
-Keys 1, 2, 5. ARGV: before or "", limit, a number from 0 to 1 to compare one by one, else "".
+Keys 1, 2, 5. ARGV: before or "", limit, a number to compare as for READ, or "".
 """
 
 _LIFE = """
@@ -386,41 +396,47 @@ end
 
 ORDER = Script(
     "order",
-    _CALL
+    CALL
     + _LIFE
     + """
 local kind = call('TYPE', KEYS[2]).ok
-if kind ~= 'zset' and kind ~= 'none' then call('UNLINK', KEYS[2]) end
+if kind ~= 'zset' and kind ~= 'none' then try('UNLINK', KEYS[2]) end
 for _, id in ipairs(ARGV) do
+  local done
   if call('HEXISTS', KEYS[1], id) == 1 then
-    call('ZADD', KEYS[2], 0, id)
+    done = try('ZADD', KEYS[2], 0, id)
   else
-    call('ZREM', KEYS[2], id)
+    done = try('ZREM', KEYS[2], id)
   end
+  if type(done) ~= 'number' then return done.err end
 end
 as_long(KEYS[2])
 return 1
 """,
 )
-"""Make the order right about these keys. Keys 2, 5. ARGV: keys of the hash, or once there."""
+"""Make the order right about these keys. Keys 2, 5. ARGV: keys of the hash, or once there.
+
+Returns 1, or why it was refused.
+"""
 
 REMEMBER = Script(
     "remember",
-    _CALL
+    CALL
     + _LIFE
     + """
 local kind = call('TYPE', KEYS[2]).ok
-if kind ~= 'hash' and kind ~= 'none' then call('UNLINK', KEYS[2]) end
-call('HSET', KEYS[2], unpack(ARGV))
+if kind ~= 'hash' and kind ~= 'none' then try('UNLINK', KEYS[2]) end
+local done = try('HSET', KEYS[2], unpack(ARGV))
+if type(done) ~= 'number' then return done.err end
 as_long(KEYS[2])
 return 1
 """,
 )
-"""Remember what records refer to. Keys 2, 6. ARGV: id, entry, and so on."""
+"""Remember what records refer to. Keys 2, 6. ARGV: id, entry, and so on. Returns as ORDER does."""
 
 RENEW = Script(
     "renew",
-    _CALL
+    CALL
     + """
 local ttl, exact = ARGV[1], ARGV[2] == '1'
 local first = call('PTTL', KEYS[1])
@@ -454,7 +470,7 @@ Returns 1, or why it was refused.
 
 BURY = Script(
     "bury",
-    _CALL
+    CALL
     + """
 if call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 0 end
 call('UNLINK', unpack(KEYS, 2))
@@ -465,7 +481,7 @@ return 1
 
 DELETE_THREAD = Script(
     "delete_thread",
-    _CALL
+    CALL
     + """
 if call('HLEN', KEYS[1]) ~= tonumber(ARGV[1]) then return 0 end
 for i = 2, #ARGV do
@@ -479,7 +495,7 @@ return 1
 
 ENTRIES = Script(
     "entries",
-    _CALL
+    CALL
     + _ENTRY
     + """
 local found = {}
@@ -495,43 +511,46 @@ return found
 
 DROP = Script(
     "drop",
-    _CALL
+    CALL
     + """
-for i = 2, #ARGV do
+for i = 3, #ARGV do
   local id = ARGV[i]
-  if ARGV[1] == '' or call('HEXISTS', KEYS[2], id) == 0 then
+  if ARGV[2] == '' or call('HEXISTS', KEYS[2], id) == 0 then
     local mark, severed = '\\0w' .. id, '\\0p' .. id
     call('HDEL', KEYS[2], id, mark, severed)
     call('HDEL', KEYS[4], id)
     try('HDEL', KEYS[6], id)
     try('ZREM', KEYS[5], id, mark, severed)
-    call('UNLINK', KEYS[5 + i])
+    call('UNLINK', KEYS[4 + i])
   end
 end
+try('HSET', KEYS[6], '\\0n', ARGV[1])
 return 1
 """,
 )
 """Remove checkpoints with their marks and writes. All of the keys, and one for each id's writes.
 
-ARGV: "" or, to remove only the writes of ids that have no checkpoint, "orphans"; then ids.
+ARGV: a number drawn; "" or, to remove only the writes of ids that have no checkpoint, "orphans";
+then ids.
 """
 
 DROP_VALUES = Script(
     "drop_values",
-    _CALL
+    CALL
     + """
 local drawn = try('HGET', KEYS[6], '\\0n')
 if (type(drawn) == 'string' and drawn or '') ~= ARGV[2] then return 0 end
-if #ARGV > 2 then call('HDEL', KEYS[3], unpack(ARGV, 3)) end
+if call('HLEN', KEYS[2]) ~= tonumber(ARGV[3]) then return 0 end
+if #ARGV > 3 then call('HDEL', KEYS[3], unpack(ARGV, 4)) end
 if call('EXISTS', KEYS[2], KEYS[4]) == 0 then
   call('HDEL', KEYS[1], ARGV[1])
-  call('UNLINK', KEYS[3], unpack(KEYS, 5))
+  call('UNLINK', KEYS[3], KEYS[5], KEYS[6], KEYS[7])
 end
 return 1
 """,
 )
-"""Remove values, and an empty namespace with its last checkpoint. All, and what else is derived.
+"""Remove values, and an empty namespace with its last checkpoint. All of the keys, references.
 
-ARGV: the number last drawn or "", fields. Returns 0, with nothing done, if a put has drawn another:
-it may refer to these fields.
+ARGV: the number that was drawn last or "", how many fields key 2 has, then fields of values.
+Returns 0, with nothing done, if that has changed: there may be a checkpoint that refers to them.
 """

@@ -91,17 +91,15 @@ class PlainCheckpoints:
             *fill(held, new),
             ("HDEL", orphans, name.id),
             ("HSET", checkpoints, name.id, encoded),
-            ("HSET", entries, name.id, entry, b"\0n", b"%x" % getrandbits(64)),
+            ("HSET", entries, name.id, entry),
             ("ZADD", order, 0, name.id),
         ]
         own = [checkpoints, held, orphans, order, entries]
-        if keep is not None:
-            commands.append(("HKEYS", checkpoints))
+        state = [] if keep is None else self._retention.asked(name)
         parent = record.parent if record.deltas else None
         if parent:
             commands.insert(0, ("HEXISTS", checkpoints, parent))
-        held_at = len(commands) - 1
-        replies = yield from self._write(name, commands, own)
+        replies = yield from self._write(name, [*commands, *state], own)
         if parent and not replies[0]:
             mark = mark_of_parent(name.id)
             marking: list[Command] = [
@@ -111,9 +109,10 @@ class PlainCheckpoints:
             yield Batch(marking, idempotent=True)
         if keep is None:
             return None, []
-        if sum(map(is_record, replies[held_at])) <= keep:
+        known = replies[len(commands) : len(commands) + len(state)]
+        if sum(map(is_record, known[1])) <= keep:
             return None, []
-        return (yield from self._retention.surplus(*name[:2], keep)), []
+        return (yield from self._retention.surplus(*name[:2], keep, known=known)), []
 
     def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
         """Store pending writes by a transaction. One round trip, two with a time to live."""
@@ -399,9 +398,11 @@ class PlainCheckpoints:
                     ("HDEL", orphans, *some),
                     ("HDEL", entries, *some),
                     ("ZREM", order, *some, *marks(some)),
+                    # Whoever may run scripts learns by it that others remove checkpoints.
+                    ("HSET", entries, b"\0n", getrandbits(64)),
                 ],
                 idempotent=True,
-                ignore=("WRONGTYPE",),
+                ignore=("WRONGTYPE", "OOM"),
             )
         for some in in_parts(doomed):
             saved = (yield Batch([("HMGET", held, *some)], idempotent=True))[0]
@@ -425,7 +426,7 @@ class PlainCheckpoints:
         first, checkpoints, _, orphans, order, entries = self._keys.of(thread, checkpoint_ns)
         there = yield Batch([("EXISTS", checkpoints, orphans)], idempotent=True)
         if not there[0]:
-            derived = (order, entries, *self._keys.droppable(thread, checkpoint_ns))
+            derived = (order, entries, self._keys.references(thread, checkpoint_ns))
             commands: list[Command] = [("HDEL", first, checkpoint_ns), ("UNLINK", *derived)]
             yield Batch(commands, atomic=True, idempotent=True)
 
@@ -435,7 +436,8 @@ class PlainCheckpoints:
         hashes = [parts[0].keys[0]]
         writes: list[bytes] = []
         for part in parts:
-            hashes += [*part.keys[1:], *self._keys.droppable(thread, part.space)]
+            hashes += [*part.keys[1:], *self._keys.before(thread, part.space)]
+            hashes.append(self._keys.references(thread, part.space))
             writes += part.writes.values()
         commands: list[Command] = [("UNLINK", *some) for some in in_parts(hashes)]
         groups: list[Command] = [("UNLINK", *some) for some in in_parts(writes)]

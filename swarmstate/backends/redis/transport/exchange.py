@@ -22,7 +22,13 @@ from swarmstate.backends.redis.transport import faults
 from swarmstate.backends.redis.transport.clock import jitter, monotonic, sleep
 from swarmstate.backends.redis.transport.fence import Guard, NotNow, ask, limits, line
 from swarmstate.backends.redis.transport.jobs import Job, Trip, Unit
-from swarmstate.backends.redis.transport.topology import Node, Topology, key_of, slot_of
+from swarmstate.backends.redis.transport.topology import (
+    Node,
+    Topology,
+    denied,
+    key_of,
+    slot_of,
+)
 from swarmstate.backends.redis.transport.wire import (
     command_name,
     read,
@@ -42,6 +48,8 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 # As many redirects are followed at once; nodes that do not agree yet point at each other.
 _REDIRECTS = 3
+# How long a cluster is asked at least whether it has replaced a node, in seconds.
+_LOOK_SECONDS = 0.2
 
 
 class Exchange:
@@ -82,17 +90,18 @@ class Exchange:
             pause = min(unit.not_before for unit in waiting) - monotonic()
             if pause > 0:
                 sleep(pause)
-            self.refresh()
+            now = monotonic()
+            self.refresh(min(now + self._timeout, min(unit.job.deadline for unit in waiting)))
             now = monotonic()
             later = [unit for unit in waiting if unit.not_before > now]
             waiting = later + self._round(unit for unit in waiting if unit.not_before <= now)
 
-    def refresh(self) -> None:
+    def refresh(self, deadline: float | None = None) -> None:
         """Ask a cluster for its map if there was a sign that it has changed."""
         if self.stale:
             self.stale = False
             try:
-                self.topology.refresh()
+                self.topology.refresh(deadline)
             except self.topology.failures as error:
                 self.stale = True
                 _pass_on(error)
@@ -125,9 +134,10 @@ class Exchange:
         failures = 0
         while True:
             try:
+                soon = min(job.deadline, monotonic() + self._timeout)
                 if failures:
-                    self.topology.refresh()
-                nodes = self.topology.primaries()
+                    self.topology.refresh(soon)
+                nodes = self.topology.primaries(soon)
                 break
             except self.topology.failures as error:
                 _pass_on(error)
@@ -156,7 +166,7 @@ class Exchange:
     def place(self, unit: Unit, again: list[Unit]) -> Node | None:
         """Return where a unit goes; where that is unknown, it tries again later, or has failed."""
         try:
-            return unit.node or self.topology.node(unit.slot)
+            return unit.node or self.topology.node(unit.slot, unit.job.deadline)
         except self.topology.failures as error:
             _pass_on(error)
             self._broken(unit, None, error, again, sent=False)
@@ -274,8 +284,7 @@ class Exchange:
             connection = trip.connection
             trip.peer = peer = guard.peer_of(connection)
             if peer is None:
-                soon = min(deadline, monotonic() + self._timeout)
-                trip.peer = peer = guard.meet(connection, soon)
+                trip.peer = peer = guard.meet(connection)
             if peer.era == guard.era:
                 break
             # It leads to where the server was before.
@@ -305,6 +314,7 @@ class Exchange:
                 if not unit.settled:
                     self._take(unit, trip, again)
         except self.topology.failures as error:
+            _pass_on(error)
             lost = unread[::-1]
             if len(lost) == 1:
                 error = _told(lost[0]) or error
@@ -345,18 +355,17 @@ class Exchange:
             _pass_on(error)
             if not faults.timed_out(error) and not readable(trip.connection):
                 return False
-            if self.topology.clustered and self._replaced(trip.node, waiting):
+            if self.topology.clustered and self._replaced(trip.node, waiting, soon):
                 return False
         trip.hurry(min(trip.deadline - monotonic(), self._timeout))
         return True
 
-    def _replaced(self, node: Node, units: Sequence[Unit]) -> bool:
+    def _replaced(self, node: Node, units: Sequence[Unit], deadline: float) -> bool:
         """Return whether a cluster has given what a node served to another one."""
+        find = self.topology.node
         try:
-            self.topology.refresh()
-            return any(
-                unit.part is None and self.topology.node(unit.slot) is not node for unit in units
-            )
+            self.topology.refresh(max(deadline, monotonic() + _LOOK_SECONDS))
+            return any(unit.part is None and find(unit.slot) is not node for unit in units)
         except self.topology.failures as error:
             _pass_on(error)
             return False
@@ -492,18 +501,20 @@ class Exchange:
             return
         job = unit.job
         answer = faults.answer(error)
-        if trip is not None and answer is not None and not sent and not faults.denied(*answer):
+        if trip is not None and not sent and answer is not None and faults.passing(*answer):
             # It is the server that lets nobody connect for the moment.
             self._refused(unit, unit.indexes, trip, error, again)
             return
+        barred = not sent and denied(error)
         unit.failures += 1
+        unit.suspect = unit.suspect or sent
         now = monotonic()
         retry = (
             (not sent or job.batch.idempotent)
             and unit.failures <= self._retries
             and now < job.deadline
             and not job.given_up
-            and not (answer is not None and faults.denied(*answer))
+            and not barred
         )
         if sent and trip is not None and unit.size >= LARGE and not faults.timed_out(error):
             reason = self._oversize(unit, trip, answer)
@@ -550,10 +561,9 @@ class Exchange:
         self, job: Job, address: str, error: Exception, *, sent: bool = False, share: str = ""
     ) -> SwarmStateError:
         """Return the error for a call whose connection failed."""
-        answer = faults.answer(error)
         reason: SwarmStateError
-        if answer is not None and faults.denied(*answer):
-            reason = AccessDenied(f"{job.name} was denied on {address}{share}: {answer[1]}")
+        if not sent and denied(error):
+            reason = AccessDenied(f"{job.name} was denied on {address}{share}: {error}")
         else:
             doubt = sent and not job.batch.idempotent
             doubtful = " (it may or may not have been carried out)" if doubt else ""

@@ -16,6 +16,7 @@ __all__ = [
     "call_name",
     "denied",
     "foreign",
+    "passing",
     "refusal",
     "timed_out",
 ]
@@ -26,7 +27,7 @@ NOT_NOW = frozenset(("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOREPLICAS
 NOT_HERE = frozenset(("LOADING", "MASTERDOWN", "NOREPLICAS"))
 """Those among them that another server may not give, where one name leads to several in turn."""
 # Answers that will be the same the next time.
-_DENIED = frozenset(("NOAUTH", "NOPERM", "WRONGPASS"))
+_DENIED = frozenset(("DENIED", "NOAUTH", "NOPERM", "WRONGPASS"))
 _DENIED_TEXTS = ("db index", "invalid password", "without any password", "unknown command")
 
 _SPOKEN = {"__contains__": "in"}
@@ -46,6 +47,11 @@ def refusal(code: str, command: str, place: str, text: str) -> CommandRefused:
     """Return the error for an answer of the server's that is final."""
     kind = CommandDenied if denied(code, text) else CommandFailed
     return kind(code, command, f"{place} was refused: {code} {text}")
+
+
+def passing(code: str, text: str) -> bool:
+    """Return whether an error reply means that trying again may help soon."""
+    return code in NOT_NOW or code == "READONLY"
 
 
 def answer(error: BaseException) -> tuple[str, str] | None:
@@ -81,7 +87,7 @@ def foreign(error: BaseException) -> BaseException | None:
         frames = seen.__traceback__
         if frames is not None:
             outer, inner = _module(frames), _module(_last(frames))
-            # What was being handled when we were called is no cause of what happened here.
+            # What was being handled when we were called is not the cause of what happened here.
             if seen is not error and outer not in _LIBRARIES:
                 return None
             if inner not in _CALLED or (isinstance(seen, OSError) and not seen.args):

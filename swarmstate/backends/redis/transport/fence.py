@@ -12,27 +12,23 @@ the id alone could be a stranger's.
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from swarmstate.backends.redis.commands import Command, Script
 from swarmstate.backends.redis.transport.clock import monotonic, sleep
 from swarmstate.backends.redis.transport.faults import NOT_NOW
+from swarmstate.backends.redis.transport.pool import Identity, identity
 from swarmstate.backends.redis.transport.topology import Node
 from swarmstate.backends.redis.transport.wire import pack, read, socket_of, split_error, write
 from swarmstate.forks import here
 
-if TYPE_CHECKING:
-    from swarmstate.backends.redis.transport.jobs import Unit
-
-__all__ = ["Guard", "NotNow", "Peer", "ask", "limits", "line"]
+__all__ = ["Guard", "NotNow", "Peer", "Sent", "ask", "limits", "line"]
 
 _LIMITS = ("proto-max-bulk-len", "client-query-buffer-limit", "maxmemory-clients")
 _LOOK_SECONDS = 0.005
-_INFO = re.compile(rb"id=([0-9]+) addr=(.*?) (?:laddr|fd)=")
 # Answers that any question would get.
 _AT_ALL = NOT_NOW | {"NOAUTH", "WRONGPASS"}
 
@@ -43,6 +39,14 @@ class NotNow(Exception):  # noqa: N818 (it is passed on as the server's answer)
     def __init__(self, reply: Exception) -> None:
         super().__init__(*reply.args)
         self.reply = reply
+
+
+class Sent(Protocol):
+    """What a guard has to know of a request that was given up."""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it was sent, and its reply has not come."""
 
 
 class Peer:
@@ -57,14 +61,13 @@ class Peer:
         fenced: whether it was closed there.
     """
 
-    __slots__ = ("address", "era", "fenced", "id", "socket", "timeout")
+    __slots__ = ("era", "fenced", "identity", "socket", "timeout")
 
-    def __init__(self, sock: Any, era: int) -> None:
+    def __init__(self, sock: Any, identity: Identity | None, era: int) -> None:
         self.socket = sock
+        self.identity = identity
         self.era = era
         self.timeout: float | None = sock.gettimeout()
-        self.id: bytes | None = None
-        self.address = b""
         self.fenced = False
 
     def shut_down(self) -> None:
@@ -81,7 +84,7 @@ class Guard:
         era: goes up when the server turns out not to be the right one: connections of an earlier
             era are not used again.
         loose: connections on which something was given up that may still arrive.
-        adrift: units that were given up while their connection goes on, with others' replies.
+        adrift: requests that were given up while their connection goes on, with others' replies.
         scripts: those that the server has, as far as known.
     """
 
@@ -89,9 +92,8 @@ class Guard:
         self.address = address
         self.era = 0
         self.loose: dict[Peer, None] = {}
-        self.adrift: dict[Unit, None] = {}
+        self.adrift: dict[Sent, None] = {}
         self.scripts: set[Script] = set()
-        self._mute = False
         self._warned = False
         self._process = here.process
 
@@ -100,21 +102,9 @@ class Guard:
         peer: Peer | None = getattr(connection, "swarmstate_peer", None)
         return peer if peer is not None and peer.socket is socket_of(connection) else None
 
-    def meet(self, connection: Any, deadline: float) -> Peer:
-        """Learn who a connection is at the server. One round trip, once per connection.
-
-        Raises:
-            NotNow: the server has no time to tell.
-        """
-        peer = Peer(socket_of(connection), self.era)
-        if not self._mute:
-            reply = ask(connection, ("CLIENT", "INFO"), deadline)
-            known = _INFO.match(reply) if isinstance(reply, bytes) else None
-            if known is not None:
-                peer.id, peer.address = known.groups()
-            else:
-                # It may not be asked, or this server knows no such question.
-                self._mute = True
+    def meet(self, connection: Any) -> Peer:
+        """Return who a connection is that was not used before."""
+        peer = Peer(socket_of(connection), identity(connection), self.era)
         connection.swarmstate_peer = peer
         return peer
 
@@ -143,11 +133,10 @@ class Guard:
             self._process = here.process
             self.adrift.clear()
         while self.adrift:
-            for unit in tuple(self.adrift):
-                trip = unit.trip
+            for sent in tuple(self.adrift):
                 # What was not sent by the time that it was given up is not sent any more.
-                if trip is None or unit not in trip.unread:
-                    self.adrift.pop(unit, None)
+                if not sent.under_way:
+                    self.adrift.pop(sent, None)
             if self.adrift:
                 if monotonic() >= deadline:
                     raise TimeoutError("a request that was given up is still under way")
@@ -155,8 +144,8 @@ class Guard:
 
     def kill(self, connection: Any, peer: Peer, deadline: float) -> None:
         """Have the server close a connection, over another one."""
-        if peer.id is not None:
-            command = ("CLIENT", "KILL", "ID", peer.id, "ADDR", peer.address)
+        if peer.identity is not None:
+            command = ("CLIENT", "KILL", "ID", peer.identity.id, "ADDR", peer.identity.address)
             reply = ask(connection, command, deadline)
             if isinstance(reply, Exception):
                 self._warn(str(reply))

@@ -87,6 +87,7 @@ class Unit:
         delays: how often the server had no time, or another one to send us to.
         not_before: when to try again, by the monotonic clock.
         settled: whether it has come out, or was given up.
+        suspect: whether it was on a connection that broke, and may be why.
         doubled: whether it was looked at for asking for the same twice.
         taught: the scripts that the server will have afterwards.
         trip: what it travels with, from before it is sent until its replies are there.
@@ -103,6 +104,7 @@ class Unit:
     delays = 0
     not_before = 0.0
     settled = False
+    suspect = False
     doubled = False
     taught: Sequence[Script] = ()
     trip: Trip | None = None
@@ -114,6 +116,12 @@ class Unit:
         self.replies: list[Any] = []
         # EVALSHA in a transaction could fail after its neighbours were carried out.
         self.source = job.batch.atomic
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it was sent, and its reply has not come."""
+        trip = self.trip
+        return trip is not None and self in trip.unread
 
     @property
     def share(self) -> str:

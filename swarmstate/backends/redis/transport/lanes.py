@@ -36,10 +36,11 @@ _MOST_AT_ONCE = 1000
 _MOST_BYTES_AT_ONCE = 1 << 20
 # Threads, and so connections, of one lane.
 _MOST_WORKERS = 4
-# How often the keeper looks at lanes that are busy, and how often in vain before it sleeps.
+# How often the keeper looks at lanes that are busy, and how often it finds none before it sleeps.
 _LOOK_SECONDS = 0.05
 _LOOKS = 4
 _LONGEST_NAP = 60.0
+_IDLE_SECONDS = 60.0
 
 
 def start(work: Callable[[], None]) -> threading.Thread:
@@ -54,7 +55,8 @@ class _Lane:
 
     Attributes:
         node: the server.
-        alone: whether what goes here goes one by one.
+        kind: whether what goes here may be sent again; None: it goes alone.
+        idle: after how many seconds without anything to do it ends: nodes of a cluster come and go.
         inbox: the units; None is the end.
         leader: the worker that takes from it.
         workers: how many there are, the relieved ones included.
@@ -62,28 +64,32 @@ class _Lane:
             the keeper looked last.
     """
 
-    def __init__(self, node: Node, *, alone: bool) -> None:
+    def __init__(self, node: Node, kind: bool | None, *, idle: float | None) -> None:
         self.node = node
-        self.alone = alone
+        self.kind = kind
+        self.idle = idle
         self.inbox: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
         self.leader: _Worker | None = None
         self.workers: set[_Worker] = set()
         self.seen: tuple[int, int] = (0, 0)
 
     def collect(self) -> tuple[list[Unit], bool]:
-        """Return what is there, once there is something, and whether there may be more."""
+        """Return what is there, once there is something, and whether there may be more.
+
+        Nothing, where there was nothing for too long.
+        """
         inbox = self.inbox
         units: list[Unit] = []
-        unit = inbox.get()
         try:
+            unit = inbox.get(timeout=self.idle)
             while unit is not None:
                 units.append(unit)
                 # Whether there is room for it is asked before it is taken.
-                if self.alone or len(units) >= _MOST_AT_ONCE or inbox.empty():
+                if self.kind is None or len(units) >= _MOST_AT_ONCE or inbox.empty():
                     return units, True
                 unit = inbox.get_nowait()
         except queue.Empty:
-            # Another worker was faster.
+            # There was nothing for too long, or another worker was faster.
             return units, True
         # The others of this lane look for the end, too.
         self.inbox.put(None)
@@ -112,6 +118,8 @@ class _Worker:
         more = True
         while more and lane.leader is self:
             units, more = lane.collect()
+            if not units and more and carrier.retire(lane):
+                break
             self.rounds += 1
             self.busy = True
             carrier.wake()
@@ -215,26 +223,35 @@ class Carrier:
         if not unit.not_before or unit.not_before <= monotonic():
             node = self._exchange.place(unit, again)
             if node is not None:
-                self._put(self._lane(node, _kind(unit)).inbox, unit)
+                with self._lock:
+                    self._lane(node, _kind(unit)).inbox.put(unit)
         else:
             again.append(unit)
         for each in again:
             self._put(self._desk, each)
 
     def _lane(self, node: Node, kind: bool | None) -> _Lane:
+        """Return a lane, with the lock held."""
+        if self._stopped:
+            raise StoreUnavailable("the store is closed")
         lane = self._lanes.get((node, kind))
         if lane is None:
-            with self._lock:
-                if self._stopped:
-                    raise StoreUnavailable("the store is closed")
-                lane = self._lanes.get((node, kind))
-                if lane is None:
-                    lane = _Lane(node, alone=kind is None)
-                    self._lead(lane)
-                    self._lanes[node, kind] = lane
-                    if not self._exchange.topology.clustered:
-                        self._only[kind] = lane
+            clustered = self._exchange.topology.clustered
+            lane = _Lane(node, kind, idle=_IDLE_SECONDS if clustered else None)
+            self._lead(lane)
+            self._lanes[node, kind] = lane
+            if not clustered:
+                self._only[kind] = lane
         return lane
+
+    def retire(self, lane: _Lane) -> bool:
+        """Let go of a lane that was not used for long; return whether it was so until now."""
+        with self._lock:
+            if not lane.inbox.empty():
+                return False
+            if self._lanes.get((lane.node, lane.kind)) is lane:
+                del self._lanes[lane.node, lane.kind]
+            return True
 
     def _lead(self, lane: _Lane) -> None:
         """Have a new thread take from a lane, and the old one end with what it has in hand."""
@@ -265,7 +282,7 @@ class Carrier:
             known = self._exchange.guard(lane.node).scripts
             for unit in units:
                 if unit.chunks or unit.pack(known):
-                    if not lane.alone and _kind(unit) is None:
+                    if lane.kind is not None and _kind(unit) is None:
                         passed.append(unit)
                         self._pass_on(unit)
                         continue
@@ -453,7 +470,7 @@ def _adopt(unit: Unit, again: Job) -> None:
 
 def _kind(unit: Unit) -> bool | None:
     """Return what a unit may share a connection with, see :attr:`Carrier._lanes`."""
-    return None if unit.size >= LARGE or unit.failures else unit.job.batch.idempotent
+    return None if unit.size >= LARGE or unit.suspect else unit.job.batch.idempotent
 
 
 def _hand_over(jobs: list[Job]) -> None:

@@ -392,8 +392,8 @@ def _without_greeting(kind: Any) -> dict[str, None]:
     return {name: None for name in ("lib_name", "lib_version") if name in known}
 
 
-# As in "id=3 addr=127.0.0.1:60000 laddr=127.0.0.1:6379 ...".
-_INFO = re.compile(rb"\bid=(\d+) addr=(\S+)")
+# As in "id=3 addr=127.0.0.1:60000 laddr=127.0.0.1:6379 ..."; a Unix socket's path may hold blanks.
+_INFO = re.compile(rb"\bid=(\d+) addr=(.*?) laddr=")
 
 
 def _introduce(connection: Any, *, greet: bool) -> None:
@@ -428,7 +428,7 @@ def _spoke(connection: Any) -> bool:
     """Return whether there is something to read on an idle connection, if only its end."""
     try:
         return bool(connection.can_read())
-    except Exception:  # noqa: BLE001 (whatever is wrong with it, it is connected anew)
+    except Exception:  # noqa: BLE001 (whatever is wrong with it, it is connected again)
         return True
 
 
