@@ -257,9 +257,7 @@ class GenericItems:
         for name in (yield from self.names()):
             with self._guarded():
                 entries = yield from finish(self._calls.items(items_of(name)))
-                dead = [
-                    entry for entry in entries if _expired(entry[1], Place(name, entry[0]), now)
-                ]
+                dead = _dead(name, entries, now)
                 for first in range(0, len(dead), _MOST_REMOVED):
                     count += yield from self._remove(name, dead[first : first + _MOST_REMOVED])
         return count

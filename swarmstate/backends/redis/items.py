@@ -67,7 +67,7 @@ local reindexed = false
 local function forget(key)
   if redis.call('HDEL', KEYS[2], '=' .. key) == 1 then reindexed = true end
 end
-for i = 5, #ARGV, 3 do
+for i = 4, #ARGV, 3 do
   local key, row, vectors = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local old = redis.call('HGET', KEYS[1], key)
   local before, after = due(old), due(row)
@@ -104,17 +104,14 @@ for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', plain(now), 'L
   end
 end
 if reindexed then redis.call('HSET', KEYS[2], 'version', ARGV[2]) end
-if ARGV[4] ~= '' then
-  for _, key in ipairs(KEYS) do redis.pcall('PEXPIRE', key, ARGV[4]) end
-end
 return 1
 """,
 )
 """Store and remove items of one LangGraph namespace, and up to 20 that have expired.
 
 KEYS: items, vectors, what expires when. ARGV: now, the next version as it is stored, 1 if the
-namespace may be new, the time to live of namespaces in milliseconds or "", then for each item its
-key, what to store or "" to remove it, and its vectors or "".
+namespace may be new or "", then for each item its key, what to store or "" to remove it, and its
+vectors or "".
 
 Returns 0, with nothing done, if the namespace is new and must not be.
 """
@@ -207,20 +204,23 @@ class PlainItems(GenericItems):
         singles: dict[str, list[str]] = {}
         for place in rows:
             singles.setdefault(place.name, []).append(place.key)
-        commands: list[Command] = [("HGETALL", key(items_of(name))) for name in items]
-        commands += [("HGETALL", key(vectors_of(name))) for name in vectors]
-        commands += [("HGET", key(vectors_of(name)), VERSION) for name in versions]
-        commands += [("HMGET", key(items_of(name)), *keys) for name, keys in singles.items()]
+        whole = [*map(items_of, items), *map(vectors_of, vectors)]
+        spaces = [*whole, *map(vectors_of, versions), *map(items_of, singles)]
+        keys = [key(space) for space in spaces]
+        commands: list[Command] = [("HGETALL", each) for each in keys[: len(whole)]]
+        rest = iter(keys[len(whole) :])
+        commands += [("HGET", next(rest), VERSION) for _ in versions]
+        commands += [("HMGET", next(rest), *several) for several in singles.values()]
         if not commands:
             return Seen([], [], [], [])
-        replies = iter((yield from self._steps.asked(commands)))
+        replies = iter((yield from self._steps.asked(commands, keys)))
         found = [self._live(name, self._entries(next(replies), name), now) for name in items]
         indexes = [vectors_from(self._entries(next(replies), name)) for name in vectors]
         known = [self._decoded(next(replies), name, VERSION) for name in versions]
         values = {
             Place(name, each): data
-            for name, keys in singles.items()
-            for each, data in zip(keys, next(replies), strict=True)
+            for name, several in singles.items()
+            for each, data in zip(several, next(replies), strict=True)
         }
         return Seen(
             found, indexes, known, [self.row_from(values[place], place, now) for place in rows]
@@ -319,7 +319,8 @@ class RedisItems:
             (name, some) for name, keys in asked.items() for some in _in_parts(list(keys.items()))
         ]
         commands = [self._fetching(name, some, now, wanted=1) for name, some in parts]
-        replies = yield from self._steps.asked(commands)
+        read = [key for name in asked for key in self._keys(name)[:2]]
+        replies = yield from self._steps.asked(commands, read)
         found: dict[Place, Row | None] = {}
         for (name, some), reply in zip(parts, replies, strict=True):
             for (key, _), data in zip(some, reply, strict=True):
@@ -376,33 +377,31 @@ class RedisItems:
             self._writing(name, flat, now, new=not (clustered and name in listed))
             for name, flat in parts
         ]
-        replies = yield from self._steps.written(commands, atomic=not clustered, idempotent=True)
+        expiring = [key for name in encoded for key in self._keys(name)]
+        if listed:
+            expiring.append(self._steps.layout.key(NAMES))
+        stored = self._steps.stored
+        replies = yield from stored(commands, expiring, idempotent=True)
         again = [
             self._writing(name, flat, now, new=True)
             for (name, flat), reply in zip(parts, replies[first:], strict=True)
             if not reply
         ]
         if again:
-            yield from self._steps.written(again, atomic=False, idempotent=True)
+            yield from stored(again, expiring, idempotent=True)
 
     def _listing(self, names: Sequence[str]) -> list[Command]:
         """Return the commands that list LangGraph namespaces."""
-        if not names:
-            return []
-        steps = self._steps
-        at = steps.layout.key(NAMES)
-        one = steps.encode(1)
-        commands: list[Command] = [
+        at = self._steps.layout.key(NAMES)
+        one = self._steps.encode(1)
+        return [
             ("HSET", at, *(part for name in some for part in (name, one)))
             for some in _in_parts(names)
         ]
-        return [*commands, *steps.expiry([at])]
 
     def _writing(self, name: str, flat: Sequence[Any], now: int, *, new: bool) -> Command:
-        steps = self._steps
-        version = steps.encode(getrandbits(63))
-        arguments = [now, version, "1" if new else "", steps.script_ttl, *flat]
-        return WRITE(self._keys(name), arguments)
+        version = self._steps.encode(getrandbits(63))
+        return WRITE(self._keys(name), [now, version, "1" if new else "", *flat])
 
     def _encoded(self, change: Change) -> tuple[str, bytes, bytes]:
         row = change.row

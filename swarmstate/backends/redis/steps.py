@@ -41,7 +41,7 @@ class StoreSteps(WholeStore):
         """Store one value. One round trip; sent again if the connection broke."""
         at = self.layout.key(namespace)
         field = check_key(key)
-        yield from self._store([("HSET", at, field, self.encode(value))], (at,), idempotent=True)
+        yield from self.stored([("HSET", at, field, self.encode(value))], (at,), idempotent=True)
 
     def get(self, namespace: str, key: str, default: Any = None) -> Steps[Any]:
         """Return one value, or ``default`` where there is none. One round trip."""
@@ -63,7 +63,7 @@ class StoreSteps(WholeStore):
         at = self.layout.key(namespace)
         field = check_key(key)
         command: Command = ("HSETNX", at, field, self.encode(value))
-        replies = yield from self._store([command], (at,), idempotent=False)
+        replies = yield from self.stored([command], (at,), idempotent=False)
         return bool(replies[0])
 
     def delete(self, namespace: str, key: str) -> Steps[bool]:
@@ -99,7 +99,7 @@ class StoreSteps(WholeStore):
             known = (b"0", b"") if old is None else (b"1", old)
             swap = SWAP([at], [field, *known, new])
             try:
-                replies = yield from self._store([swap], (at,), idempotent=False)
+                replies = yield from self.stored([swap], (at,), idempotent=False)
             except CommandRefused as refused:
                 if not refused.scripting_refused:
                     raise
@@ -134,13 +134,13 @@ class StoreSteps(WholeStore):
             return
         if len(content) == 1 and self._fits(content):
             ((at, flat),) = content.items()
-            yield from self._store([("HSET", at, *flat)], content, idempotent=True)
+            yield from self.stored([("HSET", at, *flat)], content, idempotent=True)
         elif self._clustered:
             yield from self._set_per_slot(content)
         elif not (yield from self._put_in(content, everything=False)):
             # A transaction does not stop at a command that fails, so nothing in it must.
             yield from self._check_types(content)
-            yield from self._store(_filled(content), content, idempotent=True)
+            yield from self.stored(_filled(content), content, idempotent=True)
 
     def _fits(self, content: Content) -> bool:
         """Return whether one command for each namespace will do, and one for its time."""
@@ -162,7 +162,7 @@ class StoreSteps(WholeStore):
                 else:
                     commands += self._fills(part, replace=False)
             try:
-                replies = yield from self._store(commands, renewed, idempotent=True)
+                replies = yield from self.stored(commands, renewed, idempotent=True)
             except CommandRefused as refused:
                 if not refused.scripting_refused:
                     raise
@@ -173,7 +173,7 @@ class StoreSteps(WholeStore):
                         self._take_filled(reply)
                 return
         yield from self._check_types(content)
-        yield from self._store(_filled(content), content, idempotent=True)
+        yield from self.stored(_filled(content), content, idempotent=True)
 
     def get_many(self, pairs: Iterable[Pair]) -> Steps[list[Any]]:
         """Return the values at one moment, in input order; a missing one is None.
