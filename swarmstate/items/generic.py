@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 from swarmstate.arguments import shown
 from swarmstate.errors import ArgumentTypeError, DecodeError
+from swarmstate.items.expiry import Due
 from swarmstate.items.format import (
     NAMES,
     VECTOR,
@@ -29,27 +30,41 @@ from swarmstate.items.format import (
     vectors_of,
 )
 from swarmstate.items.protocol import Change, ItemEngine, Place, Seen, Vectors
-from swarmstate.protocols import StoreLike
 from swarmstate.steps import Driver, InlineDriver, Steps, ThreadDriver, finish
 
 __all__ = ["GenericItems", "engine_of", "vectors_from"]
 
 T = TypeVar("T")
 
-_MOST_REMOVED = 100
-_MOST_WATCHED = 10_000
-
-# Reentrant: a hook of the caller's that encodes may use the store.
-_locks: WeakKeyDictionary[StoreLike, threading.RLock] = WeakKeyDictionary()
-_locks_guard = threading.Lock()
+_AT_ONCE = 100
+_REMOVED_BY_WRITES = 20
+_MOST_NAMES = 10_000
 
 
-def _lock_of(store: StoreLike) -> threading.RLock:
-    with _locks_guard:
+class _Shared:
+    """What all engines over one store object share.
+
+    Attributes:
+        lock: Guards what decides what to remove; reentrant, because a hook of the caller's that
+            encodes may use the store. None where calls wait for a driver.
+        due: What expires next.
+    """
+
+    def __init__(self, lock: AbstractContextManager[Any] | None) -> None:
+        self.lock = lock
+        self.due = Due()
+
+
+_shared: WeakKeyDictionary[Any, _Shared] = WeakKeyDictionary()
+_shared_guard = threading.Lock()
+
+
+def _shared_of(store: Any) -> _Shared:
+    with _shared_guard:
         try:
-            return _locks.setdefault(store, threading.RLock())
+            return _shared.setdefault(store, _Shared(threading.RLock()))
         except TypeError:  # a store of somebody's that has no weak references or no hash
-            return threading.RLock()
+            return _Shared(threading.RLock())
 
 
 def engine_of(store: Any) -> ItemEngine:
@@ -76,7 +91,7 @@ def engine_of(store: Any) -> ItemEngine:
     from swarmstate import Store
 
     waits = not isinstance(store, Store)
-    return GenericItems(store, ThreadDriver() if waits else InlineDriver(), _lock_of(store))
+    return GenericItems(store, ThreadDriver() if waits else InlineDriver(), _shared_of(store))
 
 
 class GenericItems:
@@ -85,19 +100,19 @@ class GenericItems:
     Args:
         calls: The store, or its steps.
         driver: Runs the steps.
-        lock: Guards what decides what to remove, where calls do not wait for a driver.
+        shared: What other engines over the same store use too.
     """
 
-    def __init__(
-        self, calls: Any, driver: Driver, lock: AbstractContextManager[Any] | None = None
-    ) -> None:
+    def __init__(self, calls: Any, driver: Driver, shared: _Shared | None = None) -> None:
         self._calls = calls
         self._driver = driver
-        self._lock = lock
+        shared = shared or _Shared(None)
+        self._lock = shared.lock
+        self._due = shared.due
         # Whether anything is known to expire; until then no write looks for what has.
         self._expiring = False
-        # By name, how many writes until the next look: as many as there were items.
-        self._patience: dict[str, int] = {}
+        # The LangGraph namespaces whose items were looked at for what others had written.
+        self._looked: set[str] = set()
 
     def run(self, steps: Steps[T]) -> T:
         """Run an operation to its end and return its result."""
@@ -164,11 +179,13 @@ class GenericItems:
 
     def _row(self, data: Any, place: Place, now: int) -> Row | None:
         row = decode_row(data, *place)
+        self._note(place, row)
+        return row if row.live(now) else None
+
+    def _note(self, place: Place, row: Row) -> None:
         if row.expires is not None:
             self._expiring = True
-            if row.expires <= now:
-                return None
-        return row
+            self._due.note(place, row.expires)
 
     def renew(self, places: Sequence[Place], now: int) -> Steps[None]:
         """Renew items by one ``update`` each."""
@@ -192,8 +209,8 @@ class GenericItems:
         """Write items by a ``get_many`` and a ``set_many``."""
         with self._guarded():
             yield from self._write(changes, now)
-            for name in dict.fromkeys(change.place.name for change in changes):
-                yield from self._tidy(name, now)
+            if self._expiring:
+                yield from self._tidy({change.place.name for change in changes}, now)
 
     def _write(self, changes: Sequence[Change], now: int) -> Steps[None]:
         calls = self._calls
@@ -211,7 +228,7 @@ class GenericItems:
             else:
                 if was is not None and was.live(now):
                     row = row._replace(created=was.created)
-                self._expiring = self._expiring or row.expires is not None
+                self._note(place, row)
                 stored.append((*pair, encode_row(row)))
                 new[place.name] = None
             index = vectors_of(place.name)
@@ -233,23 +250,29 @@ class GenericItems:
     ) -> Steps[None]:
         yield from finish(self._calls.set_many([*names, *stored]))
 
-    def _tidy(self, name: str, now: int) -> Steps[None]:
-        """Remove some expired items, if it is time to look for them.
-
-        Looking is as expensive as there are items, and so comes once in as many writes.
-        """
-        if not self._expiring:
+    def _tidy(self, names: set[str], now: int) -> Steps[None]:
+        """Remove some of what has expired; look once for what other processes have written."""
+        for name in names - self._looked:
+            if len(self._looked) >= _MOST_NAMES:
+                self._looked.clear()
+            self._looked.add(name)
+            yield from self.look(now, items=[name])
+        places = self._due.take(now, _REMOVED_BY_WRITES)
+        if not places:
             return
-        left = self._patience.get(name, 0)
-        if left:
-            self._patience[name] = left - 1
-            return
-        entries = yield from finish(self._calls.items(items_of(name)))
-        dead = _dead(name, entries, now)
-        if len(self._patience) >= _MOST_WATCHED:
-            self._patience.clear()
-        self._patience[name] = len(entries) if len(dead) <= _MOST_REMOVED else 0
-        yield from self._remove(name, dead[:_MOST_REMOVED])
+        pairs = [(items_of(name), key) for name, key in places]
+        values = yield from finish(self._calls.get_many(pairs))
+        dead: dict[str, list[tuple[str, Any]]] = {}
+        for place, data in zip(places, values, strict=True):
+            was = _past(data, place)
+            if was is None:
+                continue
+            if was.live(now):
+                self._note(place, was)
+            else:
+                dead.setdefault(place.name, []).append((place.key, data))
+        for name, entries in dead.items():
+            yield from self._remove(name, entries)
 
     def sweep(self, now: int) -> Steps[int]:
         """Remove all expired items: an ``items`` for each namespace, and what it takes."""
@@ -258,8 +281,8 @@ class GenericItems:
             with self._guarded():
                 entries = yield from finish(self._calls.items(items_of(name)))
                 dead = _dead(name, entries, now)
-                for first in range(0, len(dead), _MOST_REMOVED):
-                    count += yield from self._remove(name, dead[first : first + _MOST_REMOVED])
+                for first in range(0, len(dead), _AT_ONCE):
+                    count += yield from self._remove(name, dead[first : first + _AT_ONCE])
         return count
 
     def _remove(self, name: str, dead: list[tuple[str, Any]]) -> Steps[int]:

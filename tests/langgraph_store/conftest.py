@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from embeddings import embed
 from stores import making, of
 
 from swarmstate.integrations.langgraph import SwarmStateStore
@@ -52,11 +52,6 @@ def make(request: pytest.FixtureRequest, store: StoreLike) -> Callable[..., Any]
 def memory(make: Callable[..., Any]) -> Any:
     """An empty memory."""
     return make()
-
-
-def embed(texts: Any) -> list[list[float]]:
-    """Return a vector for each text that depends on nothing but the text."""
-    return [[float(byte) - 128 for byte in hashlib.md5(text.encode()).digest()] for text in texts]
 
 
 @pytest.fixture

@@ -265,17 +265,18 @@ class SwarmStateStore(BaseStore):
 
     def _put(self, plan: _Plan, by_text: Mapping[str, bytes]) -> Steps[None]:
         changes = []
+        now = self._clock.now()
         times = self._clock.several(len(plan.puts))
-        for (place, op), now in zip(plan.puts.items(), times, strict=False):
+        for (place, op), written in zip(plan.puts.items(), times, strict=True):
             if op.value is None:
                 changes.append(Change(place, None))
                 continue
             minutes = None if op.ttl is None else float(op.ttl)
             expires = None if minutes is None else now + int(minutes * _MINUTE)
             vectors = [by_text[text] for text in plan.indexed.get(place, ())]
-            row = Row(now, now, expires, minutes, bool(vectors), dict(op.value))
+            row = Row(written, written, expires, minutes, bool(vectors), dict(op.value))
             changes.append(Change(place, row, vectors))
-        yield from finish(self._engine.write(changes, self._clock.now()))
+        yield from finish(self._engine.write(changes, now))
 
     # Expiry ------------------------------------------------------------------------------------
 
