@@ -31,6 +31,7 @@ from swarmstate._core import Snapshot
 from swarmstate.backends.redis.steps import StoreSteps
 from swarmstate.backends.redis.transport.driver import Driver
 from swarmstate.checkpoints.protocol import CheckpointEngine
+from swarmstate.items.protocol import ItemEngine
 from swarmstate.protocols import Default, Pair, SnapshotLike
 
 __all__ = ["AsyncRedisStore", "RedisStore"]

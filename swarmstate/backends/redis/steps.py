@@ -15,18 +15,21 @@ from swarmstate.arguments import (
     check_key,
     check_pair,
     check_prefix,
+    check_seconds,
     iterate,
     shown,
 )
 from swarmstate.backends.redis.commands import Command, CommandRefused, fields, fill
-from swarmstate.backends.redis.scripts import DROP, REMOVE, SWAP
+from swarmstate.backends.redis.keys import ScratchLayout
+from swarmstate.backends.redis.scripts import DROP, EXPIRE, REMOVE, SWAP
 from swarmstate.backends.redis.sending import FOREIGN, MOST_ARGUMENTS, SUSPECT_BYTES, size_of
 from swarmstate.backends.redis.whole import Content, WholeStore, measured
 from swarmstate.errors import AccessDenied, ArgumentTypeError, StoreUnavailable
 from swarmstate.protocols import Pair
+from swarmstate.snapshots import History
 from swarmstate.steps import Steps
 
-__all__ = ["StoreSteps"]
+__all__ = ["ScratchSteps", "StoreSteps"]
 
 # Of one update: as many as the in-memory store's.
 _ATTEMPTS = 1000
@@ -270,6 +273,33 @@ class StoreSteps(WholeStore):
             gone = yield from self._sent(_in_parts("HDEL", {at: names[0]}), ignore=FOREIGN)
             removed += sum(count or 0 for count in gone)
 
+    def expire(self, namespace: str, seconds: float) -> Steps[bool]:
+        """Let a namespace be gone, with all its keys, from some time on.
+
+        Writes of a store that was made without a ttl do not put that off; calling this again does.
+        A namespace that is removed, restored or loses its last key before then, and comes back,
+        stays. One round trip, two without scripting; sent again if the connection broke.
+
+        Args:
+            namespace: the namespace.
+            seconds: from 0.001 to 10**10.
+
+        Returns:
+            Whether there is such a namespace.
+
+        Raises:
+            AccessDenied: the user may not let keys expire.
+        """
+        at = self.layout.key(namespace)
+        left = int(check_seconds("seconds", seconds) * 1000)
+        replies = yield from self._scripted([EXPIRE([at], [left])], idempotent=True)
+        if replies is None:
+            kind = yield from self._sent([("TYPE", at)], idempotent=True)
+            if kind[0] != b"hash":
+                return False
+            replies = yield from self._sent([("PEXPIRE", at, left)], idempotent=True)
+        return bool(replies[0])
+
     def keys(self, namespace: str, prefix: str | None = None) -> Steps[list[str]]:
         """Return the keys of a namespace, or those that start with ``prefix``.
 
@@ -310,6 +340,17 @@ class StoreSteps(WholeStore):
         at = self.layout.key(namespace)
         replies = yield from self.read([("HLEN", at)], (at,))
         return bool(replies[0])
+
+
+class ScratchSteps(StoreSteps):
+    """The logic of the scratch store of another one, with whose marker it is marked."""
+
+    _enumerable = False
+
+    def __init__(self, store: StoreSteps) -> None:
+        vars(self).update(vars(store))
+        self.layout = ScratchLayout(store.layout.prefix)
+        self.history = History(0)
 
 
 def _in_parts(name: str, grouped: Mapping[bytes, Sequence[bytes | str]]) -> list[Command]:
