@@ -11,13 +11,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from inspect import iscoroutinefunction
 from random import getrandbits
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from swarmstate.arguments import shown
-from swarmstate.errors import ArgumentTypeError, DecodeError
+from swarmstate.errors import DecodeError
 from swarmstate.items.expiry import Due
 from swarmstate.items.format import (
     NAMES,
@@ -30,7 +28,7 @@ from swarmstate.items.format import (
     vectors_of,
 )
 from swarmstate.items.protocol import Change, ItemEngine, Place, Seen, Vectors
-from swarmstate.steps import Driver, InlineDriver, Steps, ThreadDriver, finish
+from swarmstate.steps import Driver, Steps, calls_of, finish
 
 __all__ = ["GenericItems", "engine_of", "vectors_from"]
 
@@ -74,24 +72,10 @@ def engine_of(store: Any) -> ItemEngine:
         ArgumentTypeError: it can be neither called nor driven.
     """
     offer = getattr(store, "item_engine", None)
-    if offer is not None:
+    if offer is not None and not isinstance(store, type):
         return cast("ItemEngine", offer())
-    steps, driver = getattr(store, "steps", None), getattr(store, "driver", None)
-    if steps is not None and driver is not None:
-        return GenericItems(steps, driver)
-    if iscoroutinefunction(getattr(store, "set_many", None)):
-        raise ArgumentTypeError(
-            f"store must be a swarmstate store whose methods block, or one with steps and a "
-            f"driver, not {type(store).__name__}"
-        )
-    if not hasattr(type(store), "set_many"):
-        raise ArgumentTypeError(
-            f"store must be a swarmstate store, not {type(store).__name__} ({shown(store)})"
-        )
-    from swarmstate import Store
-
-    waits = not isinstance(store, Store)
-    return GenericItems(store, ThreadDriver() if waits else InlineDriver(), _shared_of(store))
+    calls, driver = calls_of(store)
+    return GenericItems(calls, driver, _shared_of(store) if calls is store else None)
 
 
 class GenericItems:

@@ -16,6 +16,7 @@ if not hasattr(base, "DeltaChannelHistory"):
         "pip install --upgrade 'langgraph-checkpoint>=4.1'"
     )
 
+from swarmstate.integrations.langgraph.cache import SwarmStateCache
 from swarmstate.integrations.langgraph.copying import CopyMismatchError, CopyReport, copy_threads
 from swarmstate.integrations.langgraph.saver import SwarmStateSaver
 from swarmstate.integrations.langgraph.serialization import CheckpointDecodeError
@@ -25,6 +26,7 @@ __all__ = [
     "CheckpointDecodeError",
     "CopyMismatchError",
     "CopyReport",
+    "SwarmStateCache",
     "SwarmStateSaver",
     "SwarmStateStore",
     "copy_threads",

@@ -42,7 +42,7 @@ from swarmstate.items.format import Row, labels_of, name_of
 from swarmstate.items.generic import engine_of
 from swarmstate.items.protocol import Change, Place
 from swarmstate.protocols import StoreLike
-from swarmstate.steps import Steps, finish
+from swarmstate.steps import Steps, finish, named
 
 __all__ = ["SwarmStateStore"]
 
@@ -143,7 +143,7 @@ class SwarmStateStore(BaseStore):
         vectors = _NOTHING
         if self._index is not None and (plan.texts or plan.queries):
             vectors = self._index.embed(plan.texts, plan.queries)
-        return self._engine.run(self._carried_out(plan, vectors))
+        return self._engine.run(named("batch", self._carried_out(plan, vectors)))
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Await :meth:`batch`."""
@@ -151,7 +151,7 @@ class SwarmStateStore(BaseStore):
         vectors = _NOTHING
         if self._index is not None and (plan.texts or plan.queries):
             vectors = await self._index.aembed(plan.texts, plan.queries)
-        return await self._engine.arun(self._carried_out(plan, vectors))
+        return await self._engine.arun(named("batch", self._carried_out(plan, vectors)))
 
     def _plan(self, ops: Iterable[Op]) -> _Plan:
         plan = _Plan(0, [], [], [], {}, {}, {}, {})
@@ -287,11 +287,11 @@ class SwarmStateStore(BaseStore):
         now and then; :meth:`start_ttl_sweeper` sees to it. Over Redis one round trip for each 500
         items of each 100 namespaces.
         """
-        return self._engine.run(self._swept())
+        return self._engine.run(named("sweep_ttl", self._swept()))
 
     async def asweep_ttl(self) -> int:
         """Await :meth:`sweep_ttl`."""
-        return await self._engine.arun(self._swept())
+        return await self._engine.arun(named("sweep_ttl", self._swept()))
 
     def _swept(self) -> Steps[int]:
         return (yield from finish(self._engine.sweep(self._clock.now())))
