@@ -12,7 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from time import time
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from langgraph.cache.base import BaseCache, FullKey, Namespace, ValueT
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -24,11 +24,12 @@ from swarmstate.errors import (
     DecodeError,
     StoreUnavailable,
 )
+from swarmstate.integrations.langgraph.owning import Owner
 from swarmstate.integrations.langgraph.serde import fast
 from swarmstate.items.expiry import Due
 from swarmstate.items.format import name_of
 from swarmstate.items.protocol import Place
-from swarmstate.protocols import StoreLike
+from swarmstate.protocols import Scratch, StoreLike
 from swarmstate.steps import Steps, calls_of, finish, named
 
 __all__ = ["SwarmStateCache"]
@@ -41,7 +42,7 @@ _REMOVED_BY_WRITES = 100
 _MOST_NAMES = 10_000
 
 
-class SwarmStateCache(BaseCache[ValueT]):
+class SwarmStateCache(Owner, BaseCache[ValueT]):
     """Keeps the results of cached nodes in a store; sync and async in one class.
 
     What is cached lies in the store's ``scratch()``: it never travels in a snapshot, and the
@@ -50,7 +51,8 @@ class SwarmStateCache(BaseCache[ValueT]):
 
     Args:
         store: A store with a ``scratch()``, such as :class:`~swarmstate.Store` or
-            :class:`~swarmstate.backends.redis.RedisStore`. It is not closed.
+            :class:`~swarmstate.backends.redis.RedisStore`. It is not closed,
+            unless it was opened by :meth:`from_conn_string`.
         serde: Turns values into bytes and back; LangGraph's ``JsonPlusSerializer`` if omitted.
         on_unavailable: What ``get`` and ``set`` do while the store cannot be reached: ``"miss"``
             finds and keeps nothing, with one warning for each time that it went away; ``"raise"``
@@ -86,10 +88,13 @@ class SwarmStateCache(BaseCache[ValueT]):
             raise ArgumentValueError(
                 f"on_unavailable must be 'miss' or 'raise', not {shown(on_unavailable)}"
             )
-        self.store = store
-        self._calls, self._driver = calls_of(scratch())
+        self._attach(store)
         self._forgiving = on_unavailable == "miss"
         self._warned = False
+
+    def _attach(self, store: StoreLike) -> None:
+        self.store = store
+        self._calls, self._driver = calls_of(cast("Scratch", store).scratch())
         self._due = Due()
         # The names whose expiries were looked at for what other processes have written.
         self._looked: set[str] = set()
@@ -245,9 +250,6 @@ class SwarmStateCache(BaseCache[ValueT]):
             return instead
         self._warned = False
         return result
-
-    def __repr__(self) -> str:
-        return f"<SwarmStateCache over {self.store!r}>"
 
 
 def _place(key: Any) -> Place:

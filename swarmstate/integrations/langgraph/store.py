@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from time import time
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from langgraph.store.base import (
     BaseStore,
@@ -35,6 +35,7 @@ from swarmstate.errors import (
     UnknownCodecError,
 )
 from swarmstate.integrations.langgraph.matching import check_filter, matches, select_namespaces
+from swarmstate.integrations.langgraph.owning import Owner
 from swarmstate.integrations.langgraph.ranking import Found, newest, ranked
 from swarmstate.integrations.langgraph.sweeping import Sweeper
 from swarmstate.integrations.langgraph.times import moment
@@ -43,6 +44,9 @@ from swarmstate.items.generic import engine_of
 from swarmstate.items.protocol import Change, Place
 from swarmstate.protocols import StoreLike
 from swarmstate.steps import Steps, finish, named
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["SwarmStateStore"]
 
@@ -65,7 +69,7 @@ class _Plan(NamedTuple):
     queries: dict[str, None]
 
 
-class SwarmStateStore(BaseStore):
+class SwarmStateStore(Owner, BaseStore):
     """Keeps the long-term memory of LangGraph graphs in a store; sync and async in one class.
 
     All of a batch's reads come before its writes; of several puts for one key the last counts. A
@@ -75,7 +79,7 @@ class SwarmStateStore(BaseStore):
 
     Args:
         store: Any store whose methods block, or one of ours; a new in-memory one if omitted. It is
-            not closed.
+            not closed, unless it was opened by :meth:`from_conn_string`.
         index: What is embedded, and by what, for semantic search, which needs numpy.
         ttl: When items expire; times in minutes, as everywhere in LangGraph's stores.
         vector_cache_bytes: How much memory the vectors that were read may take between two
@@ -117,6 +121,7 @@ class SwarmStateStore(BaseStore):
             from swarmstate.integrations.langgraph.vectors import Index
 
             self._index = Index(index, vector_cache_bytes)
+        self._vector_cache_bytes = vector_cache_bytes
         self._clock = _Clock()
         self._sweeper = Sweeper(self)
 
@@ -324,8 +329,24 @@ class SwarmStateStore(BaseStore):
         """
         return self._sweeper.stop(timeout)
 
-    def __repr__(self) -> str:
-        return f"<SwarmStateStore over {self.store!r}>"
+    def __exit__(self, *error: Any) -> None:
+        """End the thread that sweeps, and close the store if it is owned."""
+        self.stop_ttl_sweeper()
+        super().__exit__(*error)
+
+    def __copy__(self) -> Self:
+        """Return another one over the same store, with a sweeper of its own."""
+        made = super().__copy__()
+        made._sweeper = Sweeper(made)
+        return made
+
+    def _attach(self, store: StoreLike) -> None:
+        self.store = store
+        self._engine = engine_of(store)
+        if self.index_config is not None:
+            from swarmstate.integrations.langgraph.vectors import Index
+
+            self._index = Index(self.index_config, self._vector_cache_bytes)
 
 
 class _Clock:
