@@ -32,6 +32,9 @@ from typing import Any, NamedTuple
 from swarmstate.arguments import shown
 from swarmstate.errors import ArgumentTypeError, DecodeError
 
+# How many characters a name may have to be kept in a cache.
+_LONGEST = 256
+
 __all__ = [
     "NAMES",
     "VECTOR",
@@ -76,30 +79,38 @@ class Row(NamedTuple):
         return self._replace(expires=now + int(self.minutes * 60_000_000))
 
 
-@lru_cache(4096)
-def _name(labels: tuple[str, ...]) -> str:
-    return "".join(
-        f"{len(label) if label.isascii() else len(label.encode('utf-8', 'surrogatepass'))}:{label}"
-        for label in labels
-    )
-
-
 def name_of(labels: tuple[str, ...]) -> str:
     """Return the name of a LangGraph namespace.
 
     Raises:
         ArgumentTypeError: it is not a tuple of texts.
     """
-    if not isinstance(labels, tuple | list) or not all(isinstance(each, str) for each in labels):
-        raise ArgumentTypeError(
-            f"a namespace must be a tuple of str, not {type(labels).__name__} ({shown(labels)})"
-        )
-    return _name(tuple(map(str.__str__, labels)))
+    try:
+        if type(labels) is tuple and sum(map(len, labels)) <= _LONGEST:
+            return _kept_name(labels)
+        if isinstance(labels, tuple | list):
+            return _name(tuple(labels))
+    except (AttributeError, TypeError):
+        pass
+    raise ArgumentTypeError(
+        f"a namespace must be a tuple of str, not {type(labels).__name__} ({shown(labels)})"
+    )
 
 
-@lru_cache(4096)
+def _name(labels: tuple[str, ...]) -> str:
+    texts = map(str.__str__, labels)
+    return "".join([f"{len(text.encode('utf-8', 'surrogatepass'))}:{text}" for text in texts])
+
+
+_kept_name = lru_cache(4096)(_name)
+
+
 def labels_of(name: str) -> tuple[str, ...] | None:
     """Return the labels of a LangGraph namespace; None for what cannot be the name of one."""
+    return _kept_labels(name) if len(name) <= _LONGEST else _labels(name)
+
+
+def _labels(name: str) -> tuple[str, ...] | None:
     raw = name.encode()
     labels = []
     at = 0
@@ -116,6 +127,9 @@ def labels_of(name: str) -> tuple[str, ...] | None:
     return found if _name(found) == name else None
 
 
+_kept_labels = lru_cache(16_384)(_labels)
+
+
 def items_of(name: str) -> str:
     """Return the namespace of the store that holds the items of a LangGraph namespace."""
     return f"langgraph:items:{{s:{name}}}"
@@ -124,6 +138,10 @@ def items_of(name: str) -> str:
 def vectors_of(name: str) -> str:
     """Return the namespace of the store that holds the vectors of a LangGraph namespace."""
     return f"langgraph:vectors:{{s:{name}}}"
+
+
+_row = Row._make
+_FIELDS = len(Row._fields)
 
 
 def encode_row(row: Row) -> list[Any]:
@@ -137,15 +155,15 @@ def decode_row(data: Any, name: str, key: str) -> Row:
     Raises:
         DecodeError: this is not one.
     """
-    if isinstance(data, list) and len(data) == len(Row._fields):
-        row = Row(*data)
+    if type(data) is list and len(data) == _FIELDS:
+        created, updated, expires, minutes, _, value = data
         if (
-            type(row.created) is type(row.updated) is int
-            and (row.expires is None or type(row.expires) is int)
-            and (row.minutes is None or type(row.minutes) is float)
-            and isinstance(row.value, dict)
+            type(created) is type(updated) is int
+            and (expires is None or type(expires) is int)
+            and (minutes is None or type(minutes) is float)
+            and type(value) is dict
         ):
-            return row
+            return _row(data)
     raise DecodeError(
         f"item {shown(key)} of namespace {shown(labels_of(name))} is not in the format of one: "
         f"{shown(data)}"

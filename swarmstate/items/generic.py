@@ -115,14 +115,18 @@ class GenericItems:
         self, places: Sequence[Place], renew: Sequence[bool], now: int
     ) -> Steps[list[Row | None]]:
         """Return items by one ``get_many``; each that is renewed costs an ``update``."""
-        seen = yield from self.look(now, rows=places)
-        again = [
-            place
-            for place, row, wanted in zip(places, seen.rows, renew, strict=True)
-            if wanted and row is not None and row.minutes is not None
-        ]
-        yield from self.renew(again, now)
-        return seen.rows
+        pairs = [(items_of(name), key) for name, key in places]
+        values = yield from finish(self._calls.get_many(pairs))
+        rows: list[Row | None] = []
+        again: list[Place] = []
+        for place, data, wanted in zip(places, values, renew, strict=True):
+            row = None if data is None else self._row(data, place, now)
+            rows.append(row)
+            if wanted and row is not None and row.minutes is not None:
+                again.append(place)
+        if again:
+            yield from self.renew(again, now)
+        return rows
 
     def look(
         self,
@@ -156,15 +160,20 @@ class GenericItems:
     def _live(self, name: str, entries: list[tuple[str, Any]], now: int) -> list[tuple[str, Row]]:
         found = []
         for key, data in entries:
-            row = self._row(data, Place(name, key), now)
-            if row is not None:
-                found.append((key, row))
+            row = decode_row(data, name, key)
+            if row.expires is not None:
+                self._note(Place(name, key), row)
+                if row.expires <= now:
+                    continue
+            found.append((key, row))
         return found
 
     def _row(self, data: Any, place: Place, now: int) -> Row | None:
         row = decode_row(data, *place)
+        if row.expires is None:
+            return row
         self._note(place, row)
-        return row if row.live(now) else None
+        return row if row.expires > now else None
 
     def _note(self, place: Place, row: Row) -> None:
         if row.expires is not None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from langgraph.store.base import ListNamespacesOp, MatchCondition
 
 from swarmstate.arguments import check_count, shown
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 
-__all__ = ["check_filter", "matches", "select_namespaces"]
+__all__ = ["Matcher", "check_filter", "matcher", "select_namespaces"]
+
+Matcher: TypeAlias = Callable[[Mapping[str, Any]], bool]
 
 _MISSING: Any = object()
 
@@ -93,9 +95,22 @@ def _check_wanted(wanted: Any) -> None:
                 ) from None
 
 
-def matches(value: Mapping[str, Any], filter: Mapping[str, Any] | None) -> bool:
-    """Return whether an item's value fits a checked filter. A field that is missing is None."""
-    return not filter or all(_fits(_field(value, key), wanted) for key, wanted in filter.items())
+def matcher(filter: Mapping[str, Any] | None) -> Matcher | None:
+    """Return what tells whether an item's value fits a checked filter; None where every one does.
+
+    A field that is missing is None.
+    """
+    if not filter:
+        return None
+    wanted = [(key, _test(each)) for key, each in filter.items()]
+
+    def fits(value: Mapping[str, Any]) -> bool:
+        for key, test in wanted:  # noqa: SIM110 (a generator for each item takes twice as long)
+            if not test(_field(value, key)):
+                return False
+        return True
+
+    return fits
 
 
 def _field(value: Mapping[str, Any], key: str) -> Any:
@@ -108,20 +123,24 @@ def _field(value: Mapping[str, Any], key: str) -> Any:
     return None if found is _MISSING else found
 
 
-def _fits(value: Any, wanted: Any) -> bool:
+def _test(wanted: Any) -> Callable[[Any], bool]:
+    """Return what tells whether a field is what a filter wants of it."""
     if isinstance(wanted, Mapping):
         if any(isinstance(key, str) and key.startswith("$") for key in wanted):
-            return all(_OPERATORS[name](value, operand) for name, operand in wanted.items())
-        return isinstance(value, Mapping) and all(
-            _fits(value.get(key), each) for key, each in wanted.items()
+            operators = [(_OPERATORS[name], operand) for name, operand in wanted.items()]
+            return lambda value: all(matches(value, operand) for matches, operand in operators)
+        tests = [(key, _test(each)) for key, each in wanted.items()]
+        return lambda value: (
+            isinstance(value, Mapping) and all(test(value.get(key)) for key, test in tests)
         )
     if isinstance(wanted, list | tuple):
-        return (
+        each_test = [_test(each) for each in wanted]
+        return lambda value: (
             isinstance(value, list | tuple)
-            and len(value) == len(wanted)
-            and all(map(_fits, value, wanted))
+            and len(value) == len(each_test)
+            and all(test(each) for test, each in zip(each_test, value, strict=True))
         )
-    return bool(value == wanted)
+    return lambda value: bool(value == wanted)
 
 
 def select_namespaces(
@@ -135,33 +154,33 @@ def select_namespaces(
     check_count("limit", op.limit, 0)
     check_count("offset", op.offset, 0)
     check_count("max_depth", op.max_depth, 0, optional=True)
-    conditions = op.match_conditions or ()
-    for condition in conditions:
-        _check_condition(condition)
-    found = [each for each in namespaces if all(_under(each, one) for one in conditions)]
+    tests = [_condition(condition) for condition in op.match_conditions or ()]
+    found = namespaces
+    for test in tests:
+        found = [*filter(test, found)]
     if op.max_depth is not None:
-        found = list({each[: op.max_depth] for each in found})
-    found.sort()
-    return found[op.offset : op.offset + op.limit]
+        found = [*{each[: op.max_depth] for each in found}]
+    return sorted(found)[op.offset : op.offset + op.limit]
 
 
-def _check_condition(condition: MatchCondition) -> None:
-    if condition.match_type not in ("prefix", "suffix"):
-        raise ArgumentValueError(
-            f"match_type must be 'prefix' or 'suffix', not {shown(condition.match_type)}"
-        )
-    if not isinstance(condition.path, tuple | list):
+def _condition(condition: MatchCondition) -> Callable[[tuple[str, ...]], bool]:
+    """Return what tells whether a namespace meets a condition."""
+    kind, path = condition
+    if kind not in ("prefix", "suffix"):
+        raise ArgumentValueError(f"match_type must be 'prefix' or 'suffix', not {shown(kind)}")
+    if not isinstance(path, tuple | list):
         raise ArgumentTypeError(
-            f"the path of a match condition must be a tuple of str, not "
-            f"{type(condition.path).__name__} ({shown(condition.path)})"
+            f"the path of a match condition must be a tuple of str, not {type(path).__name__} "
+            f"({shown(path)})"
         )
-
-
-def _under(namespace: tuple[str, ...], condition: MatchCondition) -> bool:
-    path = condition.path
-    if len(namespace) < len(path):
-        return False
-    start = 0 if condition.match_type == "prefix" else len(namespace) - len(path)
-    return all(
-        wanted in ("*", label) for label, wanted in zip(namespace[start:], path, strict=False)
+    path = tuple(path)
+    count = len(path)
+    if not count:
+        return lambda namespace: True
+    part = slice(count) if kind == "prefix" else slice(-count, None)
+    if "*" not in path:
+        return lambda namespace: namespace[part] == path
+    return lambda namespace: (
+        len(namespace) >= count
+        and all(wanted in ("*", label) for label, wanted in zip(namespace[part], path, strict=True))
     )

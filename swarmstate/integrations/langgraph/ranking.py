@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from swarmstate.integrations.langgraph.matching import Matcher
 from swarmstate.items.format import Row
 from swarmstate.items.protocol import ItemEngine, Place, Seen
 from swarmstate.steps import Steps, finish
@@ -18,7 +19,7 @@ __all__ = ["Found", "newest", "ranked"]
 Found: TypeAlias = tuple[float | None, Place, Row]
 """An item, with its score if it has one."""
 
-Keep: TypeAlias = Callable[[Row], bool] | None
+Keep: TypeAlias = Matcher | None
 
 _NAMES_AT_ONCE = 500
 
@@ -155,5 +156,5 @@ def _kept(names: Iterable[str], seen: Seen, keep: Keep) -> list[tuple[Place, Row
         (Place(name, key), row)
         for name, entries in zip(names, seen.items, strict=True)
         for key, row in entries
-        if keep is None or keep(row)
+        if keep is None or keep(row.value)
     ]

@@ -34,7 +34,7 @@ from swarmstate.errors import (
     EncodeError,
     UnknownCodecError,
 )
-from swarmstate.integrations.langgraph.matching import check_filter, matches, select_namespaces
+from swarmstate.integrations.langgraph.matching import check_filter, matcher, select_namespaces
 from swarmstate.integrations.langgraph.owning import Owner
 from swarmstate.integrations.langgraph.ranking import Found, newest, ranked
 from swarmstate.integrations.langgraph.sweeping import Sweeper
@@ -208,11 +208,15 @@ class SwarmStateStore(Owner, BaseStore):
             yield from self._get(plan.gets, results)
         if plan.searches or plan.listings:
             names = yield from finish(self._engine.names())
-            known = {name: labels for name in names if (labels := labels_of(name)) is not None}
             for number, listing in plan.listings:
-                results[number] = select_namespaces(listing, list(known.values()))
+                known = [labels for labels in map(labels_of, names) if labels is not None]
+                results[number] = select_namespaces(listing, known)
             for number, search, prefix in plan.searches:
-                within = [name for name in known if name.startswith(prefix)]
+                within = [
+                    name
+                    for name in names
+                    if name.startswith(prefix) and labels_of(name) is not None
+                ]
                 results[number] = yield from self._search(search, within, by_query)
         if plan.puts:
             try:
@@ -229,12 +233,13 @@ class SwarmStateStore(Owner, BaseStore):
         rows = yield from finish(self._engine.fetch(places, renew, self._clock.now()))
         for (number, op, _), row in zip(gets, rows, strict=True):
             if row is not None:
+                created = moment(row.created)
                 results[number] = Item(
                     value=row.value,
                     key=op.key,
-                    namespace=tuple(op.namespace),
-                    created_at=moment(row.created),
-                    updated_at=moment(row.updated),
+                    namespace=op.namespace,
+                    created_at=created,
+                    updated_at=created if row.updated == row.created else moment(row.updated),
                 )
 
     def _search(
@@ -244,7 +249,7 @@ class SwarmStateStore(Owner, BaseStore):
             return []
         now = self._clock.now()
         query = by_query.get(op.query) if op.query else None
-        keep = None if not op.filter else (lambda row: matches(row.value, op.filter))
+        keep = matcher(op.filter)
         page: list[Found]
         last = op.offset + op.limit
         if query is None or self._index is None:
