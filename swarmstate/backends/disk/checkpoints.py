@@ -76,6 +76,12 @@ class _Found(NamedTuple):
     marked: bool
 
 
+def _size(one: _Found, known: Collection[str]) -> int:
+    """Return the bytes of a checkpoint but for values that were read before."""
+    values = sum(len(data) for key, data in one.held.items() if key not in known)
+    return values + sum(len(data) for _, data in one.writes)
+
+
 class DiskCheckpoints:
     """A :class:`~swarmstate.checkpoints.protocol.CheckpointEngine` over one file.
 
@@ -283,12 +289,18 @@ class DiskCheckpoints:
         *,
         channels: Collection[str] | None,
         writes: bool,
+        most: int | None = None,
     ) -> Steps[list[StoredCheckpoint | None]]:
         """Return checkpoints by name. One transaction."""
-        return (yield from self._loaded(names, channels, writes=writes))
+        return (yield from self._loaded(names, channels, writes=writes, most=most))
 
     def _loaded(
-        self, wanted: Sequence[CheckpointName], channels: Collection[str] | None, *, writes: bool
+        self,
+        wanted: Sequence[CheckpointName],
+        channels: Collection[str] | None,
+        *,
+        writes: bool,
+        most: int | None = None,
     ) -> Steps[list[StoredCheckpoint | None]]:
         late: set[str] = set()
 
@@ -299,6 +311,7 @@ class DiskCheckpoints:
             spaces: dict[tuple[str, str], Any] = {}
             found: list[_Found | None] = []
             values: dict[int, dict[str, Any]] = {}
+            room = None
             for name in wanted:
                 thread, checkpoint_ns, _ = name
                 if (thread, checkpoint_ns) not in spaces:
@@ -313,7 +326,15 @@ class DiskCheckpoints:
                     assert space is not None  # noqa: S101 (for the type checker)
                     if writes:
                         one = self._with_writes(connection, one, space)
+                    known = set(values.get(space[1], ()))
                     one = one._replace(held=values_of(connection, space[1], one.fields, values))
+                    if most is not None:
+                        if room is None:
+                            room = most
+                        else:
+                            room -= _size(one, known)
+                            if room < 0:
+                                break
                 found.append(one)
             return found
 
@@ -382,9 +403,13 @@ class DiskCheckpoints:
         return assemble(name, one.record, one.fields, held, written, marked=one.marked)
 
     def list_ids(
-        self, thread: str, checkpoint_ns: str | None, before: str | None, limit: int | None
+        self,
+        threads: Sequence[str],
+        checkpoint_ns: str | None,
+        before: str | None,
+        limit: int | None,
     ) -> Steps[list[CheckpointName]]:
-        """Return the greatest ids. One transaction, O(log n) and what is returned."""
+        """Return the greatest ids. One transaction, for each thread O(log n) and what is found."""
         statement = _IDS
         more: list[Any] = []
         if before is not None:
@@ -398,16 +423,17 @@ class DiskCheckpoints:
         def work(connection: sqlite3.Connection) -> list[CheckpointName]:
             connection.execute("BEGIN")
             now = now_ms()
-            if checkpoint_ns is None:
-                spaces = listed_in(connection, thread, now)
-            else:
-                spaces = [checkpoint_ns]
             found: list[CheckpointName] = []
-            for each in spaces:
-                space = listed(connection, thread, each, now)
-                if space is not None:
-                    ids = connection.execute(statement, (space[0], *more)).fetchall()
-                    found += [CheckpointName(thread, each, key) for (key,) in ids]
+            for thread in threads:
+                if checkpoint_ns is None:
+                    spaces = listed_in(connection, thread, now)
+                else:
+                    spaces = [checkpoint_ns]
+                for each in spaces:
+                    space = listed(connection, thread, each, now)
+                    if space is not None:
+                        ids = connection.execute(statement, (space[0], *more)).fetchall()
+                        found += [CheckpointName(thread, each, key) for (key,) in ids]
             return found
 
         return newest_first((yield Read(work)), limit)
