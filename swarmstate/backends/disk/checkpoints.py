@@ -445,15 +445,15 @@ class DiskCheckpoints:
             connection.execute("BEGIN")
             found: list[StoredCheckpoint] = []
             space = listed(connection, *name[:2], now_ms())
-            cursor: CheckpointName | None = name if space is not None else None
-            while cursor is not None and len(found) < limit:
+            cursor: CheckpointName | None = name
+            while space is not None and cursor is not None and len(found) < limit:
                 one = self._read(connection, cursor, space, ()) if cursor.id else None
                 if one is None:
                     break
                 found.append(StoredCheckpoint(cursor, one.record, {}, []))
                 parent = one.record.parent
                 cursor = None if parent is None else cursor._replace(id=parent)
-            if found and cursor is not None and found[-1].record.deltas:
+            if space is not None and found and cursor is not None and found[-1].record.deltas:
                 last = found[-1]
                 there = connection.execute(HAS, (space[0], "", cursor.id)).fetchone()
                 mark = (space[0], "", mark_of_parent(last.name.id))
