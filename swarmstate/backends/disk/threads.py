@@ -32,6 +32,82 @@ _LISTED = (
     " LEFT JOIN space c ON c.name=?3 LEFT JOIN space v ON v.name=?4 LEFT JOIN space w ON w.name=?5"
     " WHERE t.name=?1 AND (t.expires IS NULL OR t.expires>?6)"
 )
+_READY = (
+    " FROM space t JOIN entry l ON l.space=t.id AND l.sub='' AND l.key=?2 JOIN space c ON c.name=?3"
+    " {joins} WHERE t.name=?1 AND (t.expires IS NULL OR t.expires>?4)"
+    " AND (c.expires IS NULL OR c.expires>?4)"
+)
+_READY_TO_WRITE = (
+    "SELECT c.id, w.id, t.expires,"
+    " EXISTS(SELECT 1 FROM entry WHERE space=c.id AND sub='' AND key=?6),"
+    " EXISTS(SELECT 1 FROM entry WHERE space=c.id AND sub='' AND key=?7),"
+    " EXISTS(SELECT 1 FROM entry WHERE space=w.id AND sub=?6)"
+    + _READY.format(joins="JOIN space w ON w.name=?5")
+    + " AND (w.expires IS NULL OR w.expires>?4)"
+)
+_READY_TO_PUT = (
+    "SELECT c.id, v.id, t.expires, o.id,"
+    " EXISTS(SELECT 1 FROM entry WHERE space=c.id AND sub='' AND key=?7), {count}"
+    + _READY.format(joins="JOIN space v ON v.name=?5 LEFT JOIN space o ON o.name=?6")
+    + " AND (v.expires IS NULL OR v.expires>?4)"
+)
+_COUNTED = "(SELECT count(*) FROM entry WHERE space=v.id AND sub='' AND key IN ({}))"
+_FIRST_COUNTED = 8  # parameter
+
+
+def ready_to_write(
+    connection: sqlite3.Connection,
+    where: ThreadNames,
+    checkpoint_ns: str,
+    of: str,
+    mark: str,
+    now: int,
+) -> Any:
+    """Return what a write has to know where everything is as usual, by one statement.
+
+    Returns:
+        The ids of the spaces of checkpoints and writes, when the thread expires, and whether there
+        are the checkpoint, its mark and a write of it; None where the spaces are not all there.
+    """
+    names = (where.thread, checkpoint_ns, where.checkpoints, now, where.writes, of, mark)
+    return connection.execute(_READY_TO_WRITE, names).fetchone()
+
+
+def ready_to_put(
+    connection: sqlite3.Connection,
+    where: ThreadNames,
+    checkpoint_ns: str,
+    parent: str,
+    asked: Sequence[str],
+    now: int,
+) -> Any:
+    """Return what a put has to know where everything is as usual, by one statement.
+
+    Returns:
+        The ids of the spaces of checkpoints, values and, if it is there, orphans, in between when
+        the thread expires, whether there is the parent, and how many of the values asked for; None
+        where the spaces are not all there.
+    """
+    names = (
+        where.thread,
+        checkpoint_ns,
+        where.checkpoints,
+        now,
+        where.values,
+        where.orphans,
+        parent,
+    )
+    count = len(asked)
+    statement = _puts.get(count)
+    if statement is None:
+        places = ",".join(f"?{number + _FIRST_COUNTED}" for number in range(count))
+        statement = _READY_TO_PUT.format(count=_COUNTED.format(places) if count else "0")
+        if count < _KEYS:
+            _puts[count] = statement
+    return connection.execute(statement, (*names, *asked)).fetchone()
+
+
+_puts: dict[int, str] = {}
 
 
 class Spaces:
