@@ -153,8 +153,8 @@ def test_marks_are_no_checkpoints(make: Make) -> None:
     saver = SwarmStateSaver(store)
     grow(saver, 3, writes=1)
     engine = store.checkpoint_engine()
-    ids = engine.run(finish(engine.list_ids("thread", "", None, None)))
+    ids = engine.run(finish(engine.list_ids(["thread"], "", None, None)))
     assert len(ids) == 3
     mark = CheckpointName("thread", "", f"\0w{ids[0].id}")
     assert engine.run(finish(engine.load([mark], channels=None, writes=True))) == [None]
-    assert engine.run(finish(engine.list_ids("thread", None, None, 2))) == ids[:2]
+    assert engine.run(finish(engine.list_ids(["thread"], None, None, 2))) == ids[:2]

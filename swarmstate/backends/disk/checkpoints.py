@@ -305,12 +305,18 @@ class DiskCheckpoints:
         *,
         channels: Collection[str] | None,
         writes: bool,
+        most: int | None = None,
     ) -> Steps[list[StoredCheckpoint | None]]:
-        """Return checkpoints by name. One transaction."""
-        return (yield from self._loaded(names, channels, writes=writes))
+        """Return checkpoints by name, as many as ``most`` bytes allow. One transaction."""
+        return (yield from self._loaded(names, channels, writes=writes, most=most))
 
     def _loaded(
-        self, wanted: Sequence[CheckpointName], channels: Collection[str] | None, *, writes: bool
+        self,
+        wanted: Sequence[CheckpointName],
+        channels: Collection[str] | None,
+        *,
+        writes: bool,
+        most: int | None = None,
     ) -> Steps[list[StoredCheckpoint | None]]:
         late: set[str] = set()
 
@@ -321,7 +327,10 @@ class DiskCheckpoints:
             spaces: dict[tuple[str, str], Any] = {}
             found: list[_Found | None] = []
             values: dict[int, dict[str, Any]] = {}
+            size = 0
             for name in wanted:
+                if most is not None and size > most:
+                    break
                 thread, checkpoint_ns, _ = name
                 if (thread, checkpoint_ns) not in spaces:
                     spaces[thread, checkpoint_ns] = space = listed(
@@ -335,7 +344,10 @@ class DiskCheckpoints:
                     assert space is not None  # noqa: S101 (for the type checker)
                     if writes:
                         one = self._with_writes(connection, one, space)
-                    one = one._replace(held=values_of(connection, space[1], one.fields, values))
+                    held, fetched = values_of(connection, space[1], one.fields, values)
+                    one = one._replace(held=held)
+                    if found:
+                        size += fetched + sum(len(row[1] or b"") for row in one.writes)
                 found.append(one)
             return found
 
@@ -401,7 +413,11 @@ class DiskCheckpoints:
         return assemble(name, one.record, one.fields, held, written, marked=one.marked)
 
     def list_ids(
-        self, thread: str, checkpoint_ns: str | None, before: str | None, limit: int | None
+        self,
+        threads: Sequence[str],
+        checkpoint_ns: str | None,
+        before: str | None,
+        limit: int | None,
     ) -> Steps[list[CheckpointName]]:
         """Return the greatest ids. One transaction, O(log n) and what is returned."""
         statement = _IDS
@@ -417,16 +433,14 @@ class DiskCheckpoints:
         def work(connection: sqlite3.Connection) -> list[CheckpointName]:
             connection.execute("BEGIN")
             now = now_ms()
-            if checkpoint_ns is None:
-                spaces = listed_in(connection, thread, now)
-            else:
-                spaces = [checkpoint_ns]
             found: list[CheckpointName] = []
-            for each in spaces:
-                space = listed(connection, thread, each, now)
-                if space is not None:
-                    ids = connection.execute(statement, (space[0], *more)).fetchall()
-                    found += [CheckpointName(thread, each, key) for (key,) in ids]
+            for thread in threads:
+                only = checkpoint_ns
+                for each in listed_in(connection, thread, now) if only is None else [only]:
+                    space = listed(connection, thread, each, now)
+                    if space is not None:
+                        ids = connection.execute(statement, (space[0], *more)).fetchall()
+                        found += [CheckpointName(thread, each, key) for (key,) in ids]
             return found
 
         return newest_first((yield Read(work)), limit)

@@ -187,7 +187,7 @@ def missing_fields(
     """Return those of the fields that hold no value."""
     if values is None:
         return list(asked)
-    there = values_of(connection, values, {key: key for key in asked}, {})
+    there, _ = values_of(connection, values, {key: key for key in asked}, {})
     return [key for key in asked if key not in there]
 
 
@@ -196,22 +196,26 @@ def values_of(
     space: int | None,
     fields: Mapping[str, str],
     known: dict[int, dict[str, Any]],
-) -> dict[str, Any]:
-    """Return the encoded values of fields, those that are known already without asking."""
+) -> tuple[dict[str, Any], int]:
+    """Return the encoded values of fields, and how many bytes were fetched.
+
+    Those that are known already, by space and key, are not; the others are then.
+    """
     if space is None:
-        return {}
+        return {}, 0
     there = known.setdefault(space, {})
     wanted = [key for key in fields.values() if key not in there]
+    size = 0
     for first in range(0, len(wanted), _KEYS):
         part = padded(wanted[first : first + _KEYS])
-        there.update(
-            connection.execute(
-                "SELECT key, value FROM entry WHERE space=? AND sub=''"
-                f" AND key IN ({marks(len(part))})",
-                (space, *part),
-            ).fetchall()
-        )
-    return {key: there[key] for key in fields.values() if key in there}
+        rows = connection.execute(
+            "SELECT key, value FROM entry WHERE space=? AND sub=''"
+            f" AND key IN ({marks(len(part))})",
+            (space, *part),
+        ).fetchall()
+        there.update(rows)
+        size += sum(len(data) for _, data in rows if type(data) is bytes)
+    return {key: there[key] for key in fields.values() if key in there}, size
 
 
 def listed_in(connection: sqlite3.Connection, thread: str, now: int) -> list[str]:
