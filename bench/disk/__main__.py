@@ -5,6 +5,7 @@ Only rows with all of the words in their names are measured, such as `savers put
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import platform
 import sqlite3
@@ -14,6 +15,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+import heartbeat
 import packages
 import savers
 import stores
@@ -68,6 +70,9 @@ def main() -> int:
             first, ours, *_ = (savers.stored(make, folder) for make in makers.values())
             print(f"\nbytes stored by one thread of 200 turns, limit 0.1: {ours / first:.2f}")
             short += ours / first > 0.1
+        if wanted("heartbeat"):
+            print()
+            short += asyncio.run(heartbeat.heartbeat(folder, REPEATS))
         if any(wanted(f"stores {name}") for name, _, _ in stores.MEASURES):
             print()
             peer = packages.rust("backends.disk").DiskStore
