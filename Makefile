@@ -1,6 +1,6 @@
 # Two commands for a newcomer, on a machine that has python3 and a network:
 #
-#   make demo    build, start a private server, kill an agent, resume it, look at the state
+#   make demo    build, kill an agent, resume it, look at the state: in a file, then on a server
 #   make test    the whole suite, against real servers on free loopback ports
 #
 # Every command makes the virtual environment it needs and brings it up to date. On Debian and
@@ -19,13 +19,15 @@ sources := $(shell find swarmstate ext -name '*.py' -o -name '*.py[xdi]' -o -nam
 extension := $(shell find ext -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint stubs format typecheck dist build bench bench-peers bench-savers bench-memories bench-codecs bench-serializer clean
+.PHONY: help demo test lint stubs format typecheck dist build bench bench-disk bench-memories bench-peers bench-savers bench-codecs bench-serializer clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
 
-demo: $(DEMO)/.ready ## Kill an agent between two steps and resume it, on a private server
+demo: $(DEMO)/.ready ## Kill an agent between two steps and resume it: in a file, then on a private server
 	@$(DEMO)/bin/python examples/resume_after_crash.py
+	@echo
+	@$(DEMO)/bin/python examples/resume_after_crash.py --server
 
 test: build ## Run the whole suite (PYTEST_ARGS="-k words" to narrow it)
 	$(python) -m pytest -p no:benchmark -n 2 $(PYTEST_ARGS)
@@ -53,6 +55,9 @@ build: $(VENV)/.built ## Make .venv: an editable install with everything for dev
 bench: build ## Measure: BENCH=a file, BENCH_ARGS="--benchmark-save=before" keeps the run
 	$(python) -m pytest $(BENCH) --benchmark-only --benchmark-columns=median,iqr,ops,rounds \
 	    --benchmark-group-by=group --benchmark-sort=name $(BENCH_ARGS)
+
+bench-disk: build ## Compare DiskStore with others that keep state in a file (BENCH_ARGS="savers put" narrows it)
+	PYTHONPATH=bench:bench/savers:bench/peers:tests/support:examples $(python) bench/disk $(BENCH_ARGS)
 
 bench-peers: build ## Compare with the Rust package of the same name, in memory and on Redis
 	PYTHONPATH=bench:tests/support:examples $(python) bench/peers $(BENCH_ARGS)

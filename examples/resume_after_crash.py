@@ -4,10 +4,11 @@ Four support tickets go through a LangGraph graph: a router hands each to a bill
 agent, which use tools until the ticket is resolved. The model is a script, so nothing here needs a
 network or a key; put a real chat model in the place of ``model`` and the rest stays as it is.
 
-The graph keeps its state with ``SwarmStateSaver(RedisStore(url))``. A first worker process is
-killed with SIGKILL while all four tickets are open; a second one, which runs the very same code,
-finds them in Redis and finishes them. Then the state is read by plain ``redis`` and ``msgpack``,
-and taken into memory, changed, compared and rolled back.
+The graph keeps its state with ``SwarmStateSaver(open_store(url))``: in a file unless another store
+is named. A first worker process is killed with SIGKILL while all four tickets are open; a second
+one, which runs the very same code, finds them in the store and finishes them. Then the state is
+read without swarmstate, by ``sqlite3`` or ``redis`` and ``msgpack``, and taken into memory,
+changed, compared and rolled back.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import msgpack
-import redis
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import BaseTool, tool
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -32,9 +34,8 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 from private_server import private_server
 
-from swarmstate import Store
-from swarmstate.backends.redis import RedisStore
-from swarmstate.errors import StoreUnavailable
+from swarmstate import Store, open_store
+from swarmstate.errors import SwarmStateError
 from swarmstate.integrations.langgraph import SwarmStateSaver
 from swarmstate.protocols import StoreLike
 
@@ -196,7 +197,7 @@ def steps(graph: Any, ticket: str) -> Iterator[str]:
     if left.values and not left.next:
         return  # finished already
     question = {"ticket": ticket, "messages": [HumanMessage(TICKETS[ticket].text)]}
-    # durability="sync": a step starts only when the one before it is in Redis.
+    # durability="sync": a step starts only when the one before it is stored.
     for event in graph.stream(
         None if left.next else question, config, stream_mode="tasks", durability="sync"
     ):
@@ -204,9 +205,19 @@ def steps(graph: Any, ticket: str) -> Iterator[str]:
             yield event["name"]
 
 
+def opened(url: str, prefix: str) -> StoreLike:
+    """Return the store. A server may hold other data, so there the keys have a prefix."""
+    return open_store(url) if is_file(url) else open_store(url, prefix=prefix)
+
+
+def is_file(url: str) -> bool:
+    """Return whether a URL names a file."""
+    return url.startswith("sqlite:")
+
+
 def work(url: str, prefix: str) -> None:
     """Advance the tickets in turn, a step each; before a step, print it and wait for a line."""
-    with RedisStore(url, prefix=prefix) as store:
+    with opened(url, prefix) as store:
         graph = build_graph(store)
         running = {ticket: steps(graph, ticket) for ticket in TICKETS}
         while running:
@@ -227,7 +238,7 @@ def work(url: str, prefix: str) -> None:
 def worker(url: str, prefix: str) -> Iterator[subprocess.Popen[str]]:
     """Start :func:`work` in a process of its own, which does not outlive the block."""
     process = subprocess.Popen(
-        [sys.executable, __file__, "--worker", prefix, "--url", url],
+        [sys.executable, __file__, "--worker", prefix, "--store", url],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -291,26 +302,39 @@ def crash_and_resume(url: str, prefix: str) -> None:
     )
 
 
-def read_without_swarmstate(url: str, prefix: str) -> None:
-    """Read the outcome with nothing but a Redis client and msgpack: a namespace is a hash."""
-    print("\n3. The state, read by plain redis and msgpack")
-    with redis.Redis.from_url(url) as client:
-        resolved = client.hgetall(f"{prefix}:resolved")
-        refunds = client.hgetall(f"{prefix}:refunds")
+def read_without_swarmstate(store: StoreLike, url: str, prefix: str) -> None:
+    """Read the outcome without swarmstate: the layout is public, and the values are msgpack."""
+    resolved: dict[str, bytes]
+    refunds: dict[str, bytes]
+    if is_file(url):
+        print("\n3. The state, read by plain sqlite3 and msgpack")
+        # A file needs no server: any number of processes may have it open.
+        file = sqlite3.connect(getattr(store, "path", ""))
+        statement = "SELECT key, value FROM entries WHERE namespace=?"
+        resolved = dict(file.execute(statement, ("resolved",)).fetchall())
+        refunds = dict(file.execute(statement, ("refunds",)).fetchall())
+        file.close()
+    else:
+        import redis
+
+        print("\n3. The state, read by plain redis and msgpack")
+        with redis.Redis.from_url(url) as client:
+            found = [client.hgetall(f"{prefix}:{name}") for name in ("resolved", "refunds")]
+        resolved, refunds = ({key.decode(): data for key, data in each.items()} for each in found)
     for ticket, value in sorted(resolved.items()):
-        print(f"  {ticket.decode()}: {msgpack.unpackb(value)}")
-    counts = {charge.decode(): msgpack.unpackb(count) for charge, count in refunds.items()}
+        print(f"  {ticket}: {msgpack.unpackb(value)}")
+    counts = {charge: msgpack.unpackb(count) for charge, count in refunds.items()}
     check(len(resolved) == len(TICKETS), "every ticket is resolved")
     check(counts == {"charge-17": 1, "charge-29": 1}, "each charge was refunded exactly once")
 
 
-def snapshot_and_roll_back(store: RedisStore) -> None:
+def snapshot_and_roll_back(store: StoreLike) -> None:
     """Take the state into memory, change it, and take the change back."""
     print("\n4. A copy in memory, changed and rolled back")
     memory = Store()
     memory.restore(store.snapshot())  # a snapshot of any store fits any other
     before = memory.snapshot()
-    check(len(memory) == len(store), f"all {len(memory)} keys of the Redis store are in memory")
+    check(len(memory) == len(store), f"all {len(memory)} keys of the store are in memory")
     config = {"configurable": {"thread_id": "ticket-3"}}
     here, there = (build_graph(each).get_state(config).values for each in (memory, store))
     check(here == there, "LangGraph finds ticket-3 in the copy as well")
@@ -323,8 +347,8 @@ def snapshot_and_roll_back(store: RedisStore) -> None:
     check(not any(memory.snapshot().diff(before).values()), "after the rollback nothing differs")
 
 
-def measure(store: RedisStore) -> None:
-    """Print what single operations cost, in memory and in Redis."""
+def measure(store: StoreLike, name: str) -> None:
+    """Print what single operations cost, in memory and in the store."""
     print("\n5. Time per operation, in microseconds (median)")
     memory = Store(codec="ormsgpack")
     memory.restore(store.snapshot())
@@ -342,13 +366,13 @@ def measure(store: RedisStore) -> None:
         ("memory  get", lambda: memory.get("timed", "key")),
         ("memory  snapshot", memory.snapshot),
         ("memory  set and restore", change_and_restore),
-        ("redis   set", lambda: store.set("timed", "key", value)),
-        ("redis   get", lambda: store.get("timed", "key")),
-        ("redis   snapshot", store.snapshot),
+        (f"{name:<7} set", lambda: store.set("timed", "key", value)),
+        (f"{name:<7} get", lambda: store.get("timed", "key")),
+        (f"{name:<7} snapshot", store.snapshot),
         ("graph   get_state", lambda: graph.get_state(config)),
     ]
-    for name, operation in rows:
-        print(f"  {name:<24}{median_microseconds(operation):>9.1f}")
+    for row, operation in rows:
+        print(f"  {row:<24}{median_microseconds(operation):>9.1f}")
 
 
 def median_microseconds(operation: Callable[[], object], batches: int = 15) -> float:
@@ -365,27 +389,43 @@ def median_microseconds(operation: Callable[[], object], batches: int = 15) -> f
 def main() -> None:
     """Run the demonstration, or one of its workers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--url", help="a Redis or Valkey server; without it a private one is run")
+    parser.add_argument(
+        "--store",
+        metavar="URL",
+        help="sqlite:///file.db (one that holds nothing), or a Redis or Valkey server as in "
+        "redis://localhost:6379/0; without it, a file of its own is used and removed",
+    )
+    parser.add_argument("--server", action="store_true", help="use a private Valkey server")
     parser.add_argument("--worker", metavar="PREFIX", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        work(options.url, options.worker)
+        work(options.store, options.worker)
         return
 
     # A polite kill ends the program as an error would: every block below is left in order.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     start = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        url = options.url or stack.enter_context(private_server())
+        url = options.store
+        if url is None and options.server:
+            url = stack.enter_context(private_server())
+        elif url is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="swarmstate-demo-"))
+            url = f"sqlite:///{folder}/state.db"
+        elif url.startswith("memory:"):
+            sys.exit("a store in memory ends with its process: name a file or a server")
         # A prefix of its own for every run, so that a server with other data is safe.
         prefix = f"support-{uuid.uuid4().hex[:8]}"
-        store = stack.enter_context(RedisStore(url, prefix=prefix))
-        print(f"Server {url}, prefix {prefix!r}, {len(store)} keys")
+        store = stack.enter_context(opened(url, prefix))
+        if len(store):
+            sys.exit(f"{url} holds {len(store)} keys: name a file that holds nothing")
+        where = f"File {url}" if is_file(url) else f"Server {url}, prefix {prefix!r}"
+        print(f"{where}, {len(store)} keys")
         stack.callback(store.clear)
         crash_and_resume(url, prefix)
-        read_without_swarmstate(url, prefix)
+        read_without_swarmstate(store, url, prefix)
         snapshot_and_roll_back(store)
-        measure(store)
+        measure(store, "file" if is_file(url) else "redis")
     print(f"\nDone in {time.perf_counter() - start:.1f} s; everything that was started is stopped.")
 
 
@@ -394,5 +434,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit("stopped")
-    except StoreUnavailable as error:
+    except SwarmStateError as error:
         sys.exit(str(error))

@@ -477,3 +477,32 @@ def test_a_store_that_nobody_closed_leaves_nothing_behind(path: Path) -> None:
             assert not thread.is_alive()
     assert descriptors() <= before
     assert [file.name for file in path.parent.iterdir()] == ["state.db"]
+
+
+async def test_the_loop_turns_while_the_disk_is_waited_for(path: Path) -> None:
+    """The write stands still for as long as another program has the lock; the loop does not."""
+    turns = 0
+    async with AsyncDiskStore(path, timeout=30) as store:
+        await store.set("n", "k", 1)
+        with locked(path) as other:
+            writes = [asyncio.create_task(store.set("n", str(k), b"x" * 20_000)) for k in range(50)]
+            while turns < 200:
+                turns += 1
+                await asyncio.sleep(0)
+            assert not any(write.done() for write in writes)
+            other.execute("ROLLBACK")
+        await asyncio.gather(*writes)
+        assert await store.count() == 51
+
+
+async def test_a_long_read_keeps_no_other_task_waiting(path: Path) -> None:
+    """A snapshot of everything is read apart from the thread that serves short calls."""
+    async with AsyncDiskStore(path) as store:
+        await store.set_many(("n", str(number), "x" * 200) for number in range(20_000))
+        snapshot = asyncio.create_task(store.snapshot())
+        calls = 0
+        while not snapshot.done():
+            await store.get("n", "1")
+            calls += 1
+        assert calls > 1
+        assert len(await snapshot) == 20_000

@@ -9,11 +9,14 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 from documents import ROOT
 from servers import free_port
+
+from swarmstate.backends.disk import DiskStore
 
 EXAMPLE = ROOT / "examples/resume_after_crash.py"
 _MARK = "SWARMSTATE_TEST_EXAMPLE"
@@ -64,8 +67,10 @@ def start() -> Iterator[Start]:
     assert not left
 
 
-def test_every_claim_holds(start: Start) -> None:
-    example = start()
+@pytest.mark.parametrize("where", ["file", "named file", "server"])
+def test_every_claim_holds(start: Start, tmp_path: Path, where: str) -> None:
+    options = {"file": (), "named file": ("--store", f"sqlite:///{tmp_path}/state.db")}
+    example = start(*options.get(where, ("--server",)))
     printed, _ = example.communicate(timeout=120)
     assert example.returncode == 0, printed
     for claim in (
@@ -74,7 +79,7 @@ def test_every_claim_holds(start: Start) -> None:
         "every ticket went on with the very step it had come to",
         "every ticket is resolved",
         "each charge was refunded exactly once",
-        "keys of the Redis store are in memory",
+        "keys of the store are in memory",
         "LangGraph finds ticket-3 in the copy as well",
         "after the rollback nothing differs",
     ):
@@ -86,8 +91,11 @@ def test_every_claim_holds(start: Start) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_everything_in_order(start: Start, number: signal.Signals) -> None:
-    example = start()
+@pytest.mark.parametrize("options", [(), ("--server",)])
+def test_a_signal_stops_everything_in_order(
+    start: Start, number: signal.Signals, options: tuple[str, ...]
+) -> None:
+    example = start(*options)
     assert example.stdout is not None
     # A worker and the server are running when the trace of the first worker appears.
     for line in example.stdout:
@@ -99,8 +107,9 @@ def test_a_signal_stops_everything_in_order(start: Start, number: signal.Signals
     assert printed.splitlines()[-1] == "stopped"
 
 
-def test_nothing_survives_the_death_of_the_program(start: Start) -> None:
-    example = start()
+@pytest.mark.parametrize("options", [(), ("--server",)])
+def test_nothing_survives_the_death_of_the_program(start: Start, options: tuple[str, ...]) -> None:
+    example = start(*options)
     assert example.stdout is not None
     for line in example.stdout:
         if line.startswith("1. "):
@@ -110,7 +119,28 @@ def test_nothing_survives_the_death_of_the_program(start: Start) -> None:
 
 def test_a_server_that_is_not_there_is_named(start: Start) -> None:
     port = free_port()
-    example = start("--url", f"redis://127.0.0.1:{port}/0")
+    example = start("--store", f"redis://127.0.0.1:{port}/0")
     printed, _ = example.communicate(timeout=120)
     assert example.returncode == 1
     assert f"127.0.0.1:{port}" in printed.splitlines()[-1]
+
+
+def test_a_file_that_holds_something_is_left_alone(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "mine.db"
+    with DiskStore(path) as store:
+        store.set("mine", "k", 1)
+    example = start("--store", f"sqlite:///{path}")
+    printed, _ = example.communicate(timeout=120)
+    assert example.returncode == 1
+    assert "holds 1 keys" in printed.splitlines()[-1]
+    with DiskStore(path) as store:
+        assert store.get("mine", "k") == 1
+
+
+@pytest.mark.parametrize("url", ["memory://", "postgres://h/db", "state.db"])
+def test_a_url_that_does_not_fit_is_told_so(start: Start, url: str) -> None:
+    example = start("--store", url)
+    printed, _ = example.communicate(timeout=120)
+    assert example.returncode == 1
+    assert "Traceback" not in printed
+    assert "file" in printed or "sqlite://" in printed

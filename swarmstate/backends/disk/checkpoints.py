@@ -24,6 +24,8 @@ from swarmstate.backends.disk.threads import (
     missing_fields,
     of_any_age,
     of_thread,
+    ready_to_put,
+    ready_to_write,
     values_of,
 )
 from swarmstate.checkpoints.format import (
@@ -56,13 +58,17 @@ from swarmstate.steps import Steps
 
 __all__ = ["DiskCheckpoints"]
 
+_MOST_ASKED = 200  # values, by one statement: SQLite before 3.32 takes 999
 T = TypeVar("T")
 P = ParamSpec("P")
 
 _KEEP = "INSERT INTO entry VALUES(?,?,?,?) ON CONFLICT(space,sub,key) DO NOTHING"
-_ROW = "SELECT value FROM entry WHERE space=? AND sub='' AND key=?"
+_ANY = "SELECT 1 FROM entry WHERE space=? AND sub=? LIMIT 1"
+_ROW = "SELECT key, value FROM entry WHERE space=? AND sub='' AND key=?"
 # Marks lie among the records; no checkpoint has such an id.
-_IDS = "SELECT key FROM entry WHERE space=? AND sub='' AND (key<char(0)||'p' OR key>=char(0)||'x')"
+_IS_ID = "space=? AND sub='' AND (key<char(0)||'p' OR key>=char(0)||'x')"
+_IDS = f"SELECT key FROM entry WHERE {_IS_ID}"
+_NEWEST = f"SELECT key, value FROM entry WHERE {_IS_ID} ORDER BY key DESC LIMIT 1"
 
 
 class _Found(NamedTuple):
@@ -74,12 +80,6 @@ class _Found(NamedTuple):
     held: Mapping[str, Any]
     writes: Sequence[tuple[str, Any]]
     marked: bool
-
-
-def _size(one: _Found, known: Collection[str]) -> int:
-    """Return the bytes of a checkpoint but for values that were read before."""
-    values = sum(len(data) for key, data in one.held.items() if key not in known)
-    return values + sum(len(data) for _, data in one.writes)
 
 
 class DiskCheckpoints:
@@ -151,24 +151,33 @@ class DiskCheckpoints:
         asked = [key for key in inherited if key not in values] if values else inherited
         new = [(key, encode(value)) for key, value in values.items()]
         size = len(encoded) + sum(len(data) for _, data in new)
-        parent = record.parent if record.deltas else None
+        # Only of interest where something is rebuilt from it.
+        parent = (record.parent or "") if record.deltas else ""
         limits = self._limits
 
         def work(connection: sqlite3.Connection) -> tuple[Surplus | None, list[str]]:
-            execute = connection.execute
             now = now_ms()
-            space = Spaces(connection, where, now)
-            known = space.known(where.values)
-            missing = missing_fields(connection, known, asked) if asked else []
-            if missing:
-                return None, missing
-            space.list(checkpoint_ns, self._one)
-            checkpoints = space.made(where.checkpoints)
+            space: Spaces | None = None
+            ready = None
+            if len(asked) < _MOST_ASKED:
+                ready = ready_to_put(connection, where, checkpoint_ns, parent, asked, now)
+            if ready is not None and ready[5] == len(asked):
+                checkpoints, held, expires, orphans, continued, _ = ready
+            else:
+                space = Spaces(connection, where, now)
+                known = space.known(where.values)
+                missing = missing_fields(connection, known, asked) if asked else []
+                if missing:
+                    return None, missing
+                space.list(checkpoint_ns, self._one)
+                checkpoints = space.made(where.checkpoints)
+                held = space.made(where.values) if new else -1
+                expires, orphans = space.expires, space.known(where.orphans)
+                continued = connection.execute(HAS, (checkpoints, "", parent)).fetchone()
             rows: list[tuple[int, str, str, bytes]] = [(checkpoints, "", checkpoint_id, encoded)]
-            if parent and not execute(HAS, (checkpoints, "", parent)).fetchone():
+            if parent and not continued:
                 rows.append((checkpoints, "", mark_of_parent(checkpoint_id), self._one))
             if new:
-                held = space.made(where.values)
                 # What was there first stays: the caller may have changed its objects since.
                 rows += [(held, "", key, data) for key, data in new if key not in kept]
                 again = [(held, "", key, data) for key, data in new if key in kept]
@@ -181,13 +190,13 @@ class DiskCheckpoints:
             else:
                 noted = self._within(connection, limits.before, where, checkpoint_id, keep)
             connection.executemany(UPSERT, rows)
-            orphans = space.known(where.orphans)
             if orphans is not None:
-                execute(
+                connection.execute(
                     "DELETE FROM entry WHERE space=? AND sub='' AND key=?", (orphans, checkpoint_id)
                 )
                 drop_if_empty(connection, (orphans,))
-            self._renew(space)
+            if space is not None or self._is_due(expires, now):
+                self._renew(space or Spaces(connection, where, now))
             if keep is None:
                 return None, []
             fields = tuple(
@@ -212,28 +221,33 @@ class DiskCheckpoints:
         mark = mark_of_writes(checkpoint_id)
 
         def work(connection: sqlite3.Connection) -> None:
-            execute = connection.execute
             now = now_ms()
-            space = Spaces(connection, where, now)
-            space.list(checkpoint_ns, one)
-            checkpoints = space.made(where.checkpoints)
-            if not execute(HAS, (checkpoints, "", checkpoint_id)).fetchone():
-                execute(UPSERT, (space.made(where.orphans), "", checkpoint_id, one))
-            target = space.made(where.writes)
-            first = (target, checkpoint_id)
-            if not execute(HAS, (checkpoints, "", mark)).fetchone():
-                execute(_KEEP, (checkpoints, "", mark, one))
-            elif not execute(
-                "SELECT 1 FROM entry WHERE space=? AND sub=? LIMIT 1", first
-            ).fetchone():
-                execute(UPSERT, (*first, LOST, one))
-            rows = [(*first, *row) for row in data if row[0][0] != "-"]
+            space: Spaces | None = None
+            ready = ready_to_write(connection, where, checkpoint_ns, checkpoint_id, mark, now)
+            if ready is not None and ready[3]:
+                checkpoints, target, expires, _, marked, written = ready
+            else:
+                space = Spaces(connection, where, now)
+                space.list(checkpoint_ns, one)
+                checkpoints, target = space.made(where.checkpoints), space.made(where.writes)
+                expires = space.expires
+                has = connection.execute
+                if not has(HAS, (checkpoints, "", checkpoint_id)).fetchone():
+                    has(UPSERT, (space.made(where.orphans), "", checkpoint_id, one))
+                marked = has(HAS, (checkpoints, "", mark)).fetchone()
+                written = has(_ANY, (target, checkpoint_id)).fetchone()
+            rows = [(target, checkpoint_id, *row) for row in data if row[0][0] != "-"]
+            special = [(target, checkpoint_id, *row) for row in data if row[0][0] == "-"]
+            if not marked:
+                rows.append((checkpoints, "", mark, one))
+            elif not written:
+                special.append((target, checkpoint_id, LOST, one))
             if rows:
                 connection.executemany(_KEEP, rows)
-            special = [(*first, *row) for row in data if row[0][0] == "-"]
             if special:
                 connection.executemany(UPSERT, special)
-            self._renew(space)
+            if space is not None or self._is_due(expires, now):
+                self._renew(space or Spaces(connection, where, now))
 
         yield Write(work, sum(len(each) for _, each in data))
 
@@ -263,16 +277,18 @@ class DiskCheckpoints:
                     for space in spaces:
                         self._limits.forget(names(thread, space))
 
+    def _is_due(self, expires: int | None, now: int) -> bool:
+        """Return whether a write has to change when a thread expires."""
+        ttl = self._ttl_ms
+        if ttl is None or expires is None:
+            return ttl is not None or expires is not None
+        return not ttl / 2 <= expires - now <= ttl
+
     def _renew(self, space: Spaces) -> None:
         """Let all of a thread live as long as the last write to it says."""
-        expires, ttl = space.expires, self._ttl_ms
-        if ttl is None:
-            if expires is not None:
-                space.renew(None)
-            return
-        left = None if expires is None else expires - space.now
-        if left is None or not ttl / 2 <= left <= ttl:
-            space.renew(space.now + ttl)
+        ttl = self._ttl_ms
+        if self._is_due(space.expires, space.now):
+            space.renew(None if ttl is None else space.now + ttl)
         else:
             space.align()
 
@@ -291,7 +307,7 @@ class DiskCheckpoints:
         writes: bool,
         most: int | None = None,
     ) -> Steps[list[StoredCheckpoint | None]]:
-        """Return checkpoints by name. One transaction."""
+        """Return checkpoints by name, as many as ``most`` bytes allow. One transaction."""
         return (yield from self._loaded(names, channels, writes=writes, most=most))
 
     def _loaded(
@@ -311,8 +327,10 @@ class DiskCheckpoints:
             spaces: dict[tuple[str, str], Any] = {}
             found: list[_Found | None] = []
             values: dict[int, dict[str, Any]] = {}
-            room = None
+            size = 0
             for name in wanted:
+                if most is not None and size > most:
+                    break
                 thread, checkpoint_ns, _ = name
                 if (thread, checkpoint_ns) not in spaces:
                     spaces[thread, checkpoint_ns] = space = listed(
@@ -326,15 +344,10 @@ class DiskCheckpoints:
                     assert space is not None  # noqa: S101 (for the type checker)
                     if writes:
                         one = self._with_writes(connection, one, space)
-                    known = set(values.get(space[1], ()))
-                    one = one._replace(held=values_of(connection, space[1], one.fields, values))
-                    if most is not None:
-                        if room is None:
-                            room = most
-                        else:
-                            room -= _size(one, known)
-                            if room < 0:
-                                break
+                    held, fetched = values_of(connection, space[1], one.fields, values)
+                    one = one._replace(held=held)
+                    if found:
+                        size += fetched + sum(len(row[1] or b"") for row in one.writes)
                 found.append(one)
             return found
 
@@ -357,20 +370,17 @@ class DiskCheckpoints:
         """Return the record of a checkpoint, and which values it has."""
         where = names(name.thread, name.checkpoint_ns)
         checkpoints = spaces[0]
-        if name.id:
-            key = name.id
-            row = connection.execute(_ROW, (checkpoints, key)).fetchone() if is_id(key) else None
+        if not name.id:
+            row = connection.execute(_NEWEST, (checkpoints,)).fetchone()
+        elif is_id(name.id):
+            row = connection.execute(_ROW, (checkpoints, name.id)).fetchone()
         else:
-            newest = connection.execute(f"{_IDS} ORDER BY key DESC LIMIT 1", (checkpoints,))
-            found = newest.fetchone()
-            if found is None:
-                return None
-            key = found[0]
-            row = connection.execute(_ROW, (checkpoints, key)).fetchone()
+            row = None
         if row is None:
             return None
+        key, data = row
         name = name._replace(id=key)
-        record = decode_record(self._store.value(row[0], where.checkpoints, key), name)
+        record = decode_record(self._store.value(data, where.checkpoints, key), name)
         return _Found(name, record, record_fields(record, channels), {}, (), False)
 
     def _with_writes(self, connection: sqlite3.Connection, one: _Found, spaces: Any) -> _Found:
@@ -409,7 +419,7 @@ class DiskCheckpoints:
         before: str | None,
         limit: int | None,
     ) -> Steps[list[CheckpointName]]:
-        """Return the greatest ids. One transaction, for each thread O(log n) and what is found."""
+        """Return the greatest ids. One transaction, O(log n) and what is returned."""
         statement = _IDS
         more: list[Any] = []
         if before is not None:
@@ -425,11 +435,8 @@ class DiskCheckpoints:
             now = now_ms()
             found: list[CheckpointName] = []
             for thread in threads:
-                if checkpoint_ns is None:
-                    spaces = listed_in(connection, thread, now)
-                else:
-                    spaces = [checkpoint_ns]
-                for each in spaces:
+                only = checkpoint_ns
+                for each in listed_in(connection, thread, now) if only is None else [only]:
                     space = listed(connection, thread, each, now)
                     if space is not None:
                         ids = connection.execute(statement, (space[0], *more)).fetchall()
@@ -445,15 +452,15 @@ class DiskCheckpoints:
             connection.execute("BEGIN")
             found: list[StoredCheckpoint] = []
             space = listed(connection, *name[:2], now_ms())
-            cursor: CheckpointName | None = name
-            while space is not None and cursor is not None and len(found) < limit:
+            cursor: CheckpointName | None = name if space is not None else None
+            while cursor is not None and len(found) < limit:
                 one = self._read(connection, cursor, space, ()) if cursor.id else None
                 if one is None:
                     break
                 found.append(StoredCheckpoint(cursor, one.record, {}, []))
                 parent = one.record.parent
                 cursor = None if parent is None else cursor._replace(id=parent)
-            if space is not None and found and cursor is not None and found[-1].record.deltas:
+            if found and cursor is not None and found[-1].record.deltas:
                 last = found[-1]
                 there = connection.execute(HAS, (space[0], "", cursor.id)).fetchone()
                 mark = (space[0], "", mark_of_parent(last.name.id))
@@ -484,10 +491,7 @@ class DiskCheckpoints:
 
     def _outdated(self, expires: int | None, now: int) -> bool:
         """Return whether reading a thread is to renew it."""
-        ttl = self._ttl_ms
-        if not self._ttl_on_read or ttl is None or expires is None:
-            return False
-        return not ttl / 2 <= expires - now <= ttl
+        return self._ttl_on_read and expires is not None and self._is_due(expires, now)
 
     def _renewed_by_reading(self, thread: str) -> Steps[None]:
         where = names(thread, "")

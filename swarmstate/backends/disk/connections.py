@@ -35,6 +35,7 @@ _CACHE_KIB = 8192  # of each connection, for pages
 _STATEMENTS = 256  # that a connection keeps prepared; SQLite's own default of 128 is too few
 # A log that a long reader made grow is cut to this when it starts over.
 _LOG_BYTES = 64 * 1024 * 1024
+_CHECKED_EVERY = 0.001  # seconds, of reads
 _NETWORKED = {
     *("afs", "cifs", "ncpfs", "nfs", "nfs3", "nfs4", "smb2", "smb3", "smbfs"),
     *("fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"),
@@ -120,10 +121,23 @@ class File:
         self.timeout = timeout
         self.read_only = read_only
         self._synchronous = synchronous
-        self._identity: tuple[int, int] | None = None
+        # Device and number; -1 as long as it has not been opened.
+        self._device = self._number = -1
+        self._next_check = 0.0
         self._warn()
         # Once: a later connection would make another file in the place of one that is gone.
         self._prepare()
+
+    def check_now_and_then(self) -> None:
+        """Do as :meth:`check` does, unless this was asked for less than a millisecond ago.
+
+        A read that comes that soon after may miss that the file has been replaced meanwhile. The
+        system call is an eighth of what a read of one value costs.
+        """
+        now = monotonic()
+        if now >= self._next_check:
+            self.check()
+            self._next_check = now + _CHECKED_EVERY
 
     def check(self) -> None:
         """Raise if another file, or none, is at the path by now. One system call.
@@ -138,12 +152,12 @@ class File:
                 f"{self.path} was removed, or cannot be reached, while it was open: "
                 f"{error.strerror}"
             ) from error
-        if self._identity is None:
-            self._identity = (found.st_dev, found.st_ino)
-        elif self._identity != (found.st_dev, found.st_ino):
-            raise StoreUnavailable(
-                f"{self.path} was replaced by another file while it was open: make a new store"
-            )
+        if found.st_ino != self._number or found.st_dev != self._device:
+            if self._number >= 0:
+                raise StoreUnavailable(
+                    f"{self.path} was replaced by another file while it was open: make a new store"
+                )
+            self._device, self._number = found.st_dev, found.st_ino
 
     def connect(self) -> sqlite3.Connection:
         """Return another connection, ready for use.
@@ -151,7 +165,7 @@ class File:
         Raises:
             AccessDenied, ArgumentValueError, StoreUnavailable: as when the file was first opened.
         """
-        if self._identity is not None:
+        if self._number >= 0:
             self.check()
         try:
             # Another process that opens or closes the file lets nobody in meanwhile.
@@ -162,7 +176,7 @@ class File:
     def _ready(self) -> sqlite3.Connection:
         connection = self._connected("ro" if self.read_only else "rw")
         try:
-            if self._identity is None:
+            if self._number < 0:
                 self._recognise(connection)
             self.check()
             for setting in (

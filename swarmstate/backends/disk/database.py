@@ -136,13 +136,27 @@ class Database:
         """
         # Whoever reads must not ask for the lock on writing: see before_fork().
         while True:
-            reader = self._reader()
+            if self._closed:
+                self.check_open()
+            try:
+                reader = self._idle.pop()
+            except IndexError:
+                reader = self._new_reader()
             try:
                 with reader.lock:
                     connection = reader.connection
                     if connection is None:
                         continue  # closed before a fork
-                    result = self._done(work, connection)
+                    self.file.check_now_and_then()
+                    try:
+                        result = work(connection)
+                    except sqlite3.OperationalError as error:
+                        if not is_busy(error):
+                            raise
+                        # Another process opens or closes the file, and lets nobody in meanwhile.
+                        result = patiently(partial(_again, work, connection), self.timeout)
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
                     if len(self._idle) < _READERS and not self._closed:
                         self._idle.append(reader)
                     else:
@@ -162,27 +176,6 @@ class Database:
             finally:
                 if self._closed:
                     self.close()
-
-    def _done(self, work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
-        try:
-            result = work(connection)
-        except sqlite3.OperationalError as error:
-            if not is_busy(error):
-                raise
-            # Another process opens or closes the file, for which nothing may be under way.
-            result = patiently(partial(_again, work, connection), self.timeout)
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        return result
-
-    def _reader(self) -> Reader:
-        self.check_open()
-        try:
-            reader = self._idle.pop()
-        except IndexError:
-            return self._new_reader()
-        self.file.check()
-        return reader
 
     def _new_reader(self) -> Reader:
         try:
@@ -289,12 +282,12 @@ class Database:
             return
         if writer is None:
             return
-        jobs = [job for job in batch if not job.done]
+        jobs = batch if len(batch) == 1 else [job for job in batch if not job.done]
         self._commits += 1
         if self._commits >= _SWEPT_EVERY:
             # Bounded: the one that happens to come along must not pay for all.
             self._commits = 0
-            jobs.append(Job(_sweep, 0, 0.0))
+            jobs = [*jobs, Job(_sweep, 0, 0.0)]
         committing = False
         try:
             for job in jobs:
@@ -328,15 +321,18 @@ class Database:
         # A row costs a page of the log in the table and one in its index; neighbours share them.
         changes = writer.total_changes
         self._pages += len(jobs) + changes - self._changes
-        self._pages += sum(job.size for job in jobs) // _PAGE
+        for job in jobs:
+            self._pages += job.size // _PAGE
         self._changes = changes
         if self._pages >= _PAGES:
             self.checkpoint()
 
     def _finished(self, jobs: list[Job]) -> None:
+        failed = False
         for job in jobs:
             job.done = True
-        if any(job.error is not None for job in jobs):
+            failed = failed or job.error is not None
+        if failed:
             # A statement that failed may be unfinished, which would hold on to what it read.
             self._drop_writer()
 

@@ -92,7 +92,8 @@ class Driver:
             AccessDenied: the store is read-only.
         """
         database = self.database
-        self.check_open(steps)
+        if self._closed:
+            self.check_open(steps)
         try:
             request = next(steps)
             while True:

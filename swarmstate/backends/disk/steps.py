@@ -92,7 +92,8 @@ class StoreSteps(WholeStore):
         row = yield Read(work)
         if row is None:
             return default
-        yield from self.read_of((name,))
+        if self.ttl_on_read:
+            yield from self.read_of((name,))
         return self.value(row[0], namespace, key)
 
     def contains(self, namespace: str, key: str) -> Steps[bool]:

@@ -32,6 +32,82 @@ _LISTED = (
     " LEFT JOIN space c ON c.name=?3 LEFT JOIN space v ON v.name=?4 LEFT JOIN space w ON w.name=?5"
     " WHERE t.name=?1 AND (t.expires IS NULL OR t.expires>?6)"
 )
+_READY = (
+    " FROM space t JOIN entry l ON l.space=t.id AND l.sub='' AND l.key=?2 JOIN space c ON c.name=?3"
+    " {joins} WHERE t.name=?1 AND (t.expires IS NULL OR t.expires>?4)"
+    " AND (c.expires IS NULL OR c.expires>?4)"
+)
+_READY_TO_WRITE = (
+    "SELECT c.id, w.id, t.expires,"
+    " EXISTS(SELECT 1 FROM entry WHERE space=c.id AND sub='' AND key=?6),"
+    " EXISTS(SELECT 1 FROM entry WHERE space=c.id AND sub='' AND key=?7),"
+    " EXISTS(SELECT 1 FROM entry WHERE space=w.id AND sub=?6)"
+    + _READY.format(joins="JOIN space w ON w.name=?5")
+    + " AND (w.expires IS NULL OR w.expires>?4)"
+)
+_READY_TO_PUT = (
+    "SELECT c.id, v.id, t.expires, o.id,"
+    " EXISTS(SELECT 1 FROM entry WHERE space=c.id AND sub='' AND key=?7), {count}"
+    + _READY.format(joins="JOIN space v ON v.name=?5 LEFT JOIN space o ON o.name=?6")
+    + " AND (v.expires IS NULL OR v.expires>?4)"
+)
+_COUNTED = "(SELECT count(*) FROM entry WHERE space=v.id AND sub='' AND key IN ({}))"
+_FIRST_COUNTED = 8  # parameter
+
+
+def ready_to_write(
+    connection: sqlite3.Connection,
+    where: ThreadNames,
+    checkpoint_ns: str,
+    of: str,
+    mark: str,
+    now: int,
+) -> Any:
+    """Return what a write has to know where everything is as usual, by one statement.
+
+    Returns:
+        The ids of the spaces of checkpoints and writes, when the thread expires, and whether there
+        are the checkpoint, its mark and a write of it; None where the spaces are not all there.
+    """
+    names = (where.thread, checkpoint_ns, where.checkpoints, now, where.writes, of, mark)
+    return connection.execute(_READY_TO_WRITE, names).fetchone()
+
+
+def ready_to_put(
+    connection: sqlite3.Connection,
+    where: ThreadNames,
+    checkpoint_ns: str,
+    parent: str,
+    asked: Sequence[str],
+    now: int,
+) -> Any:
+    """Return what a put has to know where everything is as usual, by one statement.
+
+    Returns:
+        The ids of the spaces of checkpoints, values and, if it is there, orphans, in between when
+        the thread expires, whether there is the parent, and how many of the values asked for; None
+        where the spaces are not all there.
+    """
+    names = (
+        where.thread,
+        checkpoint_ns,
+        where.checkpoints,
+        now,
+        where.values,
+        where.orphans,
+        parent,
+    )
+    count = len(asked)
+    statement = _puts.get(count)
+    if statement is None:
+        places = ",".join(f"?{number + _FIRST_COUNTED}" for number in range(count))
+        statement = _READY_TO_PUT.format(count=_COUNTED.format(places) if count else "0")
+        if count < _KEYS:
+            _puts[count] = statement
+    return connection.execute(statement, (*names, *asked)).fetchone()
+
+
+_puts: dict[int, str] = {}
 
 
 class Spaces:
@@ -111,7 +187,7 @@ def missing_fields(
     """Return those of the fields that hold no value."""
     if values is None:
         return list(asked)
-    there = values_of(connection, values, {key: key for key in asked}, {})
+    there, _ = values_of(connection, values, {key: key for key in asked}, {})
     return [key for key in asked if key not in there]
 
 
@@ -120,22 +196,26 @@ def values_of(
     space: int | None,
     fields: Mapping[str, str],
     known: dict[int, dict[str, Any]],
-) -> dict[str, Any]:
-    """Return the encoded values of fields, those that are known already without asking."""
+) -> tuple[dict[str, Any], int]:
+    """Return the encoded values of fields, and how many bytes were fetched.
+
+    Those that are known already, by space and key, are not; the others are then.
+    """
     if space is None:
-        return {}
+        return {}, 0
     there = known.setdefault(space, {})
     wanted = [key for key in fields.values() if key not in there]
+    size = 0
     for first in range(0, len(wanted), _KEYS):
         part = padded(wanted[first : first + _KEYS])
-        there.update(
-            connection.execute(
-                "SELECT key, value FROM entry WHERE space=? AND sub=''"
-                f" AND key IN ({marks(len(part))})",
-                (space, *part),
-            ).fetchall()
-        )
-    return {key: there[key] for key in fields.values() if key in there}
+        rows = connection.execute(
+            "SELECT key, value FROM entry WHERE space=? AND sub=''"
+            f" AND key IN ({marks(len(part))})",
+            (space, *part),
+        ).fetchall()
+        there.update(rows)
+        size += sum(len(data) for _, data in rows if type(data) is bytes)
+    return {key: there[key] for key in fields.values() if key in there}, size
 
 
 def listed_in(connection: sqlite3.Connection, thread: str, now: int) -> list[str]:
