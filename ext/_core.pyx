@@ -8,9 +8,9 @@ One extension module in several files, which are included below, each with one i
 * binding: what a store needs of its codec;
 * space: one namespace, and the index behind ``max_key``;
 * history: the live state, and what each held snapshot remembers of its own past;
+* expiry: which namespaces are gone from when on;
 * snapshot: the public face of one moment;
 * persistent: a moment as persistent maps;
-* expiry: which namespaces are gone from when on;
 * store: the public face of the live state.
 
 **How a call is atomic.** Nothing here releases the GIL, but that alone is not enough: running any
@@ -81,7 +81,7 @@ include "names.pxi"
 include "binding.pxi"
 include "space.pxi"
 include "history.pxi"
+include "expiry.pxi"
 include "snapshot.pxi"
 include "persistent.pxi"
-include "expiry.pxi"
 include "store.pxi"
