@@ -106,10 +106,13 @@ class GenericItems:
         """Run an operation without blocking the event loop."""
         return await self._driver.arun(steps)
 
-    def names(self) -> Steps[list[str]]:
-        """Return the names of all LangGraph namespaces."""
-        names: list[str] = yield from finish(self._calls.keys(NAMES))
-        return names
+    def names(self, prefixes: Sequence[str]) -> Steps[list[list[str]]]:
+        """Return the names that start with each prefix: a ``keys`` for each."""
+        found: list[list[str]] = []
+        for prefix in prefixes:
+            names = yield from finish(self._calls.keys(NAMES, prefix or None))
+            found.append(names)
+        return found
 
     def fetch(
         self, places: Sequence[Place], renew: Sequence[bool], now: int
@@ -270,7 +273,8 @@ class GenericItems:
     def sweep(self, now: int) -> Steps[int]:
         """Remove all expired items: an ``items`` for each namespace, and what it takes."""
         count = 0
-        for name in (yield from self.names()):
+        (names,) = yield from self.names([""])
+        for name in names:
             with self._guarded():
                 entries = yield from finish(self._calls.items(items_of(name)))
                 dead = _dead(name, entries, now)

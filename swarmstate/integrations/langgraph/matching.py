@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, TypeAlias
 
 from langgraph.store.base import ListNamespacesOp, MatchCondition
 
 from swarmstate.arguments import check_count, shown
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
+from swarmstate.items.format import name_of
 
-__all__ = ["Matcher", "check_filter", "matcher", "select_namespaces"]
+__all__ = ["Matcher", "check_filter", "matcher", "prefix_of", "select_namespaces"]
 
 Matcher: TypeAlias = Callable[[Mapping[str, Any]], bool]
 
@@ -161,6 +163,16 @@ def select_namespaces(
     if op.max_depth is not None:
         found = [*{each[: op.max_depth] for each in found}]
     return sorted(found)[op.offset : op.offset + op.limit]
+
+
+def prefix_of(op: ListNamespacesOp) -> str:
+    """Return what the names of all namespaces that a checked listing asks for start with."""
+    longest = ""
+    for kind, path in op.match_conditions or ():
+        if kind == "prefix":
+            fixed = [*takewhile(lambda label: label != "*", path)]
+            longest = max(longest, name_of(tuple(fixed)), key=len)
+    return longest
 
 
 def _condition(condition: MatchCondition) -> Callable[[tuple[str, ...]], bool]:

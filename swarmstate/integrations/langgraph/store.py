@@ -34,7 +34,12 @@ from swarmstate.errors import (
     EncodeError,
     UnknownCodecError,
 )
-from swarmstate.integrations.langgraph.matching import check_filter, matcher, select_namespaces
+from swarmstate.integrations.langgraph.matching import (
+    check_filter,
+    matcher,
+    prefix_of,
+    select_namespaces,
+)
 from swarmstate.integrations.langgraph.owning import Owner
 from swarmstate.integrations.langgraph.ranking import Found, newest, ranked
 from swarmstate.integrations.langgraph.sweeping import Sweeper
@@ -207,16 +212,14 @@ class SwarmStateStore(Owner, BaseStore):
         if plan.gets:
             yield from self._get(plan.gets, results)
         if plan.searches or plan.listings:
-            names = yield from finish(self._engine.names())
+            prefixes = [prefix_of(listing) for _, listing in plan.listings]
+            prefixes += [prefix for _, _, prefix in plan.searches]
+            named = iter((yield from finish(self._engine.names(prefixes))))
             for number, listing in plan.listings:
-                known = [labels for labels in map(labels_of, names) if labels is not None]
+                known = [labels for labels in map(labels_of, next(named)) if labels is not None]
                 results[number] = select_namespaces(listing, known)
-            for number, search, prefix in plan.searches:
-                within = [
-                    name
-                    for name in names
-                    if name.startswith(prefix) and labels_of(name) is not None
-                ]
+            for number, search, _ in plan.searches:
+                within = [name for name in next(named) if labels_of(name) is not None]
                 results[number] = yield from self._search(search, within, by_query)
         if plan.puts:
             try:
