@@ -93,8 +93,8 @@ class GenericItems:
         shared = shared or _Shared(None)
         self._lock = shared.lock
         self._due = shared.due
-        # Whether anything is known to expire; until then no write looks for what has.
-        self._expiring = False
+        self.expiring = False
+        """Whether anything is known to expire; until then no write looks for what has."""
         # The LangGraph namespaces whose items were looked at for what others had written.
         self._looked: set[str] = set()
 
@@ -180,7 +180,7 @@ class GenericItems:
 
     def _note(self, place: Place, row: Row) -> None:
         if row.expires is not None:
-            self._expiring = True
+            self.expiring = True
             self._due.note(place, row.expires)
 
     def renew(self, places: Sequence[Place], now: int) -> Steps[None]:
@@ -205,7 +205,7 @@ class GenericItems:
         """Write items by a ``get_many`` and a ``set_many``."""
         with self._guarded():
             yield from self._write(changes, now)
-            if self._expiring:
+            if self.expiring:
                 yield from self._tidy({change.place.name for change in changes}, now)
 
     def _write(self, changes: Sequence[Change], now: int) -> Steps[None]:

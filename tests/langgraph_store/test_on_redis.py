@@ -13,10 +13,11 @@ import redis
 from freezegun import freeze_time
 from langgraph.store.base import GetOp, PutOp
 from proxies import Proxy
+from rights import MEMORY, SCRIPTS, STORE, limited
 from servers import Server
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
-from swarmstate.integrations.langgraph import SwarmStateStore
+from swarmstate.integrations.langgraph import SwarmStateCache, SwarmStateStore
 
 Trips = Callable[[Callable[[], Any]], int]
 _prefixes = itertools.count()
@@ -181,6 +182,26 @@ def test_the_order_of_the_names_is_put_right_by_whoever_reads(
         assert raw.zcard(order) == 2000
     found = SwarmStateStore(store).search(("n1",), limit=3000)
     assert len(found) == (222 if harm == "swapped" else 223)
+
+
+def test_the_documented_commands_are_enough(server: Server, index: Any) -> None:
+    prefix = f"memory{next(_prefixes)}"
+    with server.client() as client:
+        url = limited(server, client, prefix, [*STORE, *SCRIPTS, *MEMORY])
+    with RedisStore(url, prefix=prefix) as store, freeze_time("2026-05-01") as clock:
+        memory = SwarmStateStore(store, index=index)
+        cache: SwarmStateCache[Any] = SwarmStateCache(store)
+        memory.batch([PutOp((f"n{n}",), "k", {"text": f"text {n}"}, ttl=n + 1) for n in range(9)])
+        memory.delete(("n0",), "k")
+        assert memory.get(("n1",), "k") is not None
+        assert len(memory.search((), query="text 1")) == 8
+        assert memory.list_namespaces(prefix=("n3",)) == [("n3",)]
+        clock.tick(400)
+        assert memory.sweep_ttl() == 5
+        cache.set({(("a",), "k"): (1, 60)})
+        assert cache.get([(("a",), "k")]) == {(("a",), "k"): 1}
+        cache.clear()
+        assert cache.get([(("a",), "k")]) == {}
 
 
 def test_a_user_who_may_not_put_the_order_right_still_reads(

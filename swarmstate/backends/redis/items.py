@@ -24,7 +24,7 @@ from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, S
 from swarmstate.backends.redis.steps import StoreSteps
 from swarmstate.backends.redis.transport.driver import Driver
 from swarmstate.errors import AccessDenied, DecodeError
-from swarmstate.items.format import NAMES, VERSION, Row, items_of, labels_of, vectors_of
+from swarmstate.items.format import LONGEST, NAMES, VERSION, Row, items_of, labels_of, vectors_of
 from swarmstate.items.generic import GenericItems, vectors_from
 from swarmstate.items.protocol import Change, Place, Seen
 from swarmstate.steps import Steps
@@ -365,11 +365,15 @@ class RedisItems:
         self._names = steps.layout.key(NAMES)
         self._order = steps.layout.derived("names", self._names)
         self._compares_from = 0.0
+        self._kept_keys = functools.lru_cache(1024)(self._made_keys)
         self.look = self.plain.look
         self.scripting = steps.codec.wire == "msgpack"
         """Whether the server lets us use scripts, as far as known, and these know the bytes."""
 
     def _keys(self, name: str) -> tuple[bytes, bytes, bytes]:
+        return self._kept_keys(name) if len(name) <= LONGEST else self._made_keys(name)
+
+    def _made_keys(self, name: str) -> tuple[bytes, bytes, bytes]:
         layout = self._steps.layout
         items = layout.key(items_of(name))
         return items, layout.key(vectors_of(name)), layout.derived("expiry", items)
@@ -409,9 +413,28 @@ class RedisItems:
     def fetch(
         self, places: Sequence[Place], renew: Sequence[bool], now: int
     ) -> Steps[list[Row | None]]:
-        """Return items and renew them. One round trip."""
-        if not any(renew):
-            return (yield from self.plain.look(now, rows=places)).rows
+        """Return items and renew them. One round trip; two for the first that is renewed.
+
+        Until something is known to expire, no script is asked to see to it: a get then costs the
+        server less.
+        """
+        if not (self.plain.expiring and any(renew)):
+            if len(places) == 1:
+                # The usual case pays for no bookkeeping.
+                (place,) = places
+                at = self._keys(place.name)[0]
+                replies = yield from self._steps.asked([("HGET", at, place.key)], (at,))
+                rows = [self.plain.row_from(replies[0], place, now)]
+            else:
+                rows = (yield from self.plain.look(now, rows=places)).rows
+            again = [
+                place
+                for place, row, wanted in zip(places, rows, renew, strict=True)
+                if wanted and row is not None and row.minutes is not None
+            ]
+            if again:
+                yield from self.renew(again, now)
+            return rows
         asked: dict[str, dict[str, bool]] = {}
         for place, wanted in zip(places, renew, strict=True):
             keys = asked.setdefault(place.name, {})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from time import time
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from langgraph.store.base import (
     BaseStore,
@@ -61,17 +61,20 @@ _NOTHING: tuple[Mapping[str, bytes], Mapping[str, Any]] = {}, {}
 _TTL_KEYS = ("refresh_on_read", "omit_expired", "default_ttl", "sweep_interval_minutes")
 
 
-class _Plan(NamedTuple):
+class _Plan:
     """A batch, sorted by what is to be done; the numbers are places among its results."""
 
-    size: int
-    gets: list[tuple[int, GetOp, Place]]
-    searches: list[tuple[int, SearchOp, str]]
-    listings: list[tuple[int, ListNamespacesOp]]
-    puts: dict[Place, PutOp]
-    indexed: dict[Place, list[str]]
-    texts: dict[str, None]
-    queries: dict[str, None]
+    __slots__ = ("gets", "indexed", "listings", "puts", "queries", "searches", "size", "texts")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.gets: list[tuple[int, GetOp, Place]] = []
+        self.searches: list[tuple[int, SearchOp, str]] = []
+        self.listings: list[tuple[int, ListNamespacesOp]] = []
+        self.puts: dict[Place, PutOp] = {}
+        self.indexed: dict[Place, list[str]] = {}
+        self.texts: dict[str, None] = {}
+        self.queries: dict[str, None] = {}
 
 
 class SwarmStateStore(Owner, BaseStore):
@@ -164,9 +167,9 @@ class SwarmStateStore(Owner, BaseStore):
         return await self._engine.arun(named("batch", self._carried_out(plan, vectors)))
 
     def _plan(self, ops: Iterable[Op]) -> _Plan:
-        plan = _Plan(0, [], [], [], {}, {}, {}, {})
-        number = -1
+        plan = _Plan()
         for number, op in enumerate(ops):
+            plan.size = number + 1
             if isinstance(op, GetOp):
                 plan.gets.append((number, op, Place(name_of(op.namespace), check_key(op.key))))
             elif isinstance(op, PutOp):
@@ -200,7 +203,7 @@ class SwarmStateStore(Owner, BaseStore):
                 if texts := self._index.texts(op):
                     plan.indexed[place] = texts
                     plan.texts.update(dict.fromkeys(texts))
-        return plan._replace(size=number + 1)
+        return plan
 
     def _carried_out(
         self,
