@@ -161,14 +161,11 @@ class GenericItems:
         return Seen(found, indexes, values[:known], singles)
 
     def _live(self, name: str, entries: list[tuple[str, Any]], now: int) -> list[tuple[str, Row]]:
-        found = []
-        for key, data in entries:
-            row = decode_row(data, name, key)
-            if row.expires is not None:
+        found = [(key, decode_row(data, name, key)) for key, data in entries]
+        if any(row.expires is not None for _, row in found):
+            for key, row in found:
                 self._note(Place(name, key), row)
-                if row.expires <= now:
-                    continue
-            found.append((key, row))
+            found = [(key, row) for key, row in found if row.live(now)]
         return found
 
     def _row(self, data: Any, place: Place, now: int) -> Row | None:
