@@ -93,8 +93,8 @@ class GenericItems:
         shared = shared or _Shared(None)
         self._lock = shared.lock
         self._due = shared.due
-        # Whether anything is known to expire; until then no write looks for what has.
-        self._expiring = False
+        self.expiring = False
+        """Whether anything is known to expire; until then no write looks for what has."""
         # The LangGraph namespaces whose items were looked at for what others had written.
         self._looked: set[str] = set()
 
@@ -106,10 +106,13 @@ class GenericItems:
         """Run an operation without blocking the event loop."""
         return await self._driver.arun(steps)
 
-    def names(self) -> Steps[list[str]]:
-        """Return the names of all LangGraph namespaces."""
-        names: list[str] = yield from finish(self._calls.keys(NAMES))
-        return names
+    def names(self, prefixes: Sequence[str]) -> Steps[list[list[str]]]:
+        """Return the names that start with each prefix: a ``keys`` for each."""
+        found: list[list[str]] = []
+        for prefix in prefixes:
+            names = yield from finish(self._calls.keys(NAMES, prefix or None))
+            found.append(names)
+        return found
 
     def fetch(
         self, places: Sequence[Place], renew: Sequence[bool], now: int
@@ -158,14 +161,11 @@ class GenericItems:
         return Seen(found, indexes, values[:known], singles)
 
     def _live(self, name: str, entries: list[tuple[str, Any]], now: int) -> list[tuple[str, Row]]:
-        found = []
-        for key, data in entries:
-            row = decode_row(data, name, key)
-            if row.expires is not None:
+        found = [(key, decode_row(data, name, key)) for key, data in entries]
+        if any(row.expires is not None for _, row in found):
+            for key, row in found:
                 self._note(Place(name, key), row)
-                if row.expires <= now:
-                    continue
-            found.append((key, row))
+            found = [(key, row) for key, row in found if row.live(now)]
         return found
 
     def _row(self, data: Any, place: Place, now: int) -> Row | None:
@@ -177,7 +177,7 @@ class GenericItems:
 
     def _note(self, place: Place, row: Row) -> None:
         if row.expires is not None:
-            self._expiring = True
+            self.expiring = True
             self._due.note(place, row.expires)
 
     def renew(self, places: Sequence[Place], now: int) -> Steps[None]:
@@ -202,7 +202,7 @@ class GenericItems:
         """Write items by a ``get_many`` and a ``set_many``."""
         with self._guarded():
             yield from self._write(changes, now)
-            if self._expiring:
+            if self.expiring:
                 yield from self._tidy({change.place.name for change in changes}, now)
 
     def _write(self, changes: Sequence[Change], now: int) -> Steps[None]:
@@ -270,7 +270,8 @@ class GenericItems:
     def sweep(self, now: int) -> Steps[int]:
         """Remove all expired items: an ``items`` for each namespace, and what it takes."""
         count = 0
-        for name in (yield from self.names()):
+        (names,) = yield from self.names([""])
+        for name in names:
             with self._guarded():
                 entries = yield from finish(self._calls.items(items_of(name)))
                 dead = _dead(name, entries, now)

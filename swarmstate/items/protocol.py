@@ -59,8 +59,8 @@ class ItemEngine(Protocol):
     time ``now`` is in microseconds since the Unix epoch; what has expired by then is absent.
     """
 
-    def names(self) -> Outcome[list[str]]:
-        """Return the names of all LangGraph namespaces; some may have no items."""
+    def names(self, prefixes: Sequence[str]) -> Outcome[list[list[str]]]:
+        """Return, for each prefix, the names that start with it; some may have no items."""
         ...
 
     def fetch(

@@ -18,7 +18,7 @@ from swarmstate import Store
 from swarmstate.backends.redis import RedisStore
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, StoreUnavailable
 from swarmstate.integrations.langgraph import SwarmStateCache, SwarmStateSaver, SwarmStateStore
-from swarmstate.protocols import StoreLike
+from swarmstate.protocols import Scratch, StoreLike
 
 
 class Awaited:
@@ -30,6 +30,14 @@ class Awaited:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._cache, f"a{name}")
         return lambda *args: asyncio.run(method(*args))
+
+
+@pytest.fixture
+def make_store(make_store: Callable[..., Any]) -> Callable[..., Any]:
+    """Make stores of one kind that has a place for caches."""
+    if not isinstance(make_store(), Scratch):
+        pytest.skip("this kind of store has no scratch()")
+    return make_store
 
 
 @pytest.fixture(params=["blocking", "awaited"])

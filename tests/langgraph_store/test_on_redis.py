@@ -13,10 +13,11 @@ import redis
 from freezegun import freeze_time
 from langgraph.store.base import GetOp, PutOp
 from proxies import Proxy
+from rights import MEMORY, SCRIPTS, STORE, limited
 from servers import Server
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
-from swarmstate.integrations.langgraph import SwarmStateStore
+from swarmstate.integrations.langgraph import SwarmStateCache, SwarmStateStore
 
 Trips = Callable[[Callable[[], Any]], int]
 _prefixes = itertools.count()
@@ -154,6 +155,89 @@ def test_what_is_derived_is_put_right_where_it_is_lost_or_of_a_wrong_type(
     assert not raw.exists(f"{store.prefix}:langgraph:items:{{s:1:a}}")
 
 
+@pytest.mark.parametrize("harm", ["lost", "wrong type", "one too many", "swapped"])
+def test_the_order_of_the_names_is_put_right_by_whoever_reads(
+    make: Callable[..., RedisStore], raw: redis.Redis, harm: str
+) -> None:
+    store = make()
+    SwarmStateStore(store).batch([PutOp((f"n{n % 9}", str(n)), "k", {"n": n}) for n in range(2000)])
+    (order,) = [key for key in raw.keys(f"!{store.prefix}:*") if b"names" in key]
+    if harm == "lost":
+        raw.delete(order)
+    elif harm == "wrong type":
+        raw.set(order, "something else")
+    elif harm == "one too many":
+        raw.zadd(order, {"2:zz": 0})
+    else:
+        # As many as before: a foreign writer removed one name and added another.
+        raw.hdel(f"{store.prefix}:langgraph:store", "2:n11:1")
+        raw.hset(f"{store.prefix}:langgraph:store", "3:new", b"\x01")
+    expected = {("new",)} if harm == "swapped" else {("n1", "1")}
+    for _ in range(2):
+        memory = SwarmStateStore(store)
+        listed = set(memory.list_namespaces(limit=3000))
+        assert len(listed) == 2000
+        assert expected <= listed
+        assert len(memory.list_namespaces(prefix=("n2",), limit=3000)) == 222
+        assert raw.zcard(order) == 2000
+    found = SwarmStateStore(store).search(("n1",), limit=3000)
+    assert len(found) == (222 if harm == "swapped" else 223)
+
+
+def test_the_documented_commands_are_enough(server: Server, index: Any) -> None:
+    prefix = f"memory{next(_prefixes)}"
+    with server.client() as client:
+        url = limited(server, client, prefix, [*STORE, *SCRIPTS, *MEMORY])
+    with RedisStore(url, prefix=prefix) as store, freeze_time("2026-05-01") as clock:
+        memory = SwarmStateStore(store, index=index)
+        cache: SwarmStateCache[Any] = SwarmStateCache(store)
+        memory.batch([PutOp((f"n{n}",), "k", {"text": f"text {n}"}, ttl=n + 1) for n in range(9)])
+        memory.delete(("n0",), "k")
+        assert memory.get(("n1",), "k") is not None
+        assert len(memory.search((), query="text 1")) == 8
+        assert memory.list_namespaces(prefix=("n3",)) == [("n3",)]
+        clock.tick(400)
+        assert memory.sweep_ttl() == 5
+        cache.set({(("a",), "k"): (1, 60)})
+        assert cache.get([(("a",), "k")]) == {(("a",), "k"): 1}
+        cache.clear()
+        assert cache.get([(("a",), "k")]) == {}
+
+
+def test_a_user_who_may_not_put_the_order_right_still_reads(
+    make: Callable[..., RedisStore], raw: redis.Redis, server: Server
+) -> None:
+    store = make()
+    SwarmStateStore(store).put(("a", "b"), "k", {"n": 1})
+    with server.client() as client:
+        client.execute_command(
+            *("ACL", "SETUSER", "looker", "on", ">secret", f"~{store.prefix}:*", "+@all")
+        )
+        client.execute_command(
+            *("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+evalsha", "+eval")
+        )
+    (order,) = [key for key in raw.keys(f"!{store.prefix}:*") if b"names" in key]
+    raw.delete(order)
+    for user in ("looker", "reader"):
+        reader = SwarmStateStore(make(f"redis://{user}:secret@127.0.0.1:{server.port}/0"))
+        assert reader.list_namespaces() == [("a", "b")]
+        assert [item.key for item in reader.search(("a",))] == ["k"]
+        assert reader.get(("a", "b"), "k").value == {"n": 1}  # type: ignore[union-attr]
+
+
+def test_a_search_asks_for_nothing_that_lies_elsewhere(
+    proxy: Proxy, make: Callable[..., RedisStore]
+) -> None:
+    memory = SwarmStateStore(make(proxy.url))
+    memory.batch([PutOp((f"n{n}",), "k", {"text": "x" * 1000}) for n in range(1000)])
+    memory.search(("n7",))
+    with proxy.counted() as commands:
+        assert len(memory.search(("n7",))) == 1
+        memory.list_namespaces(prefix=("n7",))
+    assert commands["HGETALL"] == 1
+    assert not {"HKEYS", "ZRANGE"} & commands.keys()
+
+
 def test_namespaces_of_a_store_with_a_ttl_expire_as_a_whole(
     make: Callable[..., RedisStore], raw: redis.Redis, index: Any
 ) -> None:
@@ -204,6 +288,8 @@ def test_a_namespace_is_listed_before_its_first_item_on_a_cluster(cluster_url: s
         store.delete_namespace("langgraph:store")
         memory.put(("n7",), "k", {"n": 8})
         assert memory.list_namespaces() == [("n7",)]
+        assert memory.list_namespaces(prefix=("n7",)) == [("n7",)]
+        assert memory.list_namespaces(prefix=("n8",)) == []
 
 
 def test_writers_in_many_threads_lose_nothing(make: Callable[..., RedisStore]) -> None:

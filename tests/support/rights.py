@@ -26,6 +26,13 @@ SAVER = [
 """What a checkpointer needs beside these; its scripts may do no more than their user."""
 
 
+MEMORY = [
+    *("hexists", "hscan", "zadd", "zcard", "zrange", "zrangebylex", "zrangebyscore", "zrem"),
+    "zscore",
+]
+"""What LangGraph's long-term memory needs beside what a store does; in scripts, too."""
+
+
 PAGES = ["hstrlen", "memory|usage"]
 """What bounding the pages of a listing by bytes needs."""
 

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, TypeAlias
 
 from langgraph.store.base import ListNamespacesOp, MatchCondition
 
 from swarmstate.arguments import check_count, shown
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
+from swarmstate.items.format import name_of
 
-__all__ = ["Matcher", "check_filter", "matcher", "select_namespaces"]
+__all__ = ["Matcher", "check_filter", "matcher", "prefix_of", "select_namespaces"]
 
 Matcher: TypeAlias = Callable[[Mapping[str, Any]], bool]
 
 _MISSING: Any = object()
+_NUMBERS = (int, float)
+_ROWS = (list, tuple)
 
 
 def _compared(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
     """Return an operator that orders numbers, and texts that are none; others do not match."""
 
     def matched(value: Any, operand: Any) -> bool:
-        if isinstance(value, int | float) and isinstance(operand, int | float):
+        if isinstance(value, _NUMBERS) and isinstance(operand, _NUMBERS):
             return compare(value, operand)
         try:
             return compare(float(value), float(operand))
@@ -105,22 +109,22 @@ def matcher(filter: Mapping[str, Any] | None) -> Matcher | None:
     wanted = [(key, _test(each)) for key, each in filter.items()]
 
     def fits(value: Mapping[str, Any]) -> bool:
-        for key, test in wanted:  # noqa: SIM110 (a generator for each item takes twice as long)
-            if not test(_field(value, key)):
+        # Every item of a search comes here: a generator or another call would take twice as long.
+        for key, test in wanted:
+            found = value.get(key, _MISSING)
+            if not test(_by_path(value, key) if found is _MISSING else found):
                 return False
         return True
 
     return fits
 
 
-def _field(value: Mapping[str, Any], key: str) -> Any:
-    """Return a field by its name, or else, where that has points, by its path."""
-    found = value.get(key, _MISSING)
-    if found is _MISSING and "." in key:
-        found = value
-        for step in key.split("."):
-            found = found.get(step) if isinstance(found, Mapping) else None
-    return None if found is _MISSING else found
+def _by_path(value: Mapping[str, Any], path: str) -> Any:
+    """Return what is at a path whose steps are parted by points, or None."""
+    found: Any = value
+    for step in path.split("."):
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return found
 
 
 def _test(wanted: Any) -> Callable[[Any], bool]:
@@ -128,6 +132,9 @@ def _test(wanted: Any) -> Callable[[Any], bool]:
     if isinstance(wanted, Mapping):
         if any(isinstance(key, str) and key.startswith("$") for key in wanted):
             operators = [(_OPERATORS[name], operand) for name, operand in wanted.items()]
+            if len(operators) == 1:
+                ((only, bound),) = operators
+                return lambda value: only(value, bound)
             return lambda value: all(matches(value, operand) for matches, operand in operators)
         tests = [(key, _test(each)) for key, each in wanted.items()]
         return lambda value: (
@@ -136,7 +143,7 @@ def _test(wanted: Any) -> Callable[[Any], bool]:
     if isinstance(wanted, list | tuple):
         each_test = [_test(each) for each in wanted]
         return lambda value: (
-            isinstance(value, list | tuple)
+            isinstance(value, _ROWS)
             and len(value) == len(each_test)
             and all(test(each) for test, each in zip(each_test, value, strict=True))
         )
@@ -161,6 +168,16 @@ def select_namespaces(
     if op.max_depth is not None:
         found = [*{each[: op.max_depth] for each in found}]
     return sorted(found)[op.offset : op.offset + op.limit]
+
+
+def prefix_of(op: ListNamespacesOp) -> str:
+    """Return what the names of all namespaces that a checked listing asks for start with."""
+    longest = ""
+    for kind, path in op.match_conditions or ():
+        if kind == "prefix":
+            fixed = [*takewhile(lambda label: label != "*", path)]
+            longest = max(longest, name_of(tuple(fixed)), key=len)
+    return longest
 
 
 def _condition(condition: MatchCondition) -> Callable[[tuple[str, ...]], bool]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from time import time
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from langgraph.store.base import (
     BaseStore,
@@ -34,7 +34,12 @@ from swarmstate.errors import (
     EncodeError,
     UnknownCodecError,
 )
-from swarmstate.integrations.langgraph.matching import check_filter, matcher, select_namespaces
+from swarmstate.integrations.langgraph.matching import (
+    check_filter,
+    matcher,
+    prefix_of,
+    select_namespaces,
+)
 from swarmstate.integrations.langgraph.owning import Owner
 from swarmstate.integrations.langgraph.ranking import Found, newest, ranked
 from swarmstate.integrations.langgraph.sweeping import Sweeper
@@ -56,17 +61,20 @@ _NOTHING: tuple[Mapping[str, bytes], Mapping[str, Any]] = {}, {}
 _TTL_KEYS = ("refresh_on_read", "omit_expired", "default_ttl", "sweep_interval_minutes")
 
 
-class _Plan(NamedTuple):
+class _Plan:
     """A batch, sorted by what is to be done; the numbers are places among its results."""
 
-    size: int
-    gets: list[tuple[int, GetOp, Place]]
-    searches: list[tuple[int, SearchOp, str]]
-    listings: list[tuple[int, ListNamespacesOp]]
-    puts: dict[Place, PutOp]
-    indexed: dict[Place, list[str]]
-    texts: dict[str, None]
-    queries: dict[str, None]
+    __slots__ = ("gets", "indexed", "listings", "puts", "queries", "searches", "size", "texts")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.gets: list[tuple[int, GetOp, Place]] = []
+        self.searches: list[tuple[int, SearchOp, str]] = []
+        self.listings: list[tuple[int, ListNamespacesOp]] = []
+        self.puts: dict[Place, PutOp] = {}
+        self.indexed: dict[Place, list[str]] = {}
+        self.texts: dict[str, None] = {}
+        self.queries: dict[str, None] = {}
 
 
 class SwarmStateStore(Owner, BaseStore):
@@ -159,9 +167,9 @@ class SwarmStateStore(Owner, BaseStore):
         return await self._engine.arun(named("batch", self._carried_out(plan, vectors)))
 
     def _plan(self, ops: Iterable[Op]) -> _Plan:
-        plan = _Plan(0, [], [], [], {}, {}, {}, {})
-        number = -1
+        plan = _Plan()
         for number, op in enumerate(ops):
+            plan.size = number + 1
             if isinstance(op, GetOp):
                 plan.gets.append((number, op, Place(name_of(op.namespace), check_key(op.key))))
             elif isinstance(op, PutOp):
@@ -195,7 +203,7 @@ class SwarmStateStore(Owner, BaseStore):
                 if texts := self._index.texts(op):
                     plan.indexed[place] = texts
                     plan.texts.update(dict.fromkeys(texts))
-        return plan._replace(size=number + 1)
+        return plan
 
     def _carried_out(
         self,
@@ -207,16 +215,14 @@ class SwarmStateStore(Owner, BaseStore):
         if plan.gets:
             yield from self._get(plan.gets, results)
         if plan.searches or plan.listings:
-            names = yield from finish(self._engine.names())
+            prefixes = [prefix_of(listing) for _, listing in plan.listings]
+            prefixes += [prefix for _, _, prefix in plan.searches]
+            named = iter((yield from finish(self._engine.names(prefixes))))
             for number, listing in plan.listings:
-                known = [labels for labels in map(labels_of, names) if labels is not None]
+                known = [labels for labels in map(labels_of, next(named)) if labels is not None]
                 results[number] = select_namespaces(listing, known)
-            for number, search, prefix in plan.searches:
-                within = [
-                    name
-                    for name in names
-                    if name.startswith(prefix) and labels_of(name) is not None
-                ]
+            for number, search, _ in plan.searches:
+                within = [name for name in next(named) if labels_of(name) is not None]
                 results[number] = yield from self._search(search, within, by_query)
         if plan.puts:
             try:

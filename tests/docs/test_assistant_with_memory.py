@@ -1,0 +1,70 @@
+"""The example remembers its user across threads and processes, and looks nothing up twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from documents import ROOT
+
+import swarmstate
+
+EXAMPLE = ROOT / "examples/assistant_with_memory.py"
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(swarmstate, "open_store"), reason="stores cannot be opened by a URL yet"
+)
+
+
+def _scratch_in_files() -> bool:
+    try:
+        from swarmstate.backends.disk import DiskStore
+    except ImportError:
+        return False
+    return hasattr(DiskStore, "scratch")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(
+            "file",
+            marks=pytest.mark.skipif(
+                not _scratch_in_files(), reason="a file has no place for a cache yet"
+            ),
+        ),
+        "server",
+    ],
+)
+def test_it_knows_its_user_in_every_thread_and_process(
+    kind: str, server_url: str, tmp_path: Path
+) -> None:
+    store = [] if kind == "file" else ["--store", server_url]
+    ana = f"ana-{uuid.uuid4().hex}"
+
+    def say(message: str, thread: str = "first", user: str = ana) -> str:
+        arguments = [*store, "--thread", thread, "--user", user, message]
+        done = subprocess.run(
+            [sys.executable, "-W", "error", str(EXAMPLE), *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    question = f"When are figs ripe, {ana}?"
+    assert (
+        say("I like figs")
+        == "(looking up figs)\nfigs are in season in August. (message 1 of this thread)\n"
+    )
+    assert say("I drink tea") == "Noted. (message 2 of this thread)\n"
+    known = say("What do you know about me?", thread="second")
+    assert known == "I know that you drink tea, you like figs. (message 1 of this thread)\n"
+    assert say("What do you know about me?", user=f"ben-{ana}").startswith("I know nothing")
+    assert "(looking up figs)" in say(question)
+    assert "(looking up figs)" not in say(question, thread="third")
+    assert list(tmp_path.glob("assistant.db")) == ([] if store else [tmp_path / "assistant.db"])
