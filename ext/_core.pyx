@@ -10,7 +10,8 @@ One extension module in several files, which are included below, each with one i
 * history: the live state, and what each held snapshot remembers of its own past;
 * snapshot: the public face of one moment;
 * persistent: a moment as persistent maps;
-* store: the public face of the live state.
+* store: the public face of the live state;
+* logs: what its methods for logs and conditional commits need.
 
 **How a call is atomic.** Nothing here releases the GIL, but that alone is not enough: running any
 Python code (a codec, a hook, a finalizer) may switch threads, and up to Python 3.11 the allocation
@@ -27,6 +28,7 @@ another codec is of a class that the collector knows.
 """
 
 import sys
+from bisect import bisect_left
 
 from cpython.dict cimport PyDict_Copy, PyDict_GetItemWithError, PyDict_Keys, PyDict_Next, PyDict_SetDefault
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
@@ -36,10 +38,14 @@ from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 cimport cython
 
 from swarmstate.arguments import (
+    LOG_KEYS,
     check_callable,
+    check_commit,
+    check_count,
     check_default,
     check_item,
     check_key,
+    check_log_key,
     check_max_history,
     check_namespace,
     check_pair,
@@ -55,6 +61,7 @@ from swarmstate.errors import (
     EncodeError,
     StoreUnavailable,
 )
+from swarmstate.protocols import ABSENT
 from swarmstate.shown import place, shown
 
 cdef extern from "Python.h":
@@ -79,4 +86,5 @@ include "space.pxi"
 include "history.pxi"
 include "snapshot.pxi"
 include "persistent.pxi"
+include "logs.pxi"
 include "store.pxi"

@@ -4,8 +4,10 @@ from swarmstate import codecs, errors
 from swarmstate._core import Snapshot, Store
 from swarmstate.codecs import dumps, loads
 from swarmstate.handoff import HandoffGraph
+from swarmstate.protocols import ABSENT
 
 __all__ = [
+    "ABSENT",
     "HandoffGraph",
     "Snapshot",
     "Store",

@@ -21,7 +21,7 @@ The module makes the methods from their steps, which static tools do not follow.
 ``make stubs``; a test compares it with the module, docstrings included.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, NoReturn
 

@@ -19,9 +19,10 @@ from swarmstate.arguments import (
     shown,
 )
 from swarmstate.backends.redis.commands import Command, CommandRefused, fields, fill
+from swarmstate.backends.redis.logs import LogSteps
 from swarmstate.backends.redis.scripts import DROP, REMOVE, SWAP
 from swarmstate.backends.redis.sending import FOREIGN, MOST_ARGUMENTS, SUSPECT_BYTES, size_of
-from swarmstate.backends.redis.whole import Content, WholeStore, measured
+from swarmstate.backends.redis.whole import Content, measured
 from swarmstate.errors import AccessDenied, ArgumentTypeError, StoreUnavailable
 from swarmstate.protocols import Pair
 from swarmstate.steps import Steps
@@ -32,7 +33,7 @@ __all__ = ["StoreSteps"]
 _ATTEMPTS = 1000
 
 
-class StoreSteps(WholeStore):
+class StoreSteps(LogSteps):
     """The logic of a store under one prefix: see :class:`~.sending.Sending` for the arguments."""
 
     # Single keys -------------------------------------------------------------------------------
