@@ -21,6 +21,7 @@ from typing import Any
 from swarmstate.backends.redis.transport import faults
 from swarmstate.backends.redis.transport.clock import jitter, monotonic, sleep
 from swarmstate.backends.redis.transport.fence import Guard, NotNow, ask, limits, line
+from swarmstate.backends.redis.transport.following import go_on, judged
 from swarmstate.backends.redis.transport.jobs import Job, Trip, Unit
 from swarmstate.backends.redis.transport.topology import (
     Node,
@@ -305,7 +306,7 @@ class Exchange:
                     while len(replies) < unit.expected:
                         replies.append(read(connection))
                         if len(replies) == unit.expected and unit.job.batch.then and not unit.more:
-                            self._go_on(unit, trip)
+                            go_on(unit, trip)
                 except self.topology.failures as error:
                     _pass_on(error)
                     if not faults.timed_out(error) or not self._overdue(trip):
@@ -432,51 +433,22 @@ class Exchange:
         # Only what was refused goes again; a unit stays whole where that is all of it.
         self._refused(unit, [index for index, _ in refused], trip, refused[0][1], again)
 
-    def _go_on(self, unit: Unit, trip: Trip) -> None:
-        """Send what follows from a unit's replies, or end what it has begun on its connection."""
-        commands = None
-        replies, refused = _sorted_out(unit)
-        if not refused and not unit.job.given_up and not unit.settled:
-            assert unit.job.batch.then is not None  # noqa: S101 (for the type checker)
-            commands = unit.job.batch.then(replies)
-        chunks = unit.follow(commands)
-        if trip.peer is not None:
-            write(trip.peer.socket, chunks, unit.job.deadline)
-
     def _take_more(self, unit: Unit, trip: Trip, again: list[Unit]) -> None:
         """Settle a unit of which something followed, or send it again."""
-        job = unit.job
-        begun = len(job.batch.commands)
-        _, refused = _sorted_out(unit)
-        more = unit.replies[-len(unit.more) :]
-        outcome = more[-1]
-        carried_out = isinstance(outcome, list) and len(unit.more) > 1
-        if not refused and carried_out:
-            first = next(i for i, command in enumerate(unit.more) if command[0] == "MULTI") + 1
-            refused = [
-                (begun + first + index, reply)
-                for index, reply in enumerate(outcome)
-                if isinstance(reply, Exception)
-            ]
-        elif not refused:
-            refused = [
-                (begun + index, reply)
-                for index, reply in enumerate(more)
-                if isinstance(reply, Exception)
-            ]
-        if refused:
-            index, error = refused[0]
-            if carried_out:
-                # It is not to be repeated: the others were carried out.
-                code, text = split_error(error)
-                command = command_name(unit.command(index))
-                place = f"{command} for {job.name} on {trip.node.address}"
-                unit.settle(faults.refusal(code, command, place, text))
-            else:
-                self._refused(unit, [index], trip, error, again)
+        refused, carried_out = judged(unit)
+        if refused is None:
+            unit.job.replies = unit.replies[-1] if carried_out else []
+            unit.settle()
             return
-        job.replies = outcome if len(unit.more) > 1 else []
-        unit.settle()
+        index, error = refused
+        if not carried_out:
+            self._refused(unit, [index], trip, error, again)
+            return
+        # It is not to be repeated: the others were carried out.
+        code, text = split_error(error)
+        command = command_name(unit.command(index))
+        place = f"{command} for {unit.job.name} on {trip.node.address}"
+        unit.settle(faults.refusal(code, command, place, text))
 
     def _refused(
         self,
@@ -641,21 +613,6 @@ def _pass_on(error: BaseException) -> None:
     own = faults.foreign(error)
     if own is not None:
         raise own
-
-
-def _sorted_out(unit: Unit) -> tuple[list[Any], list[tuple[int, Exception]]]:
-    """Return the replies to a unit's own commands, and which of them were refused."""
-    commands = unit.job.batch.commands
-    replies = unit.replies[: 2 * len(commands)][1::2] if unit.asking else unit.replies
-    replies = replies[: len(commands)]
-    ignore = unit.job.batch.ignore
-    refused: list[tuple[int, Exception]] = []
-    for index, reply in enumerate(replies):
-        if isinstance(reply, Exception):
-            replies[index] = None
-            if split_error(reply)[0] not in ignore:
-                refused.append((index, reply))
-    return replies, refused
 
 
 def _last_word(trip: Trip) -> Exception | None:
