@@ -12,6 +12,7 @@ One extension module in several files, which are included below, each with one i
 * snapshot: the public face of one moment;
 * persistent: a moment as persistent maps;
 * store: the public face of the live state;
+* logs: what its methods for logs and conditional commits need;
 * mirror: the live state of a store that lies elsewhere, for the sake of its snapshots.
 
 **How a call is atomic.** Nothing here releases the GIL, but that alone is not enough: running any
@@ -29,6 +30,7 @@ another codec is of a class that the collector knows.
 """
 
 import sys
+from bisect import bisect_left
 from heapq import heapify, heappop, heappush
 from time import monotonic
 
@@ -40,10 +42,14 @@ from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 cimport cython
 
 from swarmstate.arguments import (
+    LOG_KEYS,
     check_callable,
+    check_commit,
+    check_count,
     check_default,
     check_item,
     check_key,
+    check_log_key,
     check_max_history,
     check_namespace,
     check_pair,
@@ -60,6 +66,7 @@ from swarmstate.errors import (
     EncodeError,
     StoreUnavailable,
 )
+from swarmstate.protocols import ABSENT
 from swarmstate.shown import place, shown
 
 cdef extern from "Python.h":
@@ -85,5 +92,6 @@ include "history.pxi"
 include "expiry.pxi"
 include "snapshot.pxi"
 include "persistent.pxi"
+include "logs.pxi"
 include "store.pxi"
 include "mirror.pxi"

@@ -143,7 +143,7 @@ cdef int patch(dict spaces, dict log) except -1:
                 space.entries.pop(key, None)
             else:
                 space.entries[key] = old
-        space.rising = space.heap = None
+        space.rising = space.heap = space.log = None
         if space.entries:
             spaces[namespace] = space
         elif found != NULL:
@@ -188,8 +188,11 @@ cdef class Live:
         cdef object old = <object>found if found != NULL else None
         if self.head != NULL:
             record(<Snapshot>self.head, namespace, key, old)
-        if found == NULL and space.rising is not None:
-            space.index(key)
+        if found == NULL:
+            if space.rising is not None:
+                space.index(key)
+            if space.log is not None and is_numbered(key):
+                space.number(key)
         space.entries[key] = data
         self.count += found == NULL
         self.size += PyBytes_GET_SIZE(data) - (PyBytes_GET_SIZE(old) if old is not None else 0)
@@ -233,17 +236,54 @@ cdef class Live:
 
     cdef Py_ssize_t drop_all(self, list names) except -1:
         """Remove all keys of [namespace, key, namespace, ...], or none; return how many there were."""
-        cdef Py_ssize_t index, gone = 0
+        self.remember(names)
+        return self.drop_remembered(names)
+
+    cdef int remember(self, list names) except -1:
+        """Let the newest snapshot remember values before they go.
+
+        Memory can end only while its log grows, so that it takes all before anything goes.
+        """
+        cdef Py_ssize_t index
         cdef PyObject *old
         if self.head != NULL:
-            # Memory can end only while the log grows, so it takes all before anything goes.
             for index in range(0, PyList_GET_SIZE(names), 2):
                 old = lookup(self.spaces, <str>names[index], <str>names[index + 1])
                 if old != NULL:
                     record(<Snapshot>self.head, <str>names[index], <str>names[index + 1], <object>old)
+        return 0
+
+    cdef Py_ssize_t drop_remembered(self, list names) except -1:
+        cdef Py_ssize_t index, gone = 0
         for index in range(0, PyList_GET_SIZE(names), 2):
             gone += self.drop(<str>names[index], <str>names[index + 1], True)
         return gone
+
+    cdef int exchange(self, list staged, list names) except -1:
+        """Store what put_all() takes and remove what drop_all() takes, or nothing. Collector paused.
+
+        No key is in both.
+        """
+        self.remember(names)
+        self.put_all(staged)
+        self.drop_remembered(names)
+        return 0
+
+    cdef list differing(self, list expected):
+        """Compare with [namespace, key, data or None for no value, ...]; return what differs.
+
+        Returns [index of its namespace, data or None, index, ...]. Collector paused.
+        """
+        cdef list different = []
+        cdef Py_ssize_t index
+        cdef PyObject *found
+        for index in range(0, PyList_GET_SIZE(expected), 3):
+            found = lookup(self.spaces, <str>expected[index], <str>expected[index + 1])
+            held = <object>found if found != NULL else None
+            if held is not expected[index + 2] and held != expected[index + 2]:
+                different.append(index)
+                different.append(held)
+        return different
 
     cdef Py_ssize_t drop_space(self, str namespace) except -1:
         cdef PyObject *found = PyDict_GetItemWithError(self.spaces, namespace)

@@ -24,6 +24,7 @@ cdef class Space:
 
     cdef dict entries
     cdef list rising, heap
+    cdef list log  # the numbered keys in ascending order, once a log is read or appended to
 
     @staticmethod
     cdef Space of(dict entries):
@@ -57,6 +58,42 @@ cdef class Space:
         else:
             heap_push(self.heap, key)
         return 0
+
+
+    cdef list numbered(self):
+        """The numbered keys, ascending: some may be dead, but not the last. Collector paused."""
+        cdef Py_ssize_t size
+        if self.log is None:
+            self.log = sorted([key for key in self.entries if is_numbered(<str>key)])
+        size = PyList_GET_SIZE(self.log)
+        while size and self.log[size - 1] not in self.entries:
+            self.log.pop()
+            size -= 1
+        return self.log
+
+    cdef int number(self, str key) except -1:
+        """Take a numbered key that is about to be inserted into the order of these."""
+        cdef Py_ssize_t size = PyList_GET_SIZE(self.log)
+        if size > 2 * len(self.entries) + 32 or (size and order(key, self.log[size - 1]) <= 0):
+            self.log = None  # mostly dead keys, or out of order: numbered() sorts them again
+        else:
+            self.log.append(key)
+        return 0
+
+
+cdef enum:
+    DIGITS = 16  # of a key that append() gives
+
+
+cdef bint is_numbered(str key) noexcept:
+    """Whether a key is one of those that append() gives, and tail() and pop() see."""
+    cdef Py_UCS4 char
+    if PyUnicode_GET_LENGTH(key) != DIGITS:
+        return False
+    for char in key:
+        if not 48 <= char <= 57:
+            return False
+    return True
 
 
 cdef long long keys_compared = 0  # for tests of what max_key() costs

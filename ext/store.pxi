@@ -341,6 +341,165 @@ A key/value store in memory, with free snapshots.
             f"update of {place(space, name)} gave way to other writers {MAX_ATTEMPTS} times: does the "
             "function itself write this key?")
 
+    def commit(self, items=(), delete=(), *, expect=None) -> bool:
+        """Store and remove keys if others hold what is expected: everything or nothing.
+
+        Values are compared as their encoded bytes. Where these differ, what is stored is decoded
+        and encoded again, because another program may have encoded the same value otherwise.
+
+        Args:
+            items: (namespace, key, value) triples to store; of two for one key the later counts.
+            delete: (namespace, key) pairs to remove; one that does not exist is passed over.
+            expect: (namespace, key) -> the value that must be there, or ``ABSENT`` for none.
+
+        Returns:
+            Whether all expectations held before anything was done; if not, nothing was changed.
+
+        Raises:
+            InvalidArgumentError: as the names of any call; or a pair both in items and in delete.
+            EncodeError: the codec does not accept a value; nothing was changed.
+            StoreUnavailable: other writers were faster 1,000 times in a row.
+
+        Cost: the codec's, and O(1) for each entry.
+        """
+        cdef list staged = [], names = [], expected = [], wanted, different
+        cdef Py_ssize_t place_in, index
+        cdef bint was_enabled
+        cdef Live live
+        writes, gone, expectations = check_commit(items, delete, expect)
+        for (namespace, key), value in writes.items():
+            staged += [namespace, key, self.encoder.encode(value)]
+        for pair in gone:
+            names += pair
+        for (namespace, key), value in expectations.items():
+            expected += [namespace, key, None if value is ABSENT else self.encoder.encode(value)]
+        wanted = list(expected)
+        for _ in range(MAX_ATTEMPTS):
+            was_enabled = PyGC_Disable()
+            try:
+                live = self.open()
+                different = live.differing(expected)
+                if not different:
+                    live.exchange(staged, names)
+                    return True
+            finally:
+                if was_enabled:
+                    PyGC_Enable()
+            for place_in in range(0, PyList_GET_SIZE(different), 2):
+                index, held = different[place_in], different[place_in + 1]
+                if held is None or wanted[index + 2] is None:
+                    return False
+                if encoded_again(self.encoder, self.decoder, <bytes>held) != wanted[index + 2]:
+                    return False
+                expected[index + 2] = held
+        raise StoreUnavailable(f"commit gave way to other writers {MAX_ATTEMPTS} times")
+
+    def append(self, namespace, values):
+        """Add values to the end of a log, all or none.
+
+        Args:
+            namespace: the namespace of the log.
+            values: an iterable of values.
+
+        Returns:
+            Their keys, in order: each of exactly 16 digits, and above all such keys that are there.
+
+        Raises:
+            EncodeError: the codec does not accept a value; nothing was written.
+            ArgumentValueError: there are not enough keys of 16 digits above the last one.
+
+        Cost: the codec's, and O(1) for each value; the first time O(keys of the namespace).
+        """
+        cdef str space = as_namespace(namespace)
+        cdef list encoded = [], staged = [], keys
+        cdef Py_ssize_t index
+        cdef bint was_enabled
+        cdef Live live
+        for value in iterate("values", values, "an iterable of values"):
+            encoded.append(self.encoder.encode(value))
+        was_enabled = PyGC_Disable()
+        try:
+            live = self.open()
+            keys = next_keys(live, space, PyList_GET_SIZE(encoded))
+            for index in range(PyList_GET_SIZE(keys)):
+                staged.append(space)
+                staged.append(keys[index])
+                staged.append(encoded[index])
+            live.put_all(staged)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+        return keys
+
+    def tail(self, namespace, limit=None, *, before=None):
+        """Return the last (key, value) pairs of a log, oldest first.
+
+        Args:
+            namespace: the namespace of the log; its keys that are not of 16 digits are ignored.
+            limit: how many at most; None: all.
+            before: a key of 16 digits; only entries before it are returned.
+
+        Raises:
+            DecodeError: as :meth:`get` does.
+
+        Cost: O(what is returned), plus O(log n) with ``before``; the first time O(keys of the
+        namespace).
+        """
+        cdef str space = as_namespace(namespace)
+        cdef list entries
+        cdef Py_ssize_t most, index
+        cdef bint was_enabled, trusted
+        cdef Live live
+        check_count("limit", limit, 0, optional=True)
+        before = check_log_key("before", before)
+        most = -1 if limit is None else min(limit, sys.maxsize)
+        was_enabled = PyGC_Disable()
+        try:
+            live = self.open()
+            trusted = live.trusted
+            entries = last_of(live, space, most, before)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+        return [
+            (entries[index], self.decoder.decode(<bytes>entries[index + 1], trusted, space, entries[index]))
+            for index in range(PyList_GET_SIZE(entries) - 2, -1, -2)]
+
+    def pop(self, namespace):
+        """Remove the last entry of a log; return its (key, value), or None if there is none.
+
+        The key may be given again by :meth:`append`.
+
+        Raises:
+            DecodeError: as :meth:`get` does; the entry stays.
+            StoreUnavailable: other writers were faster 1,000 times in a row.
+
+        Cost: the codec's, and O(1); the first time O(keys of the namespace).
+        """
+        cdef str space = as_namespace(namespace)
+        cdef list last, found
+        cdef bint was_enabled, trusted
+        cdef Live live
+        last = None
+        for _ in range(MAX_ATTEMPTS):
+            was_enabled = PyGC_Disable()
+            try:
+                live = self.open()
+                trusted = live.trusted
+                found = last_of(live, space, 1, None)
+                # As in update(): an equal address means that what was decoded is still there.
+                if found and last and found[0] == last[0] and found[1] is last[1]:
+                    live.drop(space, <str>found[0])
+                    return found[0], value
+            finally:
+                if was_enabled:
+                    PyGC_Enable()
+            if not found:
+                return None
+            last = found
+            value = self.decoder.decode(<bytes>last[1], trusted, space, last[0])
+        raise StoreUnavailable(f"pop from {shown(space)} gave way to other writers {MAX_ATTEMPTS} times")
+
     def keys(self, namespace, prefix=None):
         """Return the keys of a namespace, or those that start with ``prefix``. O(its keys)."""
         cdef str space = as_namespace(namespace)

@@ -6,8 +6,10 @@ from swarmstate.backends.memory import AsyncStore
 from swarmstate.backends.opening import open_async_store, open_store
 from swarmstate.codecs import dumps, loads
 from swarmstate.handoff import HandoffGraph
+from swarmstate.protocols import ABSENT
 
 __all__ = [
+    "ABSENT",
     "AsyncStore",
     "HandoffGraph",
     "Snapshot",

@@ -1,6 +1,6 @@
 """Types of the compiled engine; a test compares them with it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, final
 
@@ -242,6 +242,76 @@ class Store:
             EncodeError: the codec does not accept what ``fn`` returned; nothing was written.
             StoreUnavailable: other writers were faster 1,000 times in a row.
             DecodeError: as :meth:`get` does.
+        """
+    def commit(
+        self,
+        items: Iterable[tuple[str, str, Any]] = (),
+        delete: Iterable[Pair] = (),
+        *,
+        expect: Mapping[Pair, Any] | None = None,
+    ) -> bool:
+        """Store and remove keys if others hold what is expected: everything or nothing.
+
+        Values are compared as their encoded bytes. Where these differ, what is stored is decoded
+        and encoded again, because another program may have encoded the same value otherwise.
+
+        Args:
+            items: (namespace, key, value) triples to store; of two for one key the later counts.
+            delete: (namespace, key) pairs to remove; one that does not exist is passed over.
+            expect: (namespace, key) -> the value that must be there, or ``ABSENT`` for none.
+
+        Returns:
+            Whether all expectations held before anything was done; if not, nothing was changed.
+
+        Raises:
+            InvalidArgumentError: as the names of any call; or a pair both in items and in delete.
+            EncodeError: the codec does not accept a value; nothing was changed.
+            StoreUnavailable: other writers were faster 1,000 times in a row.
+
+        Cost: the codec's, and O(1) for each entry.
+        """
+    def append(self, namespace: str, values: Iterable[Any]) -> list[str]:
+        """Add values to the end of a log, all or none.
+
+        Args:
+            namespace: the namespace of the log.
+            values: an iterable of values.
+
+        Returns:
+            Their keys, in order: each of exactly 16 digits, and above all such keys that are there.
+
+        Raises:
+            EncodeError: the codec does not accept a value; nothing was written.
+            ArgumentValueError: there are not enough keys of 16 digits above the last one.
+
+        Cost: the codec's, and O(1) for each value; the first time O(keys of the namespace).
+        """
+    def tail(
+        self, namespace: str, limit: int | None = None, *, before: str | None = None
+    ) -> list[tuple[str, Any]]:
+        """Return the last (key, value) pairs of a log, oldest first.
+
+        Args:
+            namespace: the namespace of the log; its keys that are not of 16 digits are ignored.
+            limit: how many at most; None: all.
+            before: a key of 16 digits; only entries before it are returned.
+
+        Raises:
+            DecodeError: as :meth:`get` does.
+
+        Cost: O(what is returned), plus O(log n) with ``before``; the first time O(keys of the
+        namespace).
+        """
+    def pop(self, namespace: str) -> tuple[str, Any] | None:
+        """Remove the last entry of a log; return its (key, value), or None if there is none.
+
+        The key may be given again by :meth:`append`.
+
+        Raises:
+            DecodeError: as :meth:`get` does; the entry stays.
+            StoreUnavailable: other writers were faster 1,000 times in a row.
+
+        Cost: the codec's, and O(1); the first time O(keys of the namespace).
         """
     def keys(self, namespace: str, prefix: str | None = None) -> list[str]:
         """Return the keys of a namespace, or those that start with ``prefix``. O(its keys)."""

@@ -5,7 +5,8 @@ Errors name the argument, what was given, and what would be accepted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from inspect import getattr_static
 from typing import Any, NoReturn, cast
 
@@ -14,11 +15,14 @@ from swarmstate.protocols import Pair, SnapshotLike
 from swarmstate.shown import shown
 
 __all__ = [
+    "LOG_KEYS",
     "check_callable",
+    "check_commit",
     "check_count",
     "check_default",
     "check_item",
     "check_key",
+    "check_log_key",
     "check_max_history",
     "check_method",
     "check_namespace",
@@ -33,6 +37,10 @@ __all__ = [
 ]
 
 RESERVED = "\0"
+LOG_KEYS = 10**16 - 1
+"""How many keys a log can have: those of 16 digits, from 1 on."""
+
+_LOG_KEY = re.compile("[0-9]{16}")
 
 
 def _refuse_type(what: str, value: object, accepted: str) -> NoReturn:
@@ -88,10 +96,10 @@ def iterate(what: str, value: Any, accepted: str) -> Iterator[Any]:
     return iterator
 
 
-def check_pair(value: Any, index: int) -> Pair:
+def check_pair(value: Any, index: int, batch: str = "pairs") -> Pair:
     """Return entry ``index`` of a batch as a checked (namespace, key) pair, or raise."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        _refuse_type(f"pairs[{index}]", value, "a (namespace, key) pair")
+        _refuse_type(f"{batch}[{index}]", value, "a (namespace, key) pair")
     return check_namespace(value[0]), check_key(value[1])
 
 
@@ -100,6 +108,44 @@ def check_item(value: Any, index: int) -> tuple[str, str, Any]:
     if not isinstance(value, (tuple, list)) or len(value) != 3:
         _refuse_type(f"items[{index}]", value, "a (namespace, key, value) triple")
     return check_namespace(value[0]), check_key(value[1]), value[2]
+
+
+def check_log_key(what: str, value: object) -> str | None:
+    """Return a key of a log as a plain ``str`` or None, or raise."""
+    if value is None:
+        return None
+    key = _check_name(what, value)
+    if not _LOG_KEY.fullmatch(key):
+        raise ArgumentValueError(
+            f"{what} must be None or a key of a log, which has 16 digits, not {shown(key)}"
+        )
+    return key
+
+
+def check_commit(
+    items: Any, delete: Any, expect: Any
+) -> tuple[dict[Pair, Any], dict[Pair, None], dict[Pair, Any]]:
+    """Return what a commit writes, removes and expects, by pair; or raise."""
+    writes: dict[Pair, Any] = {}
+    for index, item in enumerate(iterate("items", items, "(namespace, key, value) triples")):
+        namespace, key, value = check_item(item, index)
+        writes[namespace, key] = value
+    gone: dict[Pair, None] = {}
+    for index, pair in enumerate(iterate("delete", delete, "(namespace, key) pairs")):
+        gone[check_pair(pair, index, "delete")] = None
+    for namespace, key in gone:
+        if (namespace, key) in writes:
+            raise ArgumentValueError(
+                f"a commit can either store or delete key {shown(key)} of namespace "
+                f"{shown(namespace)}, not both"
+            )
+    expected: dict[Pair, Any] = {}
+    if expect is not None:
+        if not isinstance(expect, Mapping):
+            _refuse_type("expect", expect, "None or a mapping of (namespace, key) to a value")
+        for index, (pair, value) in enumerate(expect.items()):
+            expected[check_pair(pair, index, "expect")] = value
+    return writes, gone, expected
 
 
 def check_max_history(value: object) -> int | None:

@@ -6,21 +6,33 @@ structural, so a third party implements them without importing swarmstate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypedDict,
+    runtime_checkable,
+)
 
 if TYPE_CHECKING:
     from pyrsistent import PMap
     from typing_extensions import Self
 
 __all__ = [
+    "ABSENT",
     "Codec",
     "Default",
     "Diff",
     "Expiring",
     "FastPath",
+    "LogStore",
     "Pair",
     "Scratch",
     "SnapshotLike",
@@ -32,6 +44,18 @@ Pair = tuple[str, str]
 
 Default = Callable[[Any], Any]
 """Turns a value that a codec does not know into one that it does, or raises."""
+
+
+class _Absent(Enum):
+    # An enum, so that copies and pickles are the same object, and type checkers know it.
+    ABSENT = "ABSENT"
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final[Literal[_Absent.ABSENT]] = _Absent.ABSENT
+"""What a commit expects of a key that must not exist."""
 
 
 class Diff(TypedDict):
@@ -310,6 +334,70 @@ class Expiring(Protocol):
 
         Returns:
             Whether there is such a namespace.
+        """
+        ...
+
+
+@runtime_checkable
+class LogStore(StoreLike, Protocol):
+    """A store that also takes conditional commits and keeps logs, as all of ours do.
+
+    A log is the keys of a namespace that have exactly 16 ASCII digits, in their order; whatever
+    other keys the namespace has are ignored. :meth:`commit`, :meth:`append` and :meth:`pop` are
+    never carried out twice: where a connection breaks before the answer is there,
+    :class:`~swarmstate.errors.StoreUnavailable` says that the outcome is unknown.
+    """
+
+    def commit(
+        self,
+        items: Iterable[tuple[str, str, Any]] = (),
+        delete: Iterable[Pair] = (),
+        *,
+        expect: Mapping[Pair, Any] | None = None,
+    ) -> bool:
+        """Store and remove keys if others hold what is expected: everything or nothing.
+
+        The expectations are judged before anything is done. Values are compared as encoded bytes;
+        where these differ, what is stored is decoded and encoded again. Of two items for one key
+        the later counts.
+
+        Args:
+            items: (namespace, key, value) triples to store.
+            delete: (namespace, key) pairs to remove, whether or not they exist.
+            expect: (namespace, key) -> the value that must be there, or :data:`ABSENT`.
+
+        Returns:
+            Whether the expectations held; if not, nothing was changed.
+
+        Raises:
+            InvalidArgumentError: a pair is both in ``items`` and in ``delete``, or on a cluster the
+                namespaces are not of one slot.
+        """
+        ...
+
+    def append(self, namespace: str, values: Iterable[Any]) -> list[str]:
+        """Add values to the end of a log, all or none; return their keys.
+
+        Each key is above all keys of 16 digits that are there, whoever wrote them.
+        """
+        ...
+
+    def tail(
+        self, namespace: str, limit: int | None = None, *, before: str | None = None
+    ) -> list[tuple[str, Any]]:
+        """Return the last (key, value) pairs of a log at one moment, oldest first.
+
+        Args:
+            namespace: the namespace of the log.
+            limit: how many at most; None: all.
+            before: a key of 16 digits; only what lies before it is returned.
+        """
+        ...
+
+    def pop(self, namespace: str) -> tuple[str, Any] | None:
+        """Remove the last entry of a log and return its (key, value), or None if there is none.
+
+        Its key may be given again.
         """
         ...
 

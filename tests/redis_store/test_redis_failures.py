@@ -11,6 +11,7 @@ import redis
 from proxies import Proxy
 from servers import Server, present, running, wait_until
 
+from swarmstate import ABSENT
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
 from swarmstate.backends.redis.commands import CommandRefused
 from swarmstate.backends.redis.transport.clock import monotonic
@@ -32,6 +33,10 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "delete_many": lambda store: store.delete_many([("n", "k"), ("m", "k")]),
     "delete_namespace": lambda store: store.delete_namespace("n"),
     "update": lambda store: store.update("n", "k", lambda value: 1),
+    "commit": lambda store: store.commit([("n", "k", 1)], expect={("n", "z"): ABSENT}),
+    "append": lambda store: store.append("n", [1]),
+    "tail": lambda store: store.tail("n", 1),
+    "pop": lambda store: store.pop("n"),
     "keys": lambda store: store.keys("n"),
     "namespaces": lambda store: store.namespaces(),
     "items": lambda store: store.items("n"),
@@ -42,8 +47,9 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "len": len,
     "in": lambda store: "n" in store,
 }
-WRITES = {"set", "set_many", "set_default", "update"}
-REPEATED = set(CALLS) - {"set_default", "delete", "delete_many", "delete_namespace", "update"}
+WRITES = {"set", "set_many", "set_default", "update", "commit", "append"}
+ONCE = {"set_default", "delete", "delete_many", "delete_namespace", "commit", "append", "pop"}
+REPEATED = set(CALLS) - ONCE - {"update"}
 
 
 @pytest.fixture(params=CALLS)
@@ -151,7 +157,7 @@ def full() -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("write", ["set", "set_many", "set_default"])
+@pytest.mark.parametrize("write", ["set", "set_many", "set_default", "commit", "append"])
 def test_a_full_server_refuses_writes_and_still_answers_reads(
     full: Server, prefix: str, write: str
 ) -> None:

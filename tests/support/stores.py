@@ -37,7 +37,8 @@ class Kind:
         codecs: with which codecs the interface is tested; a variant of a kind that is tested with
             all of them needs only one.
         suites: the suites that run on it: a variant that keeps checkpoints as another kind does
-            need not run the saver's.
+            need not run the saver's. What is about logs and commits runs where ``interface`` does,
+            and where there is another way of doing them.
     """
 
     make: Callable[..., StoreLike]
@@ -95,7 +96,8 @@ STORES: dict[str, Kind] = {
     "redis": Kind(_redis, "server_url"),
     "redis-awaited": Kind(_awaited_redis, "server_url", ("msgpack",), ("interface",)),
     "redis-cluster": Kind(_redis, "cluster_url", ("msgpack",)),
-    "redis-no-scripts": Kind(_redis, "no_scripts_url", suites=("saver",)),
+    "redis-no-scripts": Kind(_redis, "no_scripts_url", suites=("saver", "logs")),
+    "redis-no-scripts-awaited": Kind(_awaited_redis, "no_scripts_url", ("msgpack",), ("logs",)),
     "redis-least-rights": Kind(_redis, "limited_url", ("msgpack",), ("interface",)),
     "redis-6.2": Kind(_redis, "redis_6_url", ("msgpack",), ("interface",)),
     "redis-7.0": Kind(_redis, "redis_7_url", ("msgpack",), ("interface",)),
@@ -108,7 +110,8 @@ for _binary in ("redis-6.2", "redis-7.0"):
 
 def of(suite: str) -> list[str]:
     """Return the names of the stores that a suite runs on."""
-    return [name for name, kind in STORES.items() if suite in kind.suites]
+    wanted = {suite, "interface"} if suite == "logs" else {suite}
+    return [name for name, kind in STORES.items() if wanted & set(kind.suites)]
 
 
 def making(request: pytest.FixtureRequest) -> Iterator[Callable[..., StoreLike]]:

@@ -24,7 +24,7 @@ The module makes the methods from their steps, which static tools do not follow.
 """
 
 {imports}
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, NoReturn
 

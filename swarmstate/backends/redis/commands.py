@@ -15,7 +15,7 @@ The logic of the stores (and of the checkpointer over them) is written once, as 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,12 @@ class Batch:
         inline: from here on the call calls functions of the caller's, which expect its thread: if
             awaited it never goes on in another one, however large the replies are.
         part: one of many parts of a long work, each of which may take as long as a call.
+        then: what follows from the replies, for commands that begin with WATCH: is given the
+            replies and returns commands, or None for nothing to do. These are sent as a transaction
+            on the same connection, which nobody else uses meanwhile. The replies to the batch are
+            then those to the transaction: none where there was nothing to do, and None instead of a
+            list where a watched key has changed. ``idempotent`` is about what comes before: the
+            transaction is never sent again.
     """
 
     commands: Sequence[Command]
@@ -108,6 +114,7 @@ class Batch:
     ignore: tuple[str, ...] = ()
     inline: bool = False
     part: bool = False
+    then: Callable[[list[Any]], Sequence[Command] | None] | None = None
 
     @property
     def reads(self) -> bool:

@@ -21,9 +21,10 @@ from swarmstate.arguments import (
 )
 from swarmstate.backends.redis.commands import Command, CommandRefused, fields, fill
 from swarmstate.backends.redis.keys import ScratchLayout
+from swarmstate.backends.redis.logs import LogSteps
 from swarmstate.backends.redis.scripts import DROP, EXPIRE, REMOVE, SWAP
 from swarmstate.backends.redis.sending import FOREIGN, MOST_ARGUMENTS, SUSPECT_BYTES, size_of
-from swarmstate.backends.redis.whole import Content, WholeStore, measured
+from swarmstate.backends.redis.whole import Content, measured
 from swarmstate.errors import AccessDenied, ArgumentTypeError, StoreUnavailable
 from swarmstate.protocols import Pair
 from swarmstate.snapshots import History
@@ -35,7 +36,7 @@ __all__ = ["ScratchSteps", "StoreSteps"]
 _ATTEMPTS = 1000
 
 
-class StoreSteps(WholeStore):
+class StoreSteps(LogSteps):
     """The logic of a store under one prefix: see :class:`~.sending.Sending` for the arguments."""
 
     # Single keys -------------------------------------------------------------------------------

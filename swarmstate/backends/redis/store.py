@@ -163,8 +163,8 @@ class RedisStore(_Opened):
     Each namespace is the Redis hash ``{prefix}:{namespace}``, each value msgpack bytes. Reads,
     ``set``, ``set_many``, ``clear`` and ``restore`` are sent again when the connection broke before
     the reply was there: carrying them out twice leaves what once would have left. ``delete``,
-    ``delete_many``, ``delete_namespace``, ``set_default`` and ``update`` are not, because their
-    answer or their effect would be another one; they raise
+    ``delete_many``, ``delete_namespace``, ``set_default``, ``update``, ``commit``, ``append`` and
+    ``pop`` are not, because their answer or their effect would be another one; they raise
     :class:`~swarmstate.errors.StoreUnavailable`, which says that they may have been carried out.
 
     Args:
@@ -208,6 +208,10 @@ class RedisStore(_Opened):
     keys = blocking(StoreSteps.keys)
     items = blocking(StoreSteps.items)
     max_key = blocking(StoreSteps.max_key)
+    commit = blocking(StoreSteps.commit)
+    append = blocking(StoreSteps.append)
+    tail = blocking(StoreSteps.tail)
+    pop = blocking(StoreSteps.pop)
     namespaces = blocking(StoreSteps.namespaces)
     clear = blocking(StoreSteps.clear)
     snapshot = blocking(StoreSteps.snapshot)
@@ -266,6 +270,10 @@ class AsyncRedisStore(_Opened):
     keys = awaited(StoreSteps.keys)
     items = awaited(StoreSteps.items)
     max_key = awaited(StoreSteps.max_key)
+    commit = awaited(StoreSteps.commit)
+    append = awaited(StoreSteps.append)
+    tail = awaited(StoreSteps.tail)
+    pop = awaited(StoreSteps.pop)
     namespaces = awaited(StoreSteps.namespaces)
     clear = awaited(StoreSteps.clear)
     snapshot = awaited(StoreSteps.snapshot)

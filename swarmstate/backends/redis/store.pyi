@@ -4,7 +4,7 @@ The module makes the methods from their steps, which static tools do not follow.
 ``make stubs``; a test compares it with the module, docstrings included.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -95,8 +95,8 @@ class RedisStore(_Opened):
     Each namespace is the Redis hash ``{prefix}:{namespace}``, each value msgpack bytes. Reads,
     ``set``, ``set_many``, ``clear`` and ``restore`` are sent again when the connection broke before
     the reply was there: carrying them out twice leaves what once would have left. ``delete``,
-    ``delete_many``, ``delete_namespace``, ``set_default`` and ``update`` are not, because their
-    answer or their effect would be another one; they raise
+    ``delete_many``, ``delete_namespace``, ``set_default``, ``update``, ``commit``, ``append`` and
+    ``pop`` are not, because their answer or their effect would be another one; they raise
     :class:`~swarmstate.errors.StoreUnavailable`, which says that they may have been carried out.
 
     Args:
@@ -223,6 +223,81 @@ class RedisStore(_Opened):
 
         One round trip; O(keys of the namespace), because Redis does not order the fields of a
         hash.
+        """
+
+    def commit(
+        self,
+        items: Iterable[tuple[str, str, Any]] = (),
+        delete: Iterable[Pair] = (),
+        *,
+        expect: Mapping[Pair, Any] | None = None,
+    ) -> bool:
+        """Store and remove keys if others hold what is expected: everything or nothing.
+
+        Values are compared as their encoded bytes. Where these differ, what is stored is decoded
+        and encoded again, because another program may have encoded the same value otherwise; that
+        takes one round trip more. One round trip; two without scripting, and two more for every
+        writer that was faster. Not sent again if the connection broke after it was sent.
+
+        Args:
+            items: (namespace, key, value) triples to store; of two for one key the later counts.
+            delete: (namespace, key) pairs to remove; one that does not exist is passed over.
+            expect: (namespace, key) -> the value that must be there, or ``ABSENT`` for none.
+
+        Returns:
+            Whether all expectations held before anything was done; if not, nothing was changed.
+
+        Raises:
+            InvalidArgumentError: a pair is both in items and in delete; on a cluster, the
+                namespaces are not of one slot; it is more than a server takes in one command.
+            StoreUnavailable: others were faster 50 times in a row, or the connection broke, and
+                then the text says whether it may have been carried out.
+        """
+
+    def append(self, namespace: str, values: Iterable[Any]) -> list[str]:
+        """Add values to the end of a log, all or none.
+
+        One round trip, two without scripting; O(values), and O(keys of the namespace) up to 1,000
+        keys or where another program changed them. Not sent again if the connection broke after it
+        was sent.
+
+        Args:
+            namespace: the namespace of the log.
+            values: an iterable of values.
+
+        Returns:
+            Their keys, in order: each of exactly 16 digits, and above all such keys that are there.
+
+        Raises:
+            EncodeError: the codec does not accept a value; nothing was written.
+            ArgumentValueError: there are not enough keys of 16 digits above the last one, or more
+                values than a server takes in one command.
+        """
+
+    def tail(
+        self, namespace: str, limit: int | None = None, *, before: str | None = None
+    ) -> list[tuple[str, Any]]:
+        """Return the last (key, value) pairs of a log at one moment, oldest first.
+
+        One round trip. With a limit, O(what is returned), and O(keys of the namespace) up to 1,000
+        keys or where another program changed them; without one, or without scripting, the whole
+        namespace is fetched.
+
+        Args:
+            namespace: the namespace of the log; its keys that are not of 16 digits are ignored.
+            limit: how many at most; None: all.
+            before: a key of 16 digits; only entries before it are returned.
+        """
+
+    def pop(self, namespace: str) -> tuple[str, Any] | None:
+        """Remove the last entry of a log; return its (key, value), or None if there is none.
+
+        The key may be given again by :meth:`append`. One round trip, two without scripting; O(1),
+        and O(keys of the namespace) up to 1,000 keys or where another program changed them. Not
+        sent again if the connection broke after it was sent.
+
+        Raises:
+            DecodeError: the bytes are not a valid value; the entry was put back.
         """
 
     def namespaces(self, prefix: str | None = None) -> list[str]:
@@ -387,6 +462,81 @@ class AsyncRedisStore(_Opened):
 
         One round trip; O(keys of the namespace), because Redis does not order the fields of a
         hash.
+        """
+
+    async def commit(
+        self,
+        items: Iterable[tuple[str, str, Any]] = (),
+        delete: Iterable[Pair] = (),
+        *,
+        expect: Mapping[Pair, Any] | None = None,
+    ) -> bool:
+        """Store and remove keys if others hold what is expected: everything or nothing.
+
+        Values are compared as their encoded bytes. Where these differ, what is stored is decoded
+        and encoded again, because another program may have encoded the same value otherwise; that
+        takes one round trip more. One round trip; two without scripting, and two more for every
+        writer that was faster. Not sent again if the connection broke after it was sent.
+
+        Args:
+            items: (namespace, key, value) triples to store; of two for one key the later counts.
+            delete: (namespace, key) pairs to remove; one that does not exist is passed over.
+            expect: (namespace, key) -> the value that must be there, or ``ABSENT`` for none.
+
+        Returns:
+            Whether all expectations held before anything was done; if not, nothing was changed.
+
+        Raises:
+            InvalidArgumentError: a pair is both in items and in delete; on a cluster, the
+                namespaces are not of one slot; it is more than a server takes in one command.
+            StoreUnavailable: others were faster 50 times in a row, or the connection broke, and
+                then the text says whether it may have been carried out.
+        """
+
+    async def append(self, namespace: str, values: Iterable[Any]) -> list[str]:
+        """Add values to the end of a log, all or none.
+
+        One round trip, two without scripting; O(values), and O(keys of the namespace) up to 1,000
+        keys or where another program changed them. Not sent again if the connection broke after it
+        was sent.
+
+        Args:
+            namespace: the namespace of the log.
+            values: an iterable of values.
+
+        Returns:
+            Their keys, in order: each of exactly 16 digits, and above all such keys that are there.
+
+        Raises:
+            EncodeError: the codec does not accept a value; nothing was written.
+            ArgumentValueError: there are not enough keys of 16 digits above the last one, or more
+                values than a server takes in one command.
+        """
+
+    async def tail(
+        self, namespace: str, limit: int | None = None, *, before: str | None = None
+    ) -> list[tuple[str, Any]]:
+        """Return the last (key, value) pairs of a log at one moment, oldest first.
+
+        One round trip. With a limit, O(what is returned), and O(keys of the namespace) up to 1,000
+        keys or where another program changed them; without one, or without scripting, the whole
+        namespace is fetched.
+
+        Args:
+            namespace: the namespace of the log; its keys that are not of 16 digits are ignored.
+            limit: how many at most; None: all.
+            before: a key of 16 digits; only entries before it are returned.
+        """
+
+    async def pop(self, namespace: str) -> tuple[str, Any] | None:
+        """Remove the last entry of a log; return its (key, value), or None if there is none.
+
+        The key may be given again by :meth:`append`. One round trip, two without scripting; O(1),
+        and O(keys of the namespace) up to 1,000 keys or where another program changed them. Not
+        sent again if the connection broke after it was sent.
+
+        Raises:
+            DecodeError: the bytes are not a valid value; the entry was put back.
         """
 
     async def namespaces(self, prefix: str | None = None) -> list[str]:

@@ -21,6 +21,7 @@ from typing import Any
 from swarmstate.backends.redis.transport import faults
 from swarmstate.backends.redis.transport.clock import jitter, monotonic, sleep
 from swarmstate.backends.redis.transport.fence import Guard, NotNow, ask, limits, line
+from swarmstate.backends.redis.transport.following import go_on, judged
 from swarmstate.backends.redis.transport.jobs import Job, Trip, Unit
 from swarmstate.backends.redis.transport.topology import (
     Node,
@@ -304,6 +305,8 @@ class Exchange:
                 try:
                     while len(replies) < unit.expected:
                         replies.append(read(connection))
+                        if len(replies) == unit.expected and unit.job.batch.then and not unit.more:
+                            go_on(unit, trip)
                 except self.topology.failures as error:
                     _pass_on(error)
                     if not faults.timed_out(error) or not self._overdue(trip):
@@ -375,7 +378,13 @@ class Exchange:
         error = TimeoutError(f"no answer within {self.seconds:g} s")
         if not unit.job.batch.reads:
             trip.guard.adrift[unit] = None
-        unit.settle(self._reason(unit.job, trip.node.address, error, sent=True, share=unit.share))
+        reason = self._reason(
+            *(unit.job, trip.node.address, error),
+            sent=True,
+            doubt=not unit.repeatable,
+            share=unit.share,
+        )
+        unit.settle(reason)
 
     # What came back ----------------------------------------------------------------------------
 
@@ -385,6 +394,9 @@ class Exchange:
         replies = unit.replies
         if unit.taught:
             trip.guard.scripts.update(unit.taught)
+        if unit.more:
+            self._take_more(unit, trip, again)
+            return
         if len(replies) == 1 and unit.part is None and not isinstance(replies[0], Exception):
             # Most units are of one command.
             job.replies[unit.indexes[0]] = replies[0]
@@ -421,6 +433,23 @@ class Exchange:
         # Only what was refused goes again; a unit stays whole where that is all of it.
         self._refused(unit, [index for index, _ in refused], trip, refused[0][1], again)
 
+    def _take_more(self, unit: Unit, trip: Trip, again: list[Unit]) -> None:
+        """Settle a unit of which something followed, or send it again."""
+        refused, carried_out = judged(unit)
+        if refused is None:
+            unit.job.replies = unit.replies[-1] if carried_out else []
+            unit.settle()
+            return
+        index, error = refused
+        if not carried_out:
+            self._refused(unit, [index], trip, error, again)
+            return
+        # It is not to be repeated: the others were carried out.
+        code, text = split_error(error)
+        command = command_name(unit.command(index))
+        place = f"{command} for {unit.job.name} on {trip.node.address}"
+        unit.settle(faults.refusal(code, command, place, text))
+
     def _refused(
         self,
         unit: Unit,
@@ -435,7 +464,7 @@ class Exchange:
         if "Protocol error" in text:
             self._broken(unit, trip, error, again, sent=True)
             return
-        command = command_name(job.batch.commands[indexes[0]], source=unit.source)
+        command = command_name(unit.command(indexes[0]), source=unit.source)
         left = job.deadline - monotonic()
         retry = False
         pause = 0.0
@@ -466,7 +495,7 @@ class Exchange:
             trip.leave()
             self._anywhere(unit)
         if retry and not job.given_up:
-            if not job.batch.atomic:
+            if not job.batch.atomic and not job.batch.then:
                 unit.indexes = indexes
             # The last attempt comes shortly before the end, not after it.
             unit.not_before = monotonic() + min(pause, 0.9 * left)
@@ -510,7 +539,7 @@ class Exchange:
         unit.suspect = unit.suspect or sent
         now = monotonic()
         retry = (
-            (not sent or job.batch.idempotent)
+            (not sent or unit.repeatable)
             and unit.failures <= self._retries
             and now < job.deadline
             and not job.given_up
@@ -528,7 +557,8 @@ class Exchange:
             again.append(unit)
             return
         address = self.topology.address if trip is None else trip.node.address
-        unit.settle(self._reason(job, address, error, sent=sent, share=unit.share))
+        doubt = sent and not unit.repeatable
+        unit.settle(self._reason(job, address, error, sent=sent, doubt=doubt, share=unit.share))
 
     def _oversize(self, unit: Unit, trip: Trip, answer: tuple[str, str] | None) -> str | None:
         """Return what a request is too large for that broke its connection, if it is."""
@@ -558,14 +588,20 @@ class Exchange:
         return None
 
     def _reason(
-        self, job: Job, address: str, error: Exception, *, sent: bool = False, share: str = ""
+        self,
+        job: Job,
+        address: str,
+        error: Exception,
+        *,
+        sent: bool = False,
+        doubt: bool = False,
+        share: str = "",
     ) -> SwarmStateError:
         """Return the error for a call whose connection failed."""
         reason: SwarmStateError
         if not sent and denied(error):
             reason = AccessDenied(f"{job.name} was denied on {address}{share}: {error}")
         else:
-            doubt = sent and not job.batch.idempotent
             doubtful = " (it may or may not have been carried out)" if doubt else ""
             reason = StoreUnavailable(f"{job.name} failed on {address}{share}{doubtful}: {error}")
         reason.__cause__ = error

@@ -90,6 +90,7 @@ class Unit:
         suspect: whether it was on a connection that broke, and may be why.
         doubled: whether it was looked at for asking for the same twice.
         taught: the scripts that the server will have afterwards.
+        more: what followed from the replies, see :attr:`Batch.then`.
         trip: what it travels with, from before it is sent until its replies are there.
     """
 
@@ -107,6 +108,7 @@ class Unit:
     suspect = False
     doubled = False
     taught: Sequence[Script] = ()
+    more: Sequence[Command] = ()
     trip: Trip | None = None
 
     def __init__(self, job: Job, indexes: Sequence[int], slot: int | None = None) -> None:
@@ -128,6 +130,27 @@ class Unit:
         """What an error text says of a part of a job; the others come out by themselves."""
         whole = len(self.indexes) == len(self.job.batch.commands)
         return "" if whole else " for a part of the call"
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent again without knowing whether it was carried out."""
+        return self.job.batch.idempotent and len(self.more) <= 1
+
+    def command(self, index: int) -> Command:
+        """Return a command of the job, or of what followed."""
+        commands = self.job.batch.commands
+        return commands[index] if index < len(commands) else self.more[index - len(commands)]
+
+    def follow(self, commands: Sequence[Command] | None) -> list[bytes]:
+        """Take what follows from the replies, and return what is sent."""
+        self.more = (("UNWATCH",),)
+        if commands is not None:
+            self.more = (("MULTI",), *commands, ("EXEC",))
+            if self.asking:
+                self.more = (("ASKING",), *self.more)
+        chunks = pack(self.more)
+        self.expected += len(self.more)
+        return chunks
 
     def settle(self, error: BaseException | None = None) -> None:
         """Tell the job how this part came out; again does nothing."""
@@ -170,6 +193,7 @@ class Unit:
             size = sum(map(len, self.chunks))
         self.size = size
         self.expected = len(commands)
+        self.more = ()
         self.replies = []
         return True
 

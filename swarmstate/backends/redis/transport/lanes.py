@@ -470,7 +470,9 @@ def _adopt(unit: Unit, again: Job) -> None:
 
 def _kind(unit: Unit) -> bool | None:
     """Return what a unit may share a connection with, see :attr:`Carrier._lanes`."""
-    return None if unit.size >= LARGE or unit.suspect else unit.job.batch.idempotent
+    batch = unit.job.batch
+    alone = unit.size >= LARGE or unit.suspect or batch.then is not None
+    return None if alone else batch.idempotent
 
 
 def _hand_over(jobs: list[Job]) -> None:

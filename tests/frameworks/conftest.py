@@ -1,0 +1,69 @@
+"""Stores of every kind, for the sessions of other frameworks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from swarmstate import Store
+
+KINDS = ("memory", "foreign", "redis", "redis-awaited", "redis-no-scripts", "redis-cluster")
+_prefixes = itertools.count()
+
+
+class Foreign:
+    """A store that blocks and that nobody here knows: it offers its methods, and nothing else."""
+
+    def __init__(self) -> None:
+        self._store = Store()
+
+
+for _name in dir(Store):
+    if not _name.startswith("_") and callable(getattr(Store, _name)):
+
+        def _method(self: Foreign, *args: Any, _name: str = _name, **options: Any) -> Any:
+            return getattr(self._store, _name)(*args, **options)
+
+        setattr(Foreign, _name, _method)
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def store(kind: str, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """An empty store."""
+    if kind in ("memory", "foreign"):
+        yield Store() if kind == "memory" else Foreign()
+        return
+    from swarmstate.backends.redis import AsyncRedisStore, RedisStore
+
+    server = {"redis-no-scripts": "no_scripts_url", "redis-cluster": "cluster_url"}
+    url = request.getfixturevalue(server.get(kind, "server_url"))
+    made = AsyncRedisStore if kind == "redis-awaited" else RedisStore
+    store: Any = made(url, prefix=f"frameworks{next(_prefixes)}-{id(request)}")
+    yield store
+    store.driver.close()
+
+
+def blocking(store: Any) -> Any:
+    """Return a store of the same content whose methods block, to look into it."""
+    from swarmstate.backends.redis import AsyncRedisStore, RedisStore
+
+    if isinstance(store, Foreign):
+        return store._store
+    if isinstance(store, AsyncRedisStore):
+        seen: Any = object.__new__(RedisStore)
+        vars(seen).update(vars(store))
+        return seen
+    return store
+
+
+@pytest.fixture
+def seen(store: Any) -> Any:
+    return blocking(store)
