@@ -10,7 +10,8 @@ One extension module in several files, which are included below, each with one i
 * history: the live state, and what each held snapshot remembers of its own past;
 * snapshot: the public face of one moment;
 * persistent: a moment as persistent maps;
-* store: the public face of the live state.
+* store: the public face of the live state;
+* checkpoints: threads of LangGraph, as one store keeps them.
 
 **How a call is atomic.** Nothing here releases the GIL, but that alone is not enough: running any
 Python code (a codec, a hook, a finalizer) may switch threads, and up to Python 3.11 the allocation
@@ -80,3 +81,4 @@ include "history.pxi"
 include "snapshot.pxi"
 include "persistent.pxi"
 include "store.pxi"
+include "checkpoints.pxi"

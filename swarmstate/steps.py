@@ -38,10 +38,12 @@ __all__ = [
     "finish",
     "introduced",
     "raised_stop",
+    "then",
 ]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+U = TypeVar("U")
 C = TypeVar("C", bound=type)
 
 Steps: TypeAlias = Generator[Any, Any, T]
@@ -105,6 +107,20 @@ def finish(outcome: Outcome[T]) -> Steps[T]:
         result: T = yield from outcome
         return result
     return cast("T", outcome)
+
+
+def then(outcome: Outcome[T], go_on: Callable[[T], Outcome[U]]) -> Outcome[U]:
+    """Go on with what an operation returns: at once where it returned at once.
+
+    So an operation that is written with this makes no steps where none are needed.
+    """
+    if isinstance(outcome, GeneratorType):
+        return _then(outcome, go_on)
+    return go_on(cast("T", outcome))
+
+
+def _then(steps: Steps[T], go_on: Callable[[T], Outcome[U]]) -> Steps[U]:
+    return (yield from finish(go_on((yield from steps))))
 
 
 class InlineDriver:

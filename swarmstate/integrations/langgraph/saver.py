@@ -8,7 +8,8 @@ method with an ``a`` in front awaits it.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -27,7 +28,13 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from swarmstate.arguments import check_count, check_method, shown
 from swarmstate.checkpoints.format import encode_writes, field, new_field
 from swarmstate.checkpoints.generic import engine_of
-from swarmstate.checkpoints.protocol import Blob, CheckpointEngine, CheckpointRecord
+from swarmstate.checkpoints.protocol import (
+    Blob,
+    CheckpointEngine,
+    CheckpointRecord,
+    StoredCheckpoint,
+    Surplus,
+)
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.integrations.langgraph import history, retention
 from swarmstate.integrations.langgraph.config import (
@@ -47,7 +54,7 @@ from swarmstate.integrations.langgraph.serialization import (
     watch_blocked_types,
 )
 from swarmstate.protocols import StoreLike
-from swarmstate.steps import Steps, finish
+from swarmstate.steps import Outcome, Steps, finish, then
 
 if TYPE_CHECKING:
     from swarmstate.integrations.langgraph.observed import Observer
@@ -137,6 +144,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         self._engine: CheckpointEngine = engine_of(store, ttl, ttl_on_read)
         self._limit = max_checkpoints_per_thread
         self._strict = on_blocked == "error"
+        self._last_reader: CheckpointReader | None = None
         if self._strict:
             watch_blocked_types()
         self._observer: Observer | None = None
@@ -160,14 +168,16 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             DecodeError: a stored value is missing or cannot be read.
             StoreUnavailable: the store cannot be reached; never reported as "no checkpoint".
         """
-        return self._run("get_tuple", config, self._get_tuple(config))
+        return self._run("get_tuple", config, self._get_tuple, config)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Await :meth:`get_tuple`."""
-        return await self._arun("get_tuple", config, self._get_tuple(config))
+        return await self._arun("get_tuple", config, self._get_tuple, config)
 
-    def _get_tuple(self, config: RunnableConfig) -> Steps[CheckpointTuple | None]:
-        found = yield from finish(self._engine.get(name_of(config)))
+    def _get_tuple(self, config: RunnableConfig) -> Outcome[CheckpointTuple | None]:
+        return then(self._engine.get(name_of(config)), self._read)
+
+    def _read(self, found: StoredCheckpoint | None) -> CheckpointTuple | None:
         return None if found is None else self._reader().tuple(found)
 
     def list(
@@ -191,7 +201,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         """
         listing = self._listing(config, filter, before, limit)
         while not listing.done:
-            yield from self._run("list", config, listing.list_page())
+            yield from self._run("list", config, listing.list_page)
 
     async def alist(
         self,
@@ -204,7 +214,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         """Yield what :meth:`list` yields."""
         listing = self._listing(config, filter, before, limit)
         while not listing.done:
-            for found in await self._arun("list", config, listing.list_page()):
+            for found in await self._arun("list", config, listing.list_page):
                 yield found
 
     def _listing(
@@ -253,7 +263,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         Returns:
             The config that names the stored checkpoint.
         """
-        return self._run("put", config, self._put(config, checkpoint, metadata, new_versions))
+        return self._run("put", config, self._put, config, checkpoint, metadata, new_versions)
 
     async def aput(
         self,
@@ -264,7 +274,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """Await :meth:`put`."""
         return await self._arun(
-            "put", config, self._put(config, checkpoint, metadata, new_versions)
+            "put", config, self._put, config, checkpoint, metadata, new_versions
         )
 
     def _put(
@@ -273,7 +283,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
-    ) -> Steps[RunnableConfig]:
+    ) -> Outcome[RunnableConfig]:
         parent = name_of(config)
         name = parent._replace(id=text("the id of a checkpoint", checkpoint["id"]))
         dumps, _ = fast(self.serde)
@@ -304,18 +314,26 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         )
         limit = self._limit
         caller = None if limit is None else retention.caller_of(name, metadata)
-        while True:
-            surplus, missing = yield from finish(
-                self._engine.put(name, record, values, tuple(inherited), keep=limit, caller=caller)
+
+        def put() -> Outcome[tuple[Surplus | None, Sequence[str]]]:
+            return self._engine.put(
+                name, record, values, tuple(inherited), keep=limit, caller=caller
             )
-            if not missing:
-                break
-            # The checkpoint that these values came from has been removed meanwhile.
-            for key in missing:
-                values[key] = dumps(channels[inherited[key]])
-        if limit is not None and surplus is not None:
-            yield from retention.thin(self._engine, self._reader(), surplus, limit)
-        return config_of(name)
+
+        def go_on(answer: tuple[Surplus | None, Sequence[str]]) -> Outcome[RunnableConfig]:
+            surplus, missing = answer
+            if missing:
+                # The checkpoint that these values came from has been removed meanwhile.
+                for key in missing:
+                    values[key] = dumps(channels[inherited[key]])
+                return then(put(), go_on)
+            stored = config_of(name)
+            if limit is None or surplus is None:
+                return stored
+            thinned: Outcome[Any] = retention.thin(self._engine, self._reader(), surplus, limit)
+            return then(thinned, lambda _: stored)
+
+        return then(put(), go_on)
 
     def put_writes(
         self,
@@ -329,7 +347,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         Writes to the special channels (errors, interrupts, resumes, schedules) are replaced.
         One round trip over Redis for any number of writes.
         """
-        self._run("put_writes", config, self._put_writes(config, writes, task_id, task_path))
+        self._run("put_writes", config, self._put_writes, config, writes, task_id, task_path)
 
     async def aput_writes(
         self,
@@ -339,7 +357,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         task_path: str = "",
     ) -> None:
         """Await :meth:`put_writes`."""
-        await self._arun("put_writes", config, self._put_writes(config, writes, task_id, task_path))
+        await self._arun("put_writes", config, self._put_writes, config, writes, task_id, task_path)
 
     def _put_writes(
         self,
@@ -347,7 +365,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         writes: Sequence[tuple[str, Any]],
         task_id: str,
         task_path: str,
-    ) -> Steps[None]:
+    ) -> Outcome[None]:
         name = name_of(config)
         if not name.id:
             raise ArgumentValueError(
@@ -357,7 +375,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         task_path = text("task_path", task_path)
         dumps, _ = fast(self.serde)
         stored = encode_writes(writes, task_id, task_path, WRITES_IDX_MAP, dumps)
-        yield from finish(self._engine.put_writes(name, stored))
+        return self._engine.put_writes(name, stored)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -367,7 +385,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         Walks the ancestors of the checkpoint in pages of 100, at most three round trips a page.
         """
         return self._run(
-            "get_delta_channel_history", config, self._get_delta_channel_history(config, channels)
+            "get_delta_channel_history", config, self._get_delta_channel_history, config, channels
         )
 
     async def aget_delta_channel_history(
@@ -375,25 +393,25 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         """Await :meth:`get_delta_channel_history`."""
         return await self._arun(
-            "get_delta_channel_history", config, self._get_delta_channel_history(config, channels)
+            "get_delta_channel_history", config, self._get_delta_channel_history, config, channels
         )
 
     def _get_delta_channel_history(
         self, config: RunnableConfig, channels: Sequence[str]
     ) -> Steps[Mapping[str, DeltaChannelHistory]]:
         name = name_of(config)
-        return (yield from history.delta_history(self._engine, self._reader(), name, channels))
+        return history.delta_history(self._engine, self._reader(), name, channels)
 
     def delete_thread(self, thread_id: str) -> None:
         """Remove everything of a thread, and of no other."""
-        self._run("delete_thread", None, self._delete_thread(thread_id))
+        self._run("delete_thread", None, self._delete_thread, thread_id)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Await :meth:`delete_thread`."""
-        await self._arun("delete_thread", None, self._delete_thread(thread_id))
+        await self._arun("delete_thread", None, self._delete_thread, thread_id)
 
-    def _delete_thread(self, thread_id: str) -> Steps[None]:
-        yield from finish(self._engine.delete_thread(thread_id_of(thread_id)))
+    def _delete_thread(self, thread_id: str) -> Outcome[None]:
+        return self._engine.delete_thread(thread_id_of(thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints that these runs made, with their writes, in all threads.
@@ -401,26 +419,26 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         Enumerates the store. A ``DeltaChannel`` that is rebuilt from writes of such a run loses
         them; :meth:`prune` is what keeps them.
         """
-        self._run("delete_for_runs", None, self._delete_for_runs(run_ids))
+        self._run("delete_for_runs", None, self._delete_for_runs, run_ids)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Await :meth:`delete_for_runs`."""
-        await self._arun("delete_for_runs", None, self._delete_for_runs(run_ids))
+        await self._arun("delete_for_runs", None, self._delete_for_runs, run_ids)
 
-    def _delete_for_runs(self, run_ids: Sequence[str]) -> Steps[None]:
-        return (yield from retention.delete_for_runs(self._engine, self._reader(), run_ids))
+    def _delete_for_runs(self, run_ids: Sequence[str]) -> Outcome[None]:
+        return retention.delete_for_runs(self._engine, self._reader(), run_ids)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Add all checkpoints and writes of one thread to another; they appear at once."""
-        self._run("copy_thread", None, self._copy_thread(source_thread_id, target_thread_id))
+        self._run("copy_thread", None, self._copy_thread, source_thread_id, target_thread_id)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Await :meth:`copy_thread`."""
-        await self._arun("copy_thread", None, self._copy_thread(source_thread_id, target_thread_id))
+        await self._arun("copy_thread", None, self._copy_thread, source_thread_id, target_thread_id)
 
-    def _copy_thread(self, source_thread_id: str, target_thread_id: str) -> Steps[None]:
+    def _copy_thread(self, source_thread_id: str, target_thread_id: str) -> Outcome[None]:
         source, target = thread_id_of(source_thread_id), thread_id_of(target_thread_id)
-        yield from finish(self._engine.copy_thread(source, target))
+        return self._engine.copy_thread(source, target)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Remove old checkpoints of these threads.
@@ -430,18 +448,21 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             strategy: ``"keep_latest"`` keeps the latest checkpoint of every namespace, and what a
                 ``DeltaChannel`` in it is rebuilt from; ``"delete"`` keeps nothing.
         """
-        self._run("prune", None, self._prune(thread_ids, strategy))
+        self._run("prune", None, self._prune, thread_ids, strategy)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Await :meth:`prune`."""
-        await self._arun("prune", None, self._prune(thread_ids, strategy))
+        await self._arun("prune", None, self._prune, thread_ids, strategy)
 
-    def _prune(self, thread_ids: Sequence[str], strategy: str) -> Steps[None]:
+    def _prune(self, thread_ids: Sequence[str], strategy: str) -> Outcome[None]:
         if strategy not in ("keep_latest", "delete"):
             raise ArgumentValueError(
                 f"strategy must be 'keep_latest' or 'delete', not {shown(strategy)}"
             )
-        for thread in thread_ids_of("thread_ids", thread_ids):
+        return self._prune_each(thread_ids_of("thread_ids", thread_ids), strategy)
+
+    def _prune_each(self, threads: Sequence[str], strategy: str) -> Steps[None]:
+        for thread in threads:
             if strategy == "delete":
                 yield from finish(self._engine.delete_thread(thread))
             else:
@@ -449,21 +470,20 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
 
     def threads(self) -> Sequence[str]:
         """Return the ids of all threads, sorted. Enumerates the store."""
-        return self._run("threads", None, self._threads())
+        return self._run("threads", None, self._threads)
 
-    def _threads(self) -> Steps[Sequence[str]]:
-        return sorted((yield from finish(self._engine.threads())))
+    def _threads(self) -> Outcome[Sequence[str]]:
+        return then(self._engine.threads(), sorted)
 
     def task_paths(self, config: RunnableConfig) -> dict[str, str]:
         """Return task id -> task path for the pending writes of the checkpoint ``config`` names.
 
         LangGraph's own tuples do not carry the paths, which decide the order of the writes.
         """
-        return self._run("task_paths", config, self._task_paths(config))
+        return self._run("task_paths", config, self._task_paths, config)
 
-    def _task_paths(self, config: RunnableConfig) -> Steps[dict[str, str]]:
-        found = yield from finish(self._engine.get(name_of(config)))
-        return {} if found is None else {write.task_id: write.task_path for write in found.writes}
+    def _task_paths(self, config: RunnableConfig) -> Outcome[dict[str, str]]:
+        return then(self._engine.get(name_of(config)), _paths)
 
     def get_next_version(self, current: str | int | float | None, channel: None) -> str:
         """Return a version greater than ``current`` that no other branch will ever give out."""
@@ -476,19 +496,53 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         return f"{number + 1:032}.{_bits(56):014x}"
 
     def _reader(self) -> CheckpointReader:
-        return CheckpointReader(self.serde, self._strict)
+        reader = self._last_reader
+        if reader is None or reader.serde is not self.serde:
+            reader = self._last_reader = CheckpointReader(self.serde, self._strict)
+        return reader
 
-    def _run(self, name: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
-        # By this name the errors of a store tell what failed.
-        steps.__name__ = name  # type: ignore[attr-defined]
+    def _run(
+        self,
+        name: str,
+        config: RunnableConfig | None,
+        step: Callable[P, Outcome[T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Do one operation: at once where nothing has to be waited for, else its steps."""
         if self._observer is None:
-            return self._engine.run(steps)
-        with self._observer.observing(name, config) as watched:
-            return self._engine.run(watched(steps))
+            outcome: Any = step(*args, **kwargs)
+            if isinstance(outcome, GeneratorType):
+                # By this name the errors of a store tell what failed.
+                outcome.__name__ = name
+                outcome = self._engine.run(outcome)
+        else:
+            with self._observer.observing(name, config) as watched:
+                outcome = self._engine.run(watched(step, *args, **kwargs))
+        result: T = outcome
+        return result
 
-    async def _arun(self, name: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
-        steps.__name__ = name  # type: ignore[attr-defined]
+    async def _arun(
+        self,
+        name: str,
+        config: RunnableConfig | None,
+        step: Callable[P, Outcome[T]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         if self._observer is None:
-            return await self._engine.arun(steps)
-        with self._observer.observing(name, config) as watched:
-            return await self._engine.arun(watched(steps))
+            outcome: Any = step(*args, **kwargs)
+            if isinstance(outcome, GeneratorType):
+                outcome.__name__ = name
+                outcome = await self._engine.arun(outcome)
+        else:
+            with self._observer.observing(name, config) as watched:
+                outcome = await self._engine.arun(watched(step, *args, **kwargs))
+        result: T = outcome
+        return result
+
+
+def _paths(found: StoredCheckpoint | None) -> dict[str, str]:
+    return {} if found is None else {write.task_id: write.task_path for write in found.writes}

@@ -99,10 +99,13 @@ class CheckpointReader:
         strict: Whether it is an error where the serializer gives back something else: for a type
             that it is not allowed to load, and, if it is LangGraph's own, for whatever it cannot
             rebuild.
+
+    Attributes:
+        serde: The serializer.
     """
 
     def __init__(self, serde: SerializerProtocol, strict: bool) -> None:
-        self._serde = serde
+        self.serde = serde
         _, self._loads = fast(serde)
         self._strict = strict
         # What another serializer replaces cannot be seen.
@@ -171,7 +174,7 @@ class CheckpointReader:
     def _check_rebuilt(self, blob: Blob, name: CheckpointName, channel: str) -> None:
         """Raise if the serializer gave back something else for an object within a value."""
         try:
-            lost = replaced(self._serde, blob)
+            lost = replaced(self.serde, blob)
         except Exception as error:  # what is damaged within may make any class raise anything
             reason = f"an object within it is damaged: {type(error).__name__}: {error}"
             raise CheckpointDecodeError(reason, name, channel, str(blob[0])) from error

@@ -1,0 +1,447 @@
+# The threads of LangGraph in a store: the operations of a checkpoint engine that every step of a
+# graph needs, each done at one moment.
+#
+# What they leave in the store, and what they return, is what swarmstate.checkpoints.generic says, which
+# needs a call of the store for each of their parts; how a thread lies in a store is known only to
+# swarmstate.checkpoints.format. Measured (10 messages): a put without new messages takes a third of the
+# generic engine's time, a get half of it.
+#
+# An operation that decides what to remove takes several moments, so all engines over one store share a
+# lock. What writes here takes it as well, after all foreign code has run; what reads does not.
+
+
+# Of swarmstate.checkpoints, which is imported when the first engine is made.
+cdef object assemble = None, check_id, CheckpointName, decode_record, encode_record, newest_first
+cdef object lock_of, Limits, record_fields, StoredCheckpoint, thread_names, thread_namespace
+cdef str LOST
+
+
+cdef int import_layout() except -1:
+    global assemble, check_id, CheckpointName, decode_record, encode_record, newest_first
+    global lock_of, Limits, LOST, record_fields, StoredCheckpoint, thread_names, thread_namespace
+    from swarmstate.checkpoints import format, generic, limits, protocol
+    check_id, decode_record, encode_record = format.check_id, format.decode_record, format.encode_record
+    LOST, record_fields = format.LOST, format.record_fields
+    thread_names, thread_namespace = format.names, format.thread_namespace
+    lock_of, newest_first, Limits = generic.lock_of, generic.newest_first, limits.Limits
+    CheckpointName, StoredCheckpoint = protocol.CheckpointName, protocol.StoredCheckpoint
+    assemble = format.assemble  # last: it says that all are there
+    return 0
+
+
+cdef inline bint is_mark(str key):
+    """Whether a key among the records says something of a record: see swarmstate.checkpoints.format."""
+    return (
+        PyUnicode_GET_LENGTH(key) > 1
+        and PyUnicode_READ_CHAR(key, 0) == 0
+        and u"p" <= PyUnicode_READ_CHAR(key, 1) <= u"w")
+
+
+cdef list newest_ids(Space space, str before, Py_ssize_t limit):
+    """The greatest checkpoint ids, greatest first; `limit` -1: all. Call with the collector paused.
+
+    With a limit the cost is that of what is found, and of what lies above `before` without order.
+    """
+    cdef list found = [], open_ = []
+    cdef Py_ssize_t at, index, child
+    cdef str key, last = None
+    if limit < 0:
+        for name in space.entries:
+            if not is_mark(name) and (before is None or order(name, before) < 0):
+                found.append(name)
+        found.sort(reverse=True)
+        return found
+    space.greatest()  # builds the index
+    at = bisect_left(space.rising, before) if before is not None else PyList_GET_SIZE(space.rising)
+    # The places in the heap whose key may come next, that of the greatest one last: below each lie
+    # lesser keys only, so its children join once it was taken.
+    if space.heap:
+        open_.append(0)
+    while (at or open_) and PyList_GET_SIZE(found) < limit:
+        key = <str>space.rising[at - 1] if at else None
+        index = <Py_ssize_t>open_[PyList_GET_SIZE(open_) - 1] if open_ else -1
+        if key is not None and (index < 0 or order(key, <str>space.heap[index]) >= 0):
+            at -= 1
+        else:
+            key = <str>space.heap[index]
+            open_.pop()
+            for child in range(2 * index + 1, min(2 * index + 3, PyList_GET_SIZE(space.heap))):
+                open_.insert(rank(space.heap, open_, <str>space.heap[child]), child)
+        if (
+            not is_mark(key) and key in space.entries
+            and (before is None or order(key, before) < 0)
+            and (last is None or order(key, last) != 0)  # one that was removed may be listed twice
+        ):
+            found.append(key)
+            last = key
+    return found
+
+
+cdef Py_ssize_t rank(list heap, list places, str key) except -1:
+    """How many of the ordered places of a heap hold a lesser key than this."""
+    cdef Py_ssize_t low = 0, high = PyList_GET_SIZE(places), middle
+    while low < high:
+        middle = (low + high) >> 1
+        if order(<str>heap[<Py_ssize_t>places[middle]], key) < 0:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef Py_ssize_t bisect_left(list keys, str key) except -1:
+    cdef Py_ssize_t low = 0, high = PyList_GET_SIZE(keys), middle
+    while low < high:
+        middle = (low + high) >> 1
+        if order(<str>keys[middle], key) < 0:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef int bury(Live live, tuple where, str checkpoint_ns) except -1:
+    """Remove what is left of a checkpoint namespace that is not listed, but for its values.
+
+    Call with the collector paused.
+    """
+    cdef PyObject *found
+    if lookup(live.spaces, <str>where[0], checkpoint_ns) != NULL:
+        return 0
+    for part in (<str>where[1], <str>where[3]):
+        found = get_item(<PyObject *>live.spaces, <PyObject *>part)
+        if found != NULL:
+            for key in PyDict_Keys((<Space>found).entries):
+                live.drop_space(<str>where[4] + (<str>key[2:] if is_mark(key) else <str>key))
+            live.drop_space(part)
+    return 0
+
+
+cdef class Checkpoints:
+    """The operations that are done at one moment; see :class:`swarmstate.checkpoints.memory`.
+
+    Args:
+        store: the store.
+    """
+
+    cdef Store store
+    cdef object acquire, release, limits, limited
+
+    def __cinit__(self, Store store not None):
+        if assemble is None:
+            import_layout()
+        self.store = store
+        lock = lock_of(store)
+        self.acquire = lock.acquire
+        self.release = lock.release
+        self.limits = Limits(store)
+        self.limited = self.limits.noted
+
+    cdef bytes encode(self, object value):
+        return self.store.encoder.encode(value)
+
+    cdef object decode(self, bytes data, bint trusted, str namespace, str key):
+        return self.store.decoder.decode(data, trusted, namespace, key)
+
+    def put(self, name, record, values, inherited, *, keep=None, caller=None):
+        """Store a checkpoint; see :class:`~swarmstate.checkpoints.protocol.CheckpointEngine`."""
+        cdef str checkpoint_ns, checkpoint_id, parent = None
+        cdef tuple where
+        cdef list fields = [], fresh = [], wanted = []
+        cdef bytes data, one
+        cdef bint limited
+        thread, namespace, identifier = name
+        check_id(identifier)
+        where = <tuple>thread_names(thread, namespace)
+        as_namespace(where[0])
+        checkpoint_ns, checkpoint_id = as_key(namespace), as_key(identifier)
+        if record.deltas and record.parent:
+            parent = as_key(record.parent)
+        one = self.encode(1)
+        data = self.encode(encode_record(record))
+        for key, value in values.items():
+            fields.append(as_key(key))
+            fresh.append(self.encode(value))
+        for key in inherited:
+            wanted.append(as_key(key))
+        self.acquire()
+        try:
+            missing = self.absent(where, checkpoint_ns, wanted, fields)
+            if missing:
+                return None, missing
+            limited = keep is not None or where[1] in self.limited
+            noted = self.limits.before(where, checkpoint_id, keep) if limited else None
+            self.add(where, checkpoint_ns, checkpoint_id, parent, one, data, fields, fresh, wanted)
+            if keep is None:
+                return None, []
+            if record.deltas:
+                fields = list(record_fields(record).values())
+            else:
+                fields = list({*fields, *wanted})
+            return self.limits.after(where, name, record, fields, keep, caller, noted), []
+        finally:
+            self.release()
+
+    cdef list absent(self, tuple where, str checkpoint_ns, list wanted, list fields):
+        """Those of the wanted values that are neither here nor to come. If none, make room."""
+        cdef Live live = self.store.open()
+        cdef bint was_enabled = PyGC_Disable()
+        cdef list missing = []
+        try:
+            for key in wanted:
+                if lookup(live.spaces, <str>where[2], <str>key) == NULL and key not in fields:
+                    missing.append(key)
+            if not missing:
+                bury(live, where, checkpoint_ns)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+        return missing
+
+    cdef int add(
+        self, tuple where, str checkpoint_ns, str checkpoint_id, str parent,
+        bytes one, bytes data, list fields, list fresh, list wanted
+    ) except -1:
+        """Store a checkpoint and its values, or nothing."""
+        cdef Live live = self.store.open()
+        cdef bint was_enabled = PyGC_Disable()
+        cdef Py_ssize_t index
+        cdef list staged
+        try:
+            staged = [where[0], checkpoint_ns, one, where[1], checkpoint_id, data]
+            if parent is not None and lookup(live.spaces, <str>where[1], parent) == NULL:
+                staged += [where[1], "\0p" + checkpoint_id, one]
+            for index in range(PyList_GET_SIZE(fields)):
+                key = fields[index]
+                # What was there first stays: the caller may have changed its objects since.
+                if key in wanted and lookup(live.spaces, <str>where[2], <str>key) != NULL:
+                    continue
+                staged += [where[2], key, fresh[index]]
+            live.put_all(staged)
+            live.drop(<str>where[3], checkpoint_id)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+        return 0
+
+    def put_writes(self, name, writes):
+        """Store pending writes of a task."""
+        cdef str checkpoint_ns, checkpoint_id, target, mark
+        cdef tuple where
+        cdef list keys = [], fresh = []
+        cdef bytes one
+        thread, namespace, identifier = name
+        check_id(identifier)
+        if not writes:
+            return
+        where = <tuple>thread_names(thread, namespace)
+        as_namespace(where[0])
+        checkpoint_ns, checkpoint_id = as_key(namespace), as_key(identifier)
+        target = <str>where[4] + checkpoint_id
+        mark = "\0w" + checkpoint_id
+        one = self.encode(1)
+        for key, value in writes.items():
+            keys.append(as_key(key))
+            fresh.append(self.encode(value))
+        self.acquire()
+        try:
+            self.write(where, checkpoint_ns, checkpoint_id, target, mark, one, keys, fresh)
+        finally:
+            self.release()
+
+    cdef int write(
+        self, tuple where, str checkpoint_ns, str checkpoint_id, str target, str mark,
+        bytes one, list keys, list fresh
+    ) except -1:
+        cdef Live live = self.store.open()
+        cdef bint was_enabled = PyGC_Disable()
+        cdef Py_ssize_t index
+        cdef list staged = []
+        cdef str key
+        try:
+            bury(live, where, checkpoint_ns)
+            if lookup(live.spaces, <str>where[1], checkpoint_id) == NULL:
+                staged += [where[0], checkpoint_ns, one, where[3], checkpoint_id, one]
+            if lookup(live.spaces, <str>where[1], mark) == NULL:
+                staged += [where[1], mark, one]
+            elif get_item(<PyObject *>live.spaces, <PyObject *>target) == NULL:
+                staged += [target, LOST, one]
+            for index in range(PyList_GET_SIZE(keys)):
+                key = <str>keys[index]
+                # One that is there stays, unless it is of a special channel.
+                if lookup(live.spaces, target, key) == NULL or (
+                    PyUnicode_GET_LENGTH(key) and PyUnicode_READ_CHAR(key, 0) == u"-"
+                ):
+                    staged += [target, key, fresh[index]]
+            live.put_all(staged)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+        return 0
+
+    def get(self, name):
+        """Return a whole checkpoint; the latest is found in O(1)."""
+        cdef Live live
+        cdef str checkpoint_ns, wanted, key
+        cdef tuple where
+        cdef bytes raw
+        cdef PyObject *found
+        thread, namespace, identifier = name
+        where = <tuple>thread_names(thread, namespace)
+        as_namespace(where[0])
+        checkpoint_ns, wanted = as_key(namespace), as_key(identifier)
+        while True:
+            live = self.store.open()
+            if lookup(live.spaces, <str>where[0], checkpoint_ns) == NULL:
+                return None
+            key = wanted if wanted else latest(live, <str>where[1])
+            if key is None or is_mark(key):
+                return None
+            found = lookup(live.spaces, <str>where[1], key)
+            if found == NULL:
+                return None
+            raw = <bytes>found
+            checkpoint = name if wanted else CheckpointName(thread, checkpoint_ns, key)
+            whole = self.whole(checkpoint, where, key, raw, None, True)
+            # It may have gone while foreign code ran: then another one is the latest, or none.
+            if whole is not None:
+                return whole
+
+    cdef object whole(
+        self, object name, tuple where, str checkpoint_id, bytes raw, object channels, bint writes
+    ):
+        """A checkpoint with its values and writes, or None if it went away meanwhile."""
+        cdef Live live = self.store.open()
+        cdef Space space
+        cdef PyObject *found
+        cdef str target = None
+        cdef list keys = [], written = []
+        cdef dict fields, held = {}
+        cdef bint was_enabled, trusted, marked = False, gone = False
+        record = decode_record(
+            self.decode(raw, live.trusted, <str>where[1], checkpoint_id), name)
+        fields = record_fields(record, channels)
+        if writes:
+            target = <str>where[4] + checkpoint_id
+        live = self.store.open()
+        was_enabled = PyGC_Disable()
+        try:
+            trusted = live.trusted
+            for key in fields.values():
+                found = lookup(live.spaces, <str>where[2], <str>key)
+                if found != NULL:
+                    keys.append(key)
+                    keys.append(<object>found)
+                else:
+                    gone = True
+            if writes:
+                found = get_item(<PyObject *>live.spaces, <PyObject *>target)
+                if found != NULL:
+                    for key, data in (<Space>found).entries.items():
+                        written.append(key)
+                        written.append(data)
+                else:
+                    gone = True
+                    marked = lookup(live.spaces, <str>where[1], "\0w" + checkpoint_id) != NULL
+            if gone:
+                gone = lookup(live.spaces, <str>where[1], checkpoint_id) == NULL
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+        if gone:
+            return None
+        for index in range(0, PyList_GET_SIZE(keys), 2):
+            key = <str>keys[index]
+            held[key] = self.decode(<bytes>keys[index + 1], trusted, <str>where[2], key)
+        pending = [
+            (<str>written[index], self.decode(
+                <bytes>written[index + 1], trusted, target, <str>written[index]))
+            for index in range(0, PyList_GET_SIZE(written), 2)
+        ]
+        return assemble(name, record, fields, held, pending, marked=marked)
+
+    def list_ids(self, thread, checkpoint_ns, before, limit):
+        """Return the names of checkpoints, greatest id first. With a limit, O(what is found)."""
+        cdef Live live = self.store.open()
+        cdef list spaces, ids, found = []
+        cdef tuple where
+        cdef str least = None if before is None else as_key(before)
+        cdef Py_ssize_t most = -1 if limit is None else max(limit, 0)
+        cdef PyObject *space
+        cdef bint was_enabled
+        if checkpoint_ns is None:
+            spaces = self.store.keys(thread_namespace(thread))
+        else:
+            where = <tuple>thread_names(thread, checkpoint_ns)
+            listed = lookup(live.spaces, as_namespace(where[0]), as_key(checkpoint_ns)) != NULL
+            spaces = [checkpoint_ns] if listed else []
+        for each in spaces:
+            where = <tuple>thread_names(thread, each)
+            was_enabled = PyGC_Disable()
+            try:
+                live = self.store.open()
+                space = get_item(<PyObject *>live.spaces, <PyObject *>where[1])
+                ids = [] if space == NULL else newest_ids(<Space>space, least, most)
+            finally:
+                if was_enabled:
+                    PyGC_Enable()
+            found += [CheckpointName(thread, each, one) for one in ids]
+        return newest_first(found, limit) if PyList_GET_SIZE(spaces) > 1 else found
+
+    def load(self, names, *, channels, writes):
+        """Return checkpoints by name."""
+        cdef Live live = self.store.open()
+        cdef list raws = [], wheres = [], found = []
+        cdef tuple where
+        cdef PyObject *raw
+        cdef Py_ssize_t index
+        cdef bint only_records = not writes and channels is not None and not channels
+        for thread, checkpoint_ns, checkpoint_id in names:
+            where = <tuple>thread_names(thread, checkpoint_ns)
+            as_namespace(where[0])
+            as_key(checkpoint_ns)
+            as_key(checkpoint_id)
+            wheres.append(where)
+        for index in range(PyList_GET_SIZE(wheres)):
+            where = <tuple>wheres[index]
+            name = names[index]
+            raw = lookup(live.spaces, <str>where[1], as_key(name[2]))
+            if (
+                raw == NULL or is_mark(name[2])
+                or lookup(live.spaces, <str>where[0], as_key(name[1])) == NULL
+            ):
+                raws.append(None)
+            else:
+                raws.append(<object>raw)
+        for index in range(PyList_GET_SIZE(wheres)):
+            name = names[index]
+            if raws[index] is None:
+                found.append(None)
+            elif only_records:
+                value = self.decode(
+                    <bytes>raws[index], live.trusted, <str>(<tuple>wheres[index])[1], name[2])
+                found.append(StoredCheckpoint(name, decode_record(value, name), {}, []))
+            else:
+                found.append(
+                    self.whole(name, <tuple>wheres[index], name[2], raws[index], channels, writes))
+        return found
+
+
+cdef str latest(Live live, str checkpoints):
+    """The greatest checkpoint id, or None."""
+    cdef bint was_enabled = PyGC_Disable()
+    cdef PyObject *found
+    cdef list ids
+    cdef str key
+    try:
+        found = get_item(<PyObject *>live.spaces, <PyObject *>checkpoints)
+        if found == NULL:
+            return None
+        key = (<Space>found).greatest()
+        if key is None or not is_mark(key):
+            return key
+        ids = newest_ids(<Space>found, None, 1)  # marks come before every usual id
+        return <str>ids[0] if ids else None
+    finally:
+        if was_enabled:
+            PyGC_Enable()
