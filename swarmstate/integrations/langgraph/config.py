@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 
+from swarmstate._checkpoints import config_of, name_of
 from swarmstate.arguments import iterate, shown
 from swarmstate.checkpoints.protocol import CheckpointName
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
@@ -19,11 +20,12 @@ __all__ = [
     "text",
     "thread_id_of",
     "thread_ids_of",
+    "unusual_name_of",
 ]
 
 
-def name_of(config: RunnableConfig) -> CheckpointName:
-    """Return which checkpoint a config names; the id "" stands for the latest one.
+def unusual_name_of(config: RunnableConfig) -> CheckpointName:
+    """Return what :func:`name_of` does, for a config that is not made of plain dicts and texts.
 
     Raises:
         ArgumentTypeError, ArgumentValueError: it names none that a store can hold.
@@ -54,17 +56,6 @@ def configurable_of(config: RunnableConfig) -> Mapping[str, Any]:
     # LangChain's type lets every key be absent.
     found: Mapping[str, Any] = cast("Mapping[str, Any]", config)["configurable"]
     return found
-
-
-def config_of(name: CheckpointName) -> RunnableConfig:
-    """Return the config that names a checkpoint."""
-    return {
-        "configurable": {
-            "thread_id": name.thread,
-            "checkpoint_ns": name.checkpoint_ns,
-            "checkpoint_id": name.id,
-        }
-    }
 
 
 def checkpoint_id_of(configurable: Mapping[str, Any]) -> str:

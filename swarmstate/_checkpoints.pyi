@@ -1,0 +1,117 @@
+"""Types of the compiled module; ``ext/_checkpoints.pyx`` is the source."""
+
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+
+from swarmstate.checkpoints.protocol import (
+    Blob,
+    CheckpointName,
+    CheckpointRecord,
+    StoredCheckpoint,
+    TaskWrite,
+)
+
+FORMAT: int
+PARTS: int
+LOST: str
+
+def new_field(channel: str, version: str | int | float) -> str:
+    """Return the key of a channel's value at one version; the type of the version counts.
+
+    Subclasses count as what they are made of, as they do for the codecs: an enum member that is a
+    text as well names the channel of that text.
+
+    Raises:
+        ArgumentTypeError: no channel or no version.
+    """
+
+def record_fields(
+    record: CheckpointRecord, channels: Collection[str] | None = None
+) -> dict[str, str]:
+    """Return channel -> key for every value that a checkpoint has or, of deltas, may have.
+
+    Args:
+        record: The checkpoint's record.
+        channels: The only channels that count; None: all of them.
+    """
+
+def encode_record(record: CheckpointRecord) -> list[Any]:
+    """Return a record as plain lists for a codec."""
+
+def decode_record(value: Any, name: CheckpointName) -> CheckpointRecord:
+    """Return a record from what the codec gave back.
+
+    Raises:
+        DecodeError: this is not a record, or one that a newer version wrote.
+    """
+
+def encode_writes(
+    writes: Iterable[tuple[str, Any]],
+    task_id: str,
+    task_path: str,
+    special: Mapping[str, int],
+    dumps: Callable[[Any], Blob],
+) -> dict[str, list[Any]]:
+    """Return key -> value for a task's pending writes, in their checkpoint's namespace of writes.
+
+    Args:
+        writes: (channel, value) pairs; each is at its position, or at that of a special channel,
+            for which the last one counts.
+        task_id: The task.
+        task_path: Where the task comes in the order of its step.
+        special: The special channels -> their positions, below zero.
+        dumps: The serializer.
+    """
+
+def decode_write(key: str, value: Any, name: CheckpointName) -> TaskWrite:
+    """Return a pending write from its key and value.
+
+    Raises:
+        DecodeError: this is not a pending write of this checkpoint.
+    """
+
+def assemble(
+    name: CheckpointName,
+    record: CheckpointRecord,
+    fields: Mapping[str, str],
+    held: Mapping[str, Any],
+    writes: Iterable[tuple[str, Any]],
+    *,
+    marked: bool = False,
+) -> StoredCheckpoint:
+    """Return a checkpoint from what was read of it.
+
+    Args:
+        name: Which checkpoint it is.
+        record: Its record.
+        fields: Channel -> key of the values that were asked for.
+        held: Key -> value, for the keys that have one; a DecodeError where it could not be read.
+        writes: Key and value of each pending write.
+        marked: Whether there must be pending writes.
+
+    Raises:
+        DecodeError: a value or a write is not what it should be, or the writes are missing.
+    """
+
+def name_of(config: RunnableConfig) -> CheckpointName:
+    """Return which checkpoint a config names; the id "" stands for the latest one.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: it names none that a store can hold.
+    """
+
+def config_of(name: CheckpointName) -> RunnableConfig:
+    """Return the config that names a checkpoint."""
+
+def checkpoint_metadata(
+    config: RunnableConfig, metadata: Mapping[str, Any], excluded: Container[str]
+) -> dict[str, Any]:
+    """Return the metadata that is stored, as LangGraph's ``get_checkpoint_metadata`` makes it.
+
+    Args:
+        config: The config of the call; what it adds to the metadata are texts and numbers.
+        metadata: The metadata of the call.
+        excluded: The keys of the config that are left out.
+    """
