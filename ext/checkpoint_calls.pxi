@@ -57,3 +57,49 @@ def checkpoint_metadata(config, metadata, excluded) -> dict:
             elif isinstance(value, (int, float)):
                 made[key] = value
     return made
+
+
+def parts_of(config, checkpoint, metadata, new_versions, dumps, metadata_of) -> tuple:
+    """Return what a call of ``put`` stores.
+
+    Args:
+        config: Names the checkpoint that this one continues.
+        checkpoint: The checkpoint.
+        metadata: Its metadata.
+        new_versions: Channel -> version, for the channels that have changed.
+        dumps: The serializer.
+        metadata_of: Returns the metadata that is stored, from the config and the metadata.
+
+    Returns:
+        The checkpoint's name, its record, its new values by field, and field -> channel for the
+        others.
+    """
+    cdef dict values = {}, inherited = {}, body = {}
+    cdef list stored = [], deltas = []
+    thread, checkpoint_ns, parent = name_of(config)
+    checkpoint_id = checkpoint["id"]
+    if not is_text(checkpoint_id):
+        from swarmstate.integrations.langgraph.config import text
+        checkpoint_id = text("the id of a checkpoint", checkpoint_id)
+    channels = checkpoint["channel_values"]
+    versions = checkpoint["channel_versions"]
+    for channel, version in new_versions.items():
+        if channel in channels:
+            values[field_of(channel, version)] = dumps(channels[channel])
+    for channel, version in versions.items():
+        if channel in channels:
+            stored.append(channel)
+            if new_versions.get(channel) != version:
+                inherited[field_of(channel, version)] = channel
+    for part, value in checkpoint.items():
+        if part != "channel_values" and part != "channel_versions":
+            body[part] = value
+    for channel in metadata.get("counters_since_delta_snapshot") or ():
+        if channel not in channels:
+            deltas.append(channel)
+    return (
+        sc_named(CheckpointName, (thread, checkpoint_ns, checkpoint_id)),
+        sc_named(CheckpointRecord, (
+            parent or None, versions, stored, deltas, dumps(body),
+            dumps(metadata_of(config, metadata)))),
+        values, inherited)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 
 from swarmstate.checkpoints.protocol import (
     Blob,
@@ -106,7 +107,7 @@ def config_of(name: CheckpointName) -> RunnableConfig:
     """Return the config that names a checkpoint."""
 
 def checkpoint_metadata(
-    config: RunnableConfig, metadata: Mapping[str, Any], excluded: Container[str]
+    config: RunnableConfig, metadata: CheckpointMetadata, excluded: Container[str]
 ) -> dict[str, Any]:
     """Return the metadata that is stored, as LangGraph's ``get_checkpoint_metadata`` makes it.
 
@@ -114,4 +115,27 @@ def checkpoint_metadata(
         config: The config of the call; what it adds to the metadata are texts and numbers.
         metadata: The metadata of the call.
         excluded: The keys of the config that are left out.
+    """
+
+def parts_of(
+    config: RunnableConfig,
+    checkpoint: Checkpoint,
+    metadata: CheckpointMetadata,
+    new_versions: ChannelVersions,
+    dumps: Callable[[Any], Blob],
+    metadata_of: Callable[[RunnableConfig, CheckpointMetadata], Mapping[str, Any]],
+) -> tuple[CheckpointName, CheckpointRecord, dict[str, Blob], dict[str, str]]:
+    """Return what a call of ``put`` stores.
+
+    Args:
+        config: Names the checkpoint that this one continues.
+        checkpoint: The checkpoint.
+        metadata: Its metadata.
+        new_versions: Channel -> version, for the channels that have changed.
+        dumps: The serializer.
+        metadata_of: Returns the metadata that is stored, from the config and the metadata.
+
+    Returns:
+        The checkpoint's name, its record, its new values by field, and field -> channel for the
+        others.
     """

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -21,16 +22,17 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from swarmstate._checkpoints import parts_of
 from swarmstate.arguments import check_count, check_method, shown
-from swarmstate.checkpoints.format import encode_writes, field, new_field
+from swarmstate.checkpoints.format import encode_writes
 from swarmstate.checkpoints.generic import engine_of
 from swarmstate.checkpoints.protocol import (
     Blob,
     CheckpointEngine,
+    CheckpointName,
     CheckpointRecord,
     StoredCheckpoint,
     Surplus,
@@ -47,6 +49,7 @@ from swarmstate.integrations.langgraph.config import (
     thread_ids_of,
 )
 from swarmstate.integrations.langgraph.listing import Listing
+from swarmstate.integrations.langgraph.metadata import stored_metadata
 from swarmstate.integrations.langgraph.serde import fast
 from swarmstate.integrations.langgraph.serialization import (
     CheckpointReader,
@@ -62,13 +65,14 @@ if TYPE_CHECKING:
 
 __all__ = ["SwarmStateSaver"]
 
+_Parts: TypeAlias = tuple[CheckpointName, CheckpointRecord, dict[str, Blob], dict[str, str]]
+"""What a put stores: name, record, new values by field, and field -> channel for the others."""
+
 T = TypeVar("T")
 P = ParamSpec("P")
 
 # Unique, not secret.
 _bits = random.getrandbits
-
-_KEPT_APART = ("channel_values", "channel_versions")
 
 
 def _no_store(value: object) -> str:
@@ -284,56 +288,42 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> Outcome[RunnableConfig]:
-        parent = name_of(config)
-        name = parent._replace(id=text("the id of a checkpoint", checkpoint["id"]))
         dumps, _ = fast(self.serde)
-        channels = checkpoint["channel_values"]
-        versions = checkpoint["channel_versions"]
-        values: dict[str, Blob] = {
-            new_field(channel, version): dumps(channels[channel])
-            for channel, version in new_versions.items()
-            if channel in channels
-        }
-        stored = [channel for channel in versions if channel in channels]
-        inherited = {
-            field(channel, versions[channel]): channel
-            for channel in stored
-            if new_versions.get(channel) != versions[channel]
-        }
-        body: dict[str, Any] = {**checkpoint}
-        for part in _KEPT_APART:
-            body.pop(part, None)
-        counters = metadata.get("counters_since_delta_snapshot") or ()
-        record = CheckpointRecord(
-            parent.id or None,
-            versions,
-            stored,
-            [channel for channel in counters if channel not in channels],
-            dumps(body),
-            dumps(get_checkpoint_metadata(config, metadata)),
+        parts = parts_of(config, checkpoint, metadata, new_versions, dumps, stored_metadata)
+        caller = None if self._limit is None else retention.caller_of(parts[0], metadata)
+        return self._add(parts, caller, checkpoint["channel_values"])
+
+    # No closures: one that calls itself is a cycle, which every put would leave to the collector.
+
+    def _add(
+        self, parts: _Parts, caller: CheckpointName | None, channels: Mapping[str, Any]
+    ) -> Outcome[RunnableConfig]:
+        name, record, values, inherited = parts
+        answer = self._engine.put(
+            name, record, values, tuple(inherited), keep=self._limit, caller=caller
         )
-        limit = self._limit
-        caller = None if limit is None else retention.caller_of(name, metadata)
+        return then(answer, partial(self._added, parts, caller, channels))
 
-        def put() -> Outcome[tuple[Surplus | None, Sequence[str]]]:
-            return self._engine.put(
-                name, record, values, tuple(inherited), keep=limit, caller=caller
-            )
-
-        def go_on(answer: tuple[Surplus | None, Sequence[str]]) -> Outcome[RunnableConfig]:
-            surplus, missing = answer
-            if missing:
-                # The checkpoint that these values came from has been removed meanwhile.
-                for key in missing:
-                    values[key] = dumps(channels[inherited[key]])
-                return then(put(), go_on)
-            stored = config_of(name)
-            if limit is None or surplus is None:
-                return stored
-            thinned: Outcome[Any] = retention.thin(self._engine, self._reader(), surplus, limit)
-            return then(thinned, lambda _: stored)
-
-        return then(put(), go_on)
+    def _added(
+        self,
+        parts: _Parts,
+        caller: CheckpointName | None,
+        channels: Mapping[str, Any],
+        answer: tuple[Surplus | None, Sequence[str]],
+    ) -> Outcome[RunnableConfig]:
+        name, _, values, inherited = parts
+        surplus, missing = answer
+        if missing:
+            # The checkpoint that these values came from has been removed meanwhile.
+            dumps, _ = fast(self.serde)
+            for key in missing:
+                values[key] = dumps(channels[inherited[key]])
+            return self._add(parts, caller, channels)
+        stored = config_of(name)
+        if surplus is None or self._limit is None:
+            return stored
+        thinned: Outcome[Any] = retention.thin(self._engine, self._reader(), surplus, self._limit)
+        return then(thinned, lambda _: stored)
 
     def put_writes(
         self,
