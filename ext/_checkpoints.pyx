@@ -40,6 +40,18 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     Py_UCS4 PyUnicode_READ_CHAR(object text, Py_ssize_t index)
 
+
+cdef inline dict as_dict(object mapping):
+    return <dict>mapping if type(mapping) is dict else dict(mapping)
+
+
+cdef inline tuple plain(object parts, Py_ssize_t size):
+    """The parts of a tuple, named or not, without a call for each."""
+    if isinstance(parts, tuple) and PyTuple_GET_SIZE(<tuple>parts) == size:
+        return <tuple>parts
+    raise TypeError(f"expected a tuple of {size} parts, not {type(parts).__name__}")
+
+
 include "checkpoint_layout.pxi"
 include "checkpoint_calls.pxi"
 

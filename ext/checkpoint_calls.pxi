@@ -27,12 +27,28 @@ cdef inline bint is_text(object value):
     return type(value) is str and PyUnicode_IS_ASCII(value)
 
 
+def text(what, value):
+    """Return a value as a str that every store can hold, or raise.
+
+    Args:
+        what: What errors call it.
+        value: The value.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: it is not one.
+    """
+    if is_text(value):
+        return value
+    from swarmstate.integrations.langgraph.config import unusual_text
+    return unusual_text(what, value)
+
+
 def config_of(name) -> dict:
     """Return the config that names a checkpoint."""
-    thread, checkpoint_ns, checkpoint_id = name
+    cdef tuple parts = plain(name, 3)
     return {
         "configurable": {
-            "thread_id": thread, "checkpoint_ns": checkpoint_ns, "checkpoint_id": checkpoint_id}}
+            "thread_id": parts[0], "checkpoint_ns": parts[1], "checkpoint_id": parts[2]}}
 
 
 def checkpoint_metadata(config, metadata, excluded) -> dict:
@@ -44,19 +60,23 @@ def checkpoint_metadata(config, metadata, excluded) -> dict:
         excluded: The keys of the config that are left out.
     """
     cdef dict made = {}
-    for key, value in metadata.items():
-        made[key] = value.replace("\0", "") if isinstance(value, str) else value
+    for key, value in as_dict(metadata).items():
+        made[key] = without_nul(value) if isinstance(value, str) else value
     for added in (config.get("metadata"), config.get("configurable")):
         if not added:
             continue
-        for key, value in added.items():
+        for key, value in as_dict(added).items():
             if key in made or key in excluded or key.startswith("__"):
                 continue
             if isinstance(value, str):
-                made[key] = value.replace("\0", "")
+                made[key] = without_nul(value)
             elif isinstance(value, (int, float)):
                 made[key] = value
     return made
+
+
+cdef inline object without_nul(object text):
+    return text if type(text) is str and u"\0" not in <str>text else text.replace("\0", "")
 
 
 def parts_of(config, checkpoint, metadata, new_versions, dumps, metadata_of) -> tuple:
@@ -76,30 +96,49 @@ def parts_of(config, checkpoint, metadata, new_versions, dumps, metadata_of) -> 
     """
     cdef dict values = {}, inherited = {}, body = {}
     cdef list stored = [], deltas = []
-    thread, checkpoint_ns, parent = name_of(config)
-    checkpoint_id = checkpoint["id"]
-    if not is_text(checkpoint_id):
-        from swarmstate.integrations.langgraph.config import text
-        checkpoint_id = text("the id of a checkpoint", checkpoint_id)
-    channels = checkpoint["channel_values"]
+    cdef dict channels = as_dict(checkpoint["channel_values"]), new = as_dict(new_versions)
+    cdef tuple before = plain(name_of(config), 3)
+    checkpoint_id = text("the id of a checkpoint", checkpoint["id"])
     versions = checkpoint["channel_versions"]
-    for channel, version in new_versions.items():
+    for channel, version in new.items():
         if channel in channels:
             values[field_of(channel, version)] = dumps(channels[channel])
-    for channel, version in versions.items():
+    for channel, version in as_dict(versions).items():
         if channel in channels:
             stored.append(channel)
-            if new_versions.get(channel) != version:
+            now = new.get(channel)
+            if now is not version and now != version:
                 inherited[field_of(channel, version)] = channel
-    for part, value in checkpoint.items():
+    for part, value in as_dict(checkpoint).items():
         if part != "channel_values" and part != "channel_versions":
             body[part] = value
     for channel in metadata.get("counters_since_delta_snapshot") or ():
         if channel not in channels:
             deltas.append(channel)
     return (
-        sc_named(CheckpointName, (thread, checkpoint_ns, checkpoint_id)),
+        sc_named(CheckpointName, (before[0], before[1], checkpoint_id)),
         sc_named(CheckpointRecord, (
-            parent or None, versions, stored, deltas, dumps(body),
+            before[2] or None, versions, stored, deltas, dumps(body),
             dumps(metadata_of(config, metadata)))),
         values, inherited)
+
+
+def next_version(current, bits) -> str:
+    """Return a version greater than ``current``, as LangGraph's checkpointers number them.
+
+    Args:
+        current: The version before, if any.
+        bits: What tells it from that of another branch, below 2**56.
+    """
+    cdef long long number = 0, suffix = bits
+    cdef Py_ssize_t index
+    if type(current) is str and is_padded(<str>current) and PyUnicode_IS_ASCII(current):
+        for index in range(PADDING):
+            if number > 100_000_000_000_000_000:  # the next digit may be one too many
+                break
+            number = 10 * number + <long long>PyUnicode_READ_CHAR(current, index) - 48
+        else:
+            return f"{number + 1:032d}.{suffix:014x}"
+    if isinstance(current, str):
+        current = current.split(".")[0]
+    return f"{(0 if current is None else int(current)) + 1:032}.{suffix:014x}"

@@ -83,10 +83,10 @@ def record_fields(record, channels=None) -> dict:
         record: The checkpoint's record.
         channels: The only channels that count; None: all of them.
     """
-    cdef dict fields = {}, versions
-    _, found, stored, deltas, _, _ = record
-    versions = found
-    for names in (stored, deltas):
+    cdef dict fields = {}
+    cdef tuple parts = plain(record, 6)
+    cdef dict versions = as_dict(parts[1])
+    for names in (parts[2], parts[3]):
         for name in names:
             if (channels is None or name in channels) and name in versions:
                 fields[name] = field_of(name, versions[name])
@@ -95,8 +95,11 @@ def record_fields(record, channels=None) -> dict:
 
 def encode_record(record) -> list:
     """Return a record as plain lists for a codec."""
-    parent, versions, stored, deltas, body, metadata = record
-    return [FORMAT, parent, versions, stored, deltas, *body, *metadata]
+    cdef tuple parts = plain(record, 6)
+    cdef tuple body = plain(parts[4], 2), metadata = plain(parts[5], 2)
+    return [
+        FORMAT, parts[0], parts[1], parts[2], parts[3],
+        body[0], body[1], metadata[0], metadata[1]]
 
 
 def decode_record(value, name):
@@ -192,9 +195,11 @@ def assemble(name, record, fields, held, writes, *, marked=False):
     """
     cdef dict values = {}
     cdef list tasks
-    for channel, key in fields.items():
+    for channel, key in as_dict(fields).items():
         value = held.get(key)
-        if value is not None:
+        if type(value) is list and len(<list>value) == 2:
+            values[channel] = ((<list>value)[0], (<list>value)[1])
+        elif value is not None:
             try:
                 kind, data = value
             except (TypeError, ValueError):
@@ -214,8 +219,9 @@ def assemble(name, record, fields, held, writes, *, marked=False):
 cdef list in_order(list tasks):
     """Writes in the order of TaskWrite.order."""
     cdef list ranked = []
+    cdef tuple parts
     for write in tasks:
-        task_id, index, _, _, task_path = write
-        ranked.append(((task_path, task_id, index), len(ranked), write))
+        parts = plain(write, 5)
+        ranked.append(((parts[4], parts[0], parts[1]), len(ranked), write))
     ranked.sort()
     return [write for _, _, write in ranked]

@@ -16,6 +16,48 @@ cdef object lock_of, Limits, record_fields, StoredCheckpoint, thread_names, thre
 cdef str LOST
 
 
+# (thread, checkpoint namespace) -> its ThreadNames, for those asked for lately.
+cdef dict known_names = {}
+
+cdef enum:
+    KNOWN = 4096  # names, ...
+    LONGEST = 256  # ... each of so many letters, so that long ids take no memory
+
+
+cdef inline tuple where_is(object thread, object checkpoint_ns):
+    """The ThreadNames of a checkpoint namespace; raises where the store cannot hold them."""
+    cdef tuple where
+    cdef bint short_ = type(thread) is str and type(checkpoint_ns) is str and (
+        PyUnicode_GET_LENGTH(thread) + PyUnicode_GET_LENGTH(checkpoint_ns) <= LONGEST)
+    if short_:
+        found = known_names.get((thread, checkpoint_ns))
+        if found is not None:
+            return <tuple>found
+    where = <tuple>thread_names(thread, checkpoint_ns)
+    as_namespace(where[0])
+    as_key(checkpoint_ns)
+    if short_:
+        if len(known_names) >= KNOWN:
+            known_names.clear()
+        known_names[thread, checkpoint_ns] = where
+    return where
+
+
+cdef inline tuple name_parts(object name):
+    """A CheckpointName as a tuple whose parts are taken without a call for each."""
+    if isinstance(name, tuple) and PyTuple_GET_SIZE(<tuple>name) == 3:
+        return <tuple>name
+    return tuple(CheckpointName(*name))
+
+
+cdef inline str as_id(object checkpoint_id):
+    """An id that a checkpoint may have."""
+    cdef str key = as_key(checkpoint_id)
+    if is_mark(key):
+        check_id(key)
+    return key
+
+
 cdef int import_layout() except -1:
     global assemble, check_id, CheckpointName, decode_record, encode_record, newest_first
     global lock_of, Limits, LOST, record_fields, StoredCheckpoint, thread_names, thread_namespace
@@ -27,6 +69,10 @@ cdef int import_layout() except -1:
     CheckpointName, StoredCheckpoint = protocol.CheckpointName, protocol.StoredCheckpoint
     assemble = format.assemble  # last: it says that all are there
     return 0
+
+
+cdef inline dict as_dict(object mapping):
+    return <dict>mapping if type(mapping) is dict else dict(mapping)
 
 
 cdef inline bint is_mark(str key):
@@ -126,6 +172,7 @@ cdef class Checkpoints:
 
     cdef Store store
     cdef object acquire, release, limits, limited
+    cdef bytes encoded_one  # where the codec is one of ours, which always write the same
 
     def __cinit__(self, Store store not None):
         if assemble is None:
@@ -136,6 +183,12 @@ cdef class Checkpoints:
         self.release = lock.release
         self.limits = Limits(store)
         self.limited = self.limits.noted
+        if store.decoder.lasting:
+            self.encoded_one = self.encode(1)
+
+    cdef bytes one(self):
+        """The value of entries that only say that they are there."""
+        return self.encoded_one if self.encoded_one is not None else self.encode(1)
 
     cdef bytes encode(self, object value):
         return self.store.encoder.encode(value)
@@ -150,16 +203,15 @@ cdef class Checkpoints:
         cdef list fields = [], fresh = [], wanted = []
         cdef bytes data, one
         cdef bint limited
-        thread, namespace, identifier = name
-        check_id(identifier)
-        where = <tuple>thread_names(thread, namespace)
-        as_namespace(where[0])
-        checkpoint_ns, checkpoint_id = as_key(namespace), as_key(identifier)
+        cdef tuple parts = name_parts(name)
+        checkpoint_id = as_id(parts[2])
+        where = where_is(parts[0], parts[1])
+        checkpoint_ns = as_key(parts[1])
         if record.deltas and record.parent:
             parent = as_key(record.parent)
-        one = self.encode(1)
+        one = self.one()
         data = self.encode(encode_record(record))
-        for key, value in values.items():
+        for key, value in as_dict(values).items():
             fields.append(as_key(key))
             fresh.append(self.encode(value))
         for key in inherited:
@@ -230,17 +282,16 @@ cdef class Checkpoints:
         cdef tuple where
         cdef list keys = [], fresh = []
         cdef bytes one
-        thread, namespace, identifier = name
-        check_id(identifier)
+        cdef tuple parts = name_parts(name)
+        checkpoint_id = as_id(parts[2])
         if not writes:
             return
-        where = <tuple>thread_names(thread, namespace)
-        as_namespace(where[0])
-        checkpoint_ns, checkpoint_id = as_key(namespace), as_key(identifier)
+        where = where_is(parts[0], parts[1])
+        checkpoint_ns = as_key(parts[1])
         target = <str>where[4] + checkpoint_id
         mark = "\0w" + checkpoint_id
-        one = self.encode(1)
-        for key, value in writes.items():
+        one = self.one()
+        for key, value in as_dict(writes).items():
             keys.append(as_key(key))
             fresh.append(self.encode(value))
         self.acquire()
@@ -286,10 +337,9 @@ cdef class Checkpoints:
         cdef tuple where
         cdef bytes raw
         cdef PyObject *found
-        thread, namespace, identifier = name
-        where = <tuple>thread_names(thread, namespace)
-        as_namespace(where[0])
-        checkpoint_ns, wanted = as_key(namespace), as_key(identifier)
+        cdef tuple parts = name_parts(name)
+        where = where_is(parts[0], parts[1])
+        checkpoint_ns, wanted = as_key(parts[1]), as_key(parts[2])
         while True:
             live = self.store.open()
             if lookup(live.spaces, <str>where[0], checkpoint_ns) == NULL:
@@ -301,7 +351,7 @@ cdef class Checkpoints:
             if found == NULL:
                 return None
             raw = <bytes>found
-            checkpoint = name if wanted else CheckpointName(thread, checkpoint_ns, key)
+            checkpoint = name if wanted else CheckpointName(parts[0], checkpoint_ns, key)
             whole = self.whole(checkpoint, where, key, raw, None, True)
             # It may have gone while foreign code ran: then another one is the latest, or none.
             if whole is not None:
@@ -372,11 +422,11 @@ cdef class Checkpoints:
         if checkpoint_ns is None:
             spaces = self.store.keys(thread_namespace(thread))
         else:
-            where = <tuple>thread_names(thread, checkpoint_ns)
-            listed = lookup(live.spaces, as_namespace(where[0]), as_key(checkpoint_ns)) != NULL
+            where = where_is(thread, checkpoint_ns)
+            listed = lookup(live.spaces, <str>where[0], as_key(checkpoint_ns)) != NULL
             spaces = [checkpoint_ns] if listed else []
         for each in spaces:
-            where = <tuple>thread_names(thread, each)
+            where = where_is(thread, each)
             was_enabled = PyGC_Disable()
             try:
                 live = self.store.open()
@@ -392,16 +442,14 @@ cdef class Checkpoints:
         """Return checkpoints by name."""
         cdef Live live = self.store.open()
         cdef list raws = [], wheres = [], found = []
-        cdef tuple where
+        cdef tuple where, parts
         cdef PyObject *raw
         cdef Py_ssize_t index
         cdef bint only_records = not writes and channels is not None and not channels
-        for thread, checkpoint_ns, checkpoint_id in names:
-            where = <tuple>thread_names(thread, checkpoint_ns)
-            as_namespace(where[0])
-            as_key(checkpoint_ns)
-            as_key(checkpoint_id)
-            wheres.append(where)
+        for name in names:
+            parts = name_parts(name)
+            as_key(parts[2])
+            wheres.append(where_is(parts[0], parts[1]))
         for index in range(PyList_GET_SIZE(wheres)):
             where = <tuple>wheres[index]
             name = names[index]

@@ -103,6 +103,17 @@ def name_of(config: RunnableConfig) -> CheckpointName:
         ArgumentTypeError, ArgumentValueError: it names none that a store can hold.
     """
 
+def text(what: str, value: object) -> str:
+    """Return a value as a str that every store can hold, or raise.
+
+    Args:
+        what: What errors call it.
+        value: The value.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: it is not one.
+    """
+
 def config_of(name: CheckpointName) -> RunnableConfig:
     """Return the config that names a checkpoint."""
 
@@ -138,4 +149,12 @@ def parts_of(
     Returns:
         The checkpoint's name, its record, its new values by field, and field -> channel for the
         others.
+    """
+
+def next_version(current: str | float | None, bits: int) -> str:
+    """Return a version greater than ``current``, as LangGraph's checkpointers number them.
+
+    Args:
+        current: The version before, if any.
+        bits: What tells it from that of another branch, below 2**56.
     """

@@ -109,18 +109,19 @@ def finish(outcome: Outcome[T]) -> Steps[T]:
     return cast("T", outcome)
 
 
-def then(outcome: Outcome[T], go_on: Callable[[T], Outcome[U]]) -> Outcome[U]:
-    """Go on with what an operation returns: at once where it returned at once.
+def then(outcome: Outcome[T], go_on: Callable[..., Outcome[U]], /, *more: Any) -> Outcome[U]:
+    """Return ``go_on(result, *more)`` of what an operation returns: at once where it did so.
 
-    So an operation that is written with this makes no steps where none are needed.
+    An operation that is written with this makes no steps where none are needed.
     """
     if isinstance(outcome, GeneratorType):
-        return _then(outcome, go_on)
-    return go_on(cast("T", outcome))
+        return _then(outcome, go_on, more)
+    return go_on(outcome, *more)
 
 
-def _then(steps: Steps[T], go_on: Callable[[T], Outcome[U]]) -> Steps[U]:
-    return (yield from finish(go_on((yield from steps))))
+def _then(steps: Steps[T], go_on: Callable[..., Outcome[U]], more: tuple[Any, ...]) -> Steps[U]:
+    result = yield from steps
+    return (yield from finish(go_on(result, *more)))
 
 
 class InlineDriver:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 
-from swarmstate._checkpoints import config_of, name_of
+from swarmstate._checkpoints import config_of, name_of, text
 from swarmstate.arguments import iterate, shown
 from swarmstate.checkpoints.protocol import CheckpointName
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
@@ -21,6 +21,7 @@ __all__ = [
     "thread_id_of",
     "thread_ids_of",
     "unusual_name_of",
+    "unusual_text",
 ]
 
 
@@ -104,10 +105,8 @@ def thread_ids_of(what: str, value: Any) -> list[str]:
     return [thread_id_of(each) for each in iterate(what, value, "an iterable of thread ids")]
 
 
-def text(what: str, value: object) -> str:
-    """Return a str that every store can hold, or raise."""
-    if type(value) is str and value.isascii():
-        return value
+def unusual_text(what: str, value: object) -> str:
+    """Return what :func:`text` does, also of a value that is no plain ASCII."""
     if not isinstance(value, str):
         raise ArgumentTypeError(
             f"{what} must be a str, not {type(value).__name__} ({shown(value)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -73,10 +73,5 @@ def _fastest() -> Any:
     return get_checkpoint_metadata
 
 
-_stored: Any = _fastest()
-
-
-def stored_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> Mapping[str, Any]:
-    """Return the metadata to store, as LangGraph's ``get_checkpoint_metadata`` makes it."""
-    found: Mapping[str, Any] = _stored(config, metadata)
-    return found
+stored_metadata: Callable[[RunnableConfig, CheckpointMetadata], Mapping[str, Any]] = _fastest()
+"""Return the metadata to store, as LangGraph's ``get_checkpoint_metadata`` makes it."""

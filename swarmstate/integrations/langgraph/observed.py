@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
@@ -24,7 +24,6 @@ from swarmstate.steps import Outcome, Steps, finish
 __all__ = ["CountingEngine", "Observer"]
 
 T = TypeVar("T")
-P = ParamSpec("P")
 
 
 class _Tally:
@@ -68,10 +67,8 @@ class Observer:
             else span_of.start_as_current_span(f"swarmstate.checkpoint.{operation}")
         )
 
-        def watched(
-            step: Callable[P, Outcome[T]], /, *args: P.args, **kwargs: P.kwargs
-        ) -> Steps[T]:
-            counted = _counted(_begun(step, *args, **kwargs), tally)
+        def watched(step: Callable[..., Outcome[T]], /, *args: Any) -> Steps[T]:
+            counted = _counted(_begun(step, args), tally)
             # By this name the errors of a store tell what failed.
             counted.__name__ = operation  # type: ignore[attr-defined]
             return counted
@@ -104,9 +101,9 @@ class Observer:
             _current.reset(token)
 
 
-def _begun(step: Callable[P, Outcome[T]], /, *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
+def _begun(step: Callable[..., Outcome[T]], args: tuple[Any, ...]) -> Steps[T]:
     """Return the steps of an operation that begins when they are driven."""
-    return (yield from finish(step(*args, **kwargs)))
+    return (yield from finish(step(*args)))
 
 
 def _counted(steps: Steps[T], tally: _Tally) -> Steps[T]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from functools import partial
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -25,7 +24,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from swarmstate._checkpoints import parts_of
+from swarmstate._checkpoints import next_version, parts_of
 from swarmstate.arguments import check_count, check_method, shown
 from swarmstate.checkpoints.format import encode_writes
 from swarmstate.checkpoints.generic import engine_of
@@ -50,7 +49,6 @@ from swarmstate.integrations.langgraph.config import (
 )
 from swarmstate.integrations.langgraph.listing import Listing
 from swarmstate.integrations.langgraph.metadata import stored_metadata
-from swarmstate.integrations.langgraph.serde import fast
 from swarmstate.integrations.langgraph.serialization import (
     CheckpointReader,
     OnBlocked,
@@ -69,7 +67,6 @@ _Parts: TypeAlias = tuple[CheckpointName, CheckpointRecord, dict[str, Blob], dic
 """What a put stores: name, record, new values by field, and field -> channel for the others."""
 
 T = TypeVar("T")
-P = ParamSpec("P")
 
 # Unique, not secret.
 _bits = random.getrandbits
@@ -288,7 +285,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> Outcome[RunnableConfig]:
-        dumps, _ = fast(self.serde)
+        dumps = self._reader().dumps
         parts = parts_of(config, checkpoint, metadata, new_versions, dumps, stored_metadata)
         caller = None if self._limit is None else retention.caller_of(parts[0], metadata)
         return self._add(parts, caller, checkpoint["channel_values"])
@@ -302,20 +299,20 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         answer = self._engine.put(
             name, record, values, tuple(inherited), keep=self._limit, caller=caller
         )
-        return then(answer, partial(self._added, parts, caller, channels))
+        return then(answer, self._added, parts, caller, channels)
 
     def _added(
         self,
+        answer: tuple[Surplus | None, Sequence[str]],
         parts: _Parts,
         caller: CheckpointName | None,
         channels: Mapping[str, Any],
-        answer: tuple[Surplus | None, Sequence[str]],
     ) -> Outcome[RunnableConfig]:
         name, _, values, inherited = parts
         surplus, missing = answer
         if missing:
             # The checkpoint that these values came from has been removed meanwhile.
-            dumps, _ = fast(self.serde)
+            dumps = self._reader().dumps
             for key in missing:
                 values[key] = dumps(channels[inherited[key]])
             return self._add(parts, caller, channels)
@@ -363,7 +360,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             )
         task_id = text("task_id", task_id)
         task_path = text("task_path", task_path)
-        dumps, _ = fast(self.serde)
+        dumps = self._reader().dumps
         stored = encode_writes(writes, task_id, task_path, WRITES_IDX_MAP, dumps)
         return self._engine.put_writes(name, stored)
 
@@ -477,13 +474,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
 
     def get_next_version(self, current: str | int | float | None, channel: None) -> str:
         """Return a version greater than ``current`` that no other branch will ever give out."""
-        if current is None:
-            number = 0
-        elif isinstance(current, str):
-            number = int(current.split(".")[0])
-        else:
-            number = int(current)
-        return f"{number + 1:032}.{_bits(56):014x}"
+        return next_version(current, _bits(56))
 
     def _reader(self) -> CheckpointReader:
         reader = self._last_reader
@@ -495,21 +486,20 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         self,
         name: str,
         config: RunnableConfig | None,
-        step: Callable[P, Outcome[T]],
+        step: Callable[..., Outcome[T]],
         /,
-        *args: P.args,
-        **kwargs: P.kwargs,
+        *args: Any,
     ) -> T:
         """Do one operation: at once where nothing has to be waited for, else its steps."""
         if self._observer is None:
-            outcome: Any = step(*args, **kwargs)
+            outcome: Any = step(*args)
             if isinstance(outcome, GeneratorType):
                 # By this name the errors of a store tell what failed.
                 outcome.__name__ = name
                 outcome = self._engine.run(outcome)
         else:
             with self._observer.observing(name, config) as watched:
-                outcome = self._engine.run(watched(step, *args, **kwargs))
+                outcome = self._engine.run(watched(step, *args))
         result: T = outcome
         return result
 
@@ -517,19 +507,18 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         self,
         name: str,
         config: RunnableConfig | None,
-        step: Callable[P, Outcome[T]],
+        step: Callable[..., Outcome[T]],
         /,
-        *args: P.args,
-        **kwargs: P.kwargs,
+        *args: Any,
     ) -> T:
         if self._observer is None:
-            outcome: Any = step(*args, **kwargs)
+            outcome: Any = step(*args)
             if isinstance(outcome, GeneratorType):
                 outcome.__name__ = name
                 outcome = await self._engine.arun(outcome)
         else:
             with self._observer.observing(name, config) as watched:
-                outcome = await self._engine.arun(watched(step, *args, **kwargs))
+                outcome = await self._engine.arun(watched(step, *args))
         result: T = outcome
         return result
 

@@ -102,11 +102,12 @@ class CheckpointReader:
 
     Attributes:
         serde: The serializer.
+        dumps: The fastest that does what its ``dumps_typed`` does.
     """
 
     def __init__(self, serde: SerializerProtocol, strict: bool) -> None:
         self.serde = serde
-        _, self._loads = fast(serde)
+        self.dumps, self._loads = fast(serde)
         self._strict = strict
         # What another serializer replaces cannot be seen.
         self._looks = strict and type(serde) is JsonPlusSerializer
