@@ -7,6 +7,10 @@ def name_of(config):
     Raises:
         ArgumentTypeError, ArgumentValueError: it names none that a store can hold.
     """
+    return named_by(config)
+
+
+cdef tuple named_by(object config):
     cdef dict configurable
     if type(config) is dict:
         found = (<dict>config).get("configurable")
@@ -17,9 +21,9 @@ def name_of(config):
                 checkpoint_ns = configurable.get("checkpoint_ns") or ""
                 checkpoint_id = configurable.get("checkpoint_id") or ""
                 if is_text(checkpoint_ns) and is_text(checkpoint_id):
-                    return sc_named(CheckpointName, (thread, checkpoint_ns, checkpoint_id))
+                    return <tuple>sc_named(CheckpointName, (thread, checkpoint_ns, checkpoint_id))
     from swarmstate.integrations.langgraph.config import unusual_name_of
-    return unusual_name_of(config)
+    return <tuple>unusual_name_of(config)
 
 
 cdef inline bint is_text(object value):
@@ -37,6 +41,10 @@ def text(what, value):
     Raises:
         ArgumentTypeError, ArgumentValueError: it is not one.
     """
+    return value if is_text(value) else as_text(what, value)
+
+
+cdef object as_text(object what, object value):
     if is_text(value):
         return value
     from swarmstate.integrations.langgraph.config import unusual_text
@@ -51,13 +59,13 @@ def config_of(name) -> dict:
             "thread_id": parts[0], "checkpoint_ns": parts[1], "checkpoint_id": parts[2]}}
 
 
-def checkpoint_metadata(config, metadata, excluded) -> dict:
+def checkpoint_metadata(excluded, config, metadata) -> dict:
     """Return the metadata that is stored, as LangGraph's ``get_checkpoint_metadata`` makes it.
 
     Args:
+        excluded: The keys of the config that are left out.
         config: The config of the call; what it adds to the metadata are texts and numbers.
         metadata: The metadata of the call.
-        excluded: The keys of the config that are left out.
     """
     cdef dict made = {}
     for key, value in as_dict(metadata).items():
@@ -66,13 +74,21 @@ def checkpoint_metadata(config, metadata, excluded) -> dict:
         if not added:
             continue
         for key, value in as_dict(added).items():
-            if key in made or key in excluded or key.startswith("__"):
+            if key in made or key in excluded or is_private(key):
                 continue
             if isinstance(value, str):
                 made[key] = without_nul(value)
             elif isinstance(value, (int, float)):
                 made[key] = value
     return made
+
+
+cdef inline bint is_private(object key):
+    if type(key) is not str:
+        return key.startswith("__")
+    return (
+        PyUnicode_GET_LENGTH(key) > 1
+        and PyUnicode_READ_CHAR(key, 0) == u"_" and PyUnicode_READ_CHAR(key, 1) == u"_")
 
 
 cdef inline object without_nul(object text):
@@ -97,8 +113,8 @@ def parts_of(config, checkpoint, metadata, new_versions, dumps, metadata_of) -> 
     cdef dict values = {}, inherited = {}, body = {}
     cdef list stored = [], deltas = []
     cdef dict channels = as_dict(checkpoint["channel_values"]), new = as_dict(new_versions)
-    cdef tuple before = plain(name_of(config), 3)
-    checkpoint_id = text("the id of a checkpoint", checkpoint["id"])
+    cdef tuple before = named_by(config)
+    checkpoint_id = as_text("the id of a checkpoint", checkpoint["id"])
     versions = checkpoint["channel_versions"]
     for channel, version in new.items():
         if channel in channels:

@@ -163,6 +163,13 @@ cdef int bury(Live live, tuple where, str checkpoint_ns) except -1:
     return 0
 
 
+cdef inline int stage(list staged, object namespace, object key, object data) except -1:
+    staged.append(namespace)
+    staged.append(key)
+    staged.append(data)
+    return 0
+
+
 cdef class Checkpoints:
     """The operations that are done at one moment; see :class:`swarmstate.checkpoints.memory`.
 
@@ -207,7 +214,8 @@ cdef class Checkpoints:
         checkpoint_id = as_id(parts[2])
         where = where_is(parts[0], parts[1])
         checkpoint_ns = as_key(parts[1])
-        if record.deltas and record.parent:
+        deltas = (<tuple>record)[3] if isinstance(record, tuple) else record.deltas
+        if deltas and record.parent:
             parent = as_key(record.parent)
         one = self.one()
         data = self.encode(encode_record(record))
@@ -226,7 +234,7 @@ cdef class Checkpoints:
             self.add(where, checkpoint_ns, checkpoint_id, parent, one, data, fields, fresh, wanted)
             if keep is None:
                 return None, []
-            if record.deltas:
+            if deltas:
                 fields = list(record_fields(record).values())
             else:
                 fields = list({*fields, *wanted})
@@ -262,13 +270,13 @@ cdef class Checkpoints:
         try:
             staged = [where[0], checkpoint_ns, one, where[1], checkpoint_id, data]
             if parent is not None and lookup(live.spaces, <str>where[1], parent) == NULL:
-                staged += [where[1], "\0p" + checkpoint_id, one]
+                stage(staged, where[1], "\0p" + checkpoint_id, one)
             for index in range(PyList_GET_SIZE(fields)):
                 key = fields[index]
                 # What was there first stays: the caller may have changed its objects since.
                 if key in wanted and lookup(live.spaces, <str>where[2], <str>key) != NULL:
                     continue
-                staged += [where[2], key, fresh[index]]
+                stage(staged, where[2], key, fresh[index])
             live.put_all(staged)
             live.drop(<str>where[3], checkpoint_id)
         finally:
@@ -312,18 +320,19 @@ cdef class Checkpoints:
         try:
             bury(live, where, checkpoint_ns)
             if lookup(live.spaces, <str>where[1], checkpoint_id) == NULL:
-                staged += [where[0], checkpoint_ns, one, where[3], checkpoint_id, one]
+                stage(staged, where[0], checkpoint_ns, one)
+                stage(staged, where[3], checkpoint_id, one)
             if lookup(live.spaces, <str>where[1], mark) == NULL:
-                staged += [where[1], mark, one]
+                stage(staged, where[1], mark, one)
             elif get_item(<PyObject *>live.spaces, <PyObject *>target) == NULL:
-                staged += [target, LOST, one]
+                stage(staged, target, LOST, one)
             for index in range(PyList_GET_SIZE(keys)):
                 key = <str>keys[index]
                 # One that is there stays, unless it is of a special channel.
                 if lookup(live.spaces, target, key) == NULL or (
                     PyUnicode_GET_LENGTH(key) and PyUnicode_READ_CHAR(key, 0) == u"-"
                 ):
-                    staged += [target, key, fresh[index]]
+                    stage(staged, target, key, fresh[index])
             live.put_all(staged)
         finally:
             if was_enabled:

@@ -118,14 +118,14 @@ def config_of(name: CheckpointName) -> RunnableConfig:
     """Return the config that names a checkpoint."""
 
 def checkpoint_metadata(
-    config: RunnableConfig, metadata: CheckpointMetadata, excluded: Container[str]
+    excluded: Container[str], config: RunnableConfig, metadata: CheckpointMetadata
 ) -> dict[str, Any]:
     """Return the metadata that is stored, as LangGraph's ``get_checkpoint_metadata`` makes it.
 
     Args:
+        excluded: The keys of the config that are left out.
         config: The config of the call; what it adds to the metadata are texts and numbers.
         metadata: The metadata of the call.
-        excluded: The keys of the config that are left out.
     """
 
 def parts_of(

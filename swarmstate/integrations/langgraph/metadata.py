@@ -67,7 +67,7 @@ def _fastest() -> Any:
     # not used with a LangGraph whose function has become another one.
     excluded = getattr(base, "EXCLUDED_METADATA_KEYS", None)
     if isinstance(excluded, (set, frozenset)):
-        ours = partial(checkpoint_metadata, excluded=excluded)
+        ours = partial(checkpoint_metadata, excluded)
         if _agrees(ours):
             return ours
     return get_checkpoint_metadata
