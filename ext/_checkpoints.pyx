@@ -12,9 +12,9 @@ Python, and over Redis each of their frames is paid for after every wait on a so
 told by the Python modules that these belong to, which are imported only then.
 """
 
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
-from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from cpython.tuple cimport PyTuple_GET_SIZE
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy
 
 from swarmstate.errors import ArgumentTypeError, DecodeError
 
@@ -39,6 +39,8 @@ cdef extern from "Python.h":
     bint PyUnicode_IS_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     Py_UCS4 PyUnicode_READ_CHAR(object text, Py_ssize_t index)
+    object PyUnicode_New(Py_ssize_t size, Py_UCS4 greatest)
+    void *PyUnicode_DATA(object text)
 
 
 cdef inline dict as_dict(object mapping):

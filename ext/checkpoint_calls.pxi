@@ -54,9 +54,13 @@ cdef object as_text(object what, object value):
 def config_of(name) -> dict:
     """Return the config that names a checkpoint."""
     cdef tuple parts = plain(name, 3)
+    return config_named(parts[0], parts[1], parts[2])
+
+
+cdef inline dict config_named(object thread, object checkpoint_ns, object checkpoint_id):
     return {
         "configurable": {
-            "thread_id": parts[0], "checkpoint_ns": parts[1], "checkpoint_id": parts[2]}}
+            "thread_id": thread, "checkpoint_ns": checkpoint_ns, "checkpoint_id": checkpoint_id}}
 
 
 def checkpoint_metadata(excluded, config, metadata) -> dict:
@@ -158,3 +162,64 @@ def next_version(current, bits) -> str:
     if isinstance(current, str):
         current = current.split(".")[0]
     return f"{(0 if current is None else int(current)) + 1:032}.{suffix:014x}"
+
+
+def writes_of(config, writes, task_id, task_path, special, dumps) -> tuple:
+    """Return what a call of ``put_writes`` stores.
+
+    Args:
+        config: Names the checkpoint.
+        writes: (channel, value) pairs.
+        task_id: The task.
+        task_path: Where the task comes in the order of its step.
+        special: The special channels -> their positions, below zero.
+        dumps: The serializer.
+
+    Returns:
+        The checkpoint's name, and what `encode_writes` returns.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: the config names no checkpoint, or the others are not
+            text.
+    """
+    cdef tuple name = named_by(config)
+    if not name[2]:
+        from swarmstate.integrations.langgraph.config import unnamed
+        raise unnamed(config)
+    return name, encode_writes(
+        writes, as_text("task_id", task_id), as_text("task_path", task_path), special, dumps)
+
+
+def tuple_of(found, loads, metadata, kind):
+    """Return a stored checkpoint as LangGraph knows it.
+
+    Args:
+        found: The checkpoint.
+        loads: The serializer.
+        metadata: Its metadata, if it has been loaded already.
+        kind: LangGraph's ``CheckpointTuple``.
+
+    Raises:
+        KeyError: the value of a channel is missing.
+        Exception: whatever the serializer raises.
+    """
+    cdef tuple parts = plain(found, 4)
+    cdef tuple name = plain(parts[0], 3), record = plain(parts[1], 6)
+    cdef dict values = {}
+    cdef list pending = []
+    for channel in record[2]:
+        if channel not in parts[2]:
+            raise KeyError(channel)
+    body = loads(record[4])
+    if metadata is None:
+        metadata = loads(record[5])
+    for channel, blob in as_dict(parts[2]).items():
+        values[channel] = loads(blob)
+    for write in parts[3]:
+        written = plain(write, 5)
+        pending.append((written[0], written[2], loads(written[3])))
+    body["channel_values"] = values
+    body["channel_versions"] = record[1]
+    return sc_named(kind, (
+        config_named(name[0], name[1], name[2]), body, metadata,
+        None if record[0] is None else config_named(name[0], name[1], record[0]), pending))

@@ -64,8 +64,8 @@ cdef str field_of(object channel, object version):
             # LangGraph's numbers are padded to 32 digits, which would be most of all keys.
             while PyUnicode_READ_CHAR(text, zeros) == u"0":
                 zeros += 1
-            return f"{length_of(name)}z{name}:{text[zeros:]}"
-        return f"{length_of(name)}:{name}:{text}"
+            return joined(name, u"z", text, zeros)
+        return joined(name, u":", text, 0)
     if isinstance(version, int) and not isinstance(version, bool):
         return f"{length_of(name)}i{name}:{int.__repr__(version)}"
     if isinstance(version, float):
@@ -74,6 +74,25 @@ cdef str field_of(object channel, object version):
     raise ArgumentTypeError(
         f"the version of channel {shown(channel)} must be a str, an int or a float, "
         f"not {type(version).__name__} ({shown(version)})")
+
+
+cdef str joined(str name, Py_UCS4 kind, str version, Py_ssize_t start):
+    """The key of a channel and the rest of a version; where both are ASCII, in one piece."""
+    cdef char digits[24]
+    cdef Py_ssize_t size, rest, length
+    cdef char *end
+    if not (PyUnicode_IS_ASCII(name) and PyUnicode_IS_ASCII(version)):
+        return f"{length_of(name)}{kind}{name}:{version[start:]}"
+    size = PyUnicode_GET_LENGTH(name)
+    rest = PyUnicode_GET_LENGTH(version) - start
+    length = snprintf(digits, 24, "%zd%c", size, <int>kind)
+    key = PyUnicode_New(length + size + 1 + rest, 127)
+    end = <char *>PyUnicode_DATA(key)
+    memcpy(end, digits, length)
+    memcpy(end + length, PyUnicode_DATA(name), size)
+    end[length + size] = b":"
+    memcpy(end + length + size + 1, <char *>PyUnicode_DATA(version) + start, rest)
+    return <str>key
 
 
 def record_fields(record, channels=None) -> dict:
@@ -152,9 +171,11 @@ def encode_writes(writes, task_id, task_path, special, dumps) -> dict:
     cdef dict encoded = {}
     cdef Py_ssize_t position = 0
     for channel, value in writes:
-        index = special.get(channel)
-        encoded[f"{position if index is None else index}:{task_id}"] = [
-            channel, *dumps(value), task_path]
+        index = special.get(channel, position)
+        blob = dumps(value)
+        encoded[f"{index}:{task_id}"] = (
+            [channel, blob[0], blob[1], task_path]
+            if type(blob) is tuple and len(<tuple>blob) == 2 else [channel, *blob, task_path])
         position += 1
     return encoded
 

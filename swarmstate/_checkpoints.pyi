@@ -1,7 +1,7 @@
 """Types of the compiled module; ``ext/_checkpoints.pyx`` is the source."""
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
@@ -13,6 +13,8 @@ from swarmstate.checkpoints.protocol import (
     StoredCheckpoint,
     TaskWrite,
 )
+
+T = TypeVar("T")
 
 FORMAT: int
 PARTS: int
@@ -157,4 +159,46 @@ def next_version(current: str | float | None, bits: int) -> str:
     Args:
         current: The version before, if any.
         bits: What tells it from that of another branch, below 2**56.
+    """
+
+def writes_of(
+    config: RunnableConfig,
+    writes: Iterable[tuple[str, Any]],
+    task_id: str,
+    task_path: str,
+    special: Mapping[str, int],
+    dumps: Callable[[Any], Blob],
+) -> tuple[CheckpointName, dict[str, list[Any]]]:
+    """Return what a call of ``put_writes`` stores.
+
+    Args:
+        config: Names the checkpoint.
+        writes: (channel, value) pairs.
+        task_id: The task.
+        task_path: Where the task comes in the order of its step.
+        special: The special channels -> their positions, below zero.
+        dumps: The serializer.
+
+    Returns:
+        The checkpoint's name, and what `encode_writes` returns.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: the config names no checkpoint, or the others are not
+            text.
+    """
+
+def tuple_of(
+    found: StoredCheckpoint, loads: Callable[[Blob], Any], metadata: Any, kind: type[T]
+) -> T:
+    """Return a stored checkpoint as LangGraph knows it.
+
+    Args:
+        found: The checkpoint.
+        loads: The serializer.
+        metadata: Its metadata, if it has been loaded already.
+        kind: LangGraph's ``CheckpointTuple``.
+
+    Raises:
+        KeyError: the value of a channel is missing.
+        Exception: whatever the serializer raises.
     """

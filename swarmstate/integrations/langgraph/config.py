@@ -20,6 +20,7 @@ __all__ = [
     "text",
     "thread_id_of",
     "thread_ids_of",
+    "unnamed",
     "unusual_name_of",
     "unusual_text",
 ]
@@ -103,6 +104,13 @@ def thread_ids_of(what: str, value: Any) -> list[str]:
             f"{what} must be an iterable of thread ids, not {type(value).__name__} ({shown(value)})"
         )
     return [thread_id_of(each) for each in iterate(what, value, "an iterable of thread ids")]
+
+
+def unnamed(config: RunnableConfig) -> ArgumentValueError:
+    """Return the error for a config that must name a checkpoint and names only its thread."""
+    return ArgumentValueError(
+        f"config must hold configurable.checkpoint_id, and {shown(config)} does not"
+    )
 
 
 def unusual_text(what: str, value: object) -> str:

@@ -24,9 +24,8 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from swarmstate._checkpoints import next_version, parts_of
+from swarmstate._checkpoints import next_version, parts_of, writes_of
 from swarmstate.arguments import check_count, check_method, shown
-from swarmstate.checkpoints.format import encode_writes
 from swarmstate.checkpoints.generic import engine_of
 from swarmstate.checkpoints.protocol import (
     Blob,
@@ -43,7 +42,6 @@ from swarmstate.integrations.langgraph.config import (
     config_of,
     configurable_of,
     name_of,
-    text,
     thread_id_of,
     thread_ids_of,
 )
@@ -176,10 +174,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         return await self._arun("get_tuple", config, self._get_tuple, config)
 
     def _get_tuple(self, config: RunnableConfig) -> Outcome[CheckpointTuple | None]:
-        return then(self._engine.get(name_of(config)), self._read)
-
-    def _read(self, found: StoredCheckpoint | None) -> CheckpointTuple | None:
-        return None if found is None else self._reader().tuple(found)
+        return then(self._engine.get(name_of(config)), self._reader().tuple_if_found)
 
     def list(
         self,
@@ -353,15 +348,9 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         task_id: str,
         task_path: str,
     ) -> Outcome[None]:
-        name = name_of(config)
-        if not name.id:
-            raise ArgumentValueError(
-                f"config must hold configurable.checkpoint_id, and {shown(config)} does not"
-            )
-        task_id = text("task_id", task_id)
-        task_path = text("task_path", task_path)
-        dumps = self._reader().dumps
-        stored = encode_writes(writes, task_id, task_path, WRITES_IDX_MAP, dumps)
+        name, stored = writes_of(
+            config, writes, task_id, task_path, WRITES_IDX_MAP, self._reader().dumps
+        )
         return self._engine.put_writes(name, stored)
 
     def get_delta_channel_history(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Any, Literal
 
 from langgraph.checkpoint.base import CheckpointTuple
@@ -10,6 +11,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from swarmstate._checkpoints import tuple_of
 from swarmstate.arguments import shown
 from swarmstate.checkpoints.format import place
 from swarmstate.checkpoints.protocol import Blob, CheckpointName, StoredCheckpoint
@@ -118,25 +120,18 @@ class CheckpointReader:
         Raises:
             CheckpointDecodeError: a value is missing or cannot be read.
         """
+        if not self._strict:
+            # The common case pays for no bookkeeping; what fails is loaded again to be located.
+            with suppress(Exception):  # any serializer may be plugged in, and it may raise anything
+                return tuple_of(found, self._loads, metadata, CheckpointTuple)
         name, record, blobs, writes = found
         for channel in record.stored:
             if channel not in blobs:
                 raise missing(name, channel)
-        try:
-            if self._strict:
-                raise _Locate
-            # The common case pays for no bookkeeping; what fails is loaded again to be located.
-            loads = self._loads
-            body = loads(record.body)
-            if metadata is None:
-                metadata = loads(record.metadata)
-            values = {channel: loads(blob) for channel, blob in blobs.items()}
-            pending = [(w[0], w[2], loads(w[3])) for w in writes]
-        except Exception:  # noqa: BLE001 (any serializer may be plugged in; located below)
-            body = self.load(record.body, name, "checkpoint")
-            metadata = self.load(record.metadata, name, "metadata")
-            values = {channel: self.load(blob, name, channel) for channel, blob in blobs.items()}
-            pending = [(w[0], w[2], self.load(w[3], name, w[2])) for w in writes]
+        body = self.load(record.body, name, "checkpoint")
+        metadata = self.load(record.metadata, name, "metadata")
+        values = {channel: self.load(blob, name, channel) for channel, blob in blobs.items()}
+        pending = [(w[0], w[2], self.load(w[3], name, w[2])) for w in writes]
         body["channel_values"] = values
         body["channel_versions"] = record.versions
         return CheckpointTuple(
@@ -146,6 +141,10 @@ class CheckpointReader:
             None if record.parent is None else config_of(name._replace(id=record.parent)),
             pending,
         )
+
+    def tuple_if_found(self, found: StoredCheckpoint | None) -> CheckpointTuple | None:
+        """Return what :meth:`tuple` does, or None for none."""
+        return None if found is None else self.tuple(found)
 
     def metadata(self, found: StoredCheckpoint) -> Any:
         """Return only the metadata of a stored checkpoint."""
@@ -182,7 +181,3 @@ class CheckpointReader:
         if lost is not None:
             reason = f"the serializer cannot rebuild {lost} and would give back something else"
             raise CheckpointDecodeError(reason, name, channel, lost)
-
-
-class _Locate(Exception):  # noqa: N818 (it reports nothing: it leads to the careful way)
-    """Values have to be loaded one by one."""
