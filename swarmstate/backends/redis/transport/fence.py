@@ -15,7 +15,7 @@ import contextlib
 import socket
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from swarmstate.backends.redis.commands import Command, Script
 from swarmstate.backends.redis.transport.clock import monotonic, sleep
@@ -25,10 +25,7 @@ from swarmstate.backends.redis.transport.topology import Node
 from swarmstate.backends.redis.transport.wire import pack, read, socket_of, split_error, write
 from swarmstate.forks import here
 
-if TYPE_CHECKING:
-    from swarmstate.backends.redis.transport.jobs import Unit
-
-__all__ = ["Guard", "NotNow", "Peer", "ask", "limits", "line"]
+__all__ = ["Guard", "NotNow", "Peer", "Sent", "ask", "limits", "line"]
 
 _LIMITS = ("proto-max-bulk-len", "client-query-buffer-limit", "maxmemory-clients")
 _LOOK_SECONDS = 0.005
@@ -42,6 +39,14 @@ class NotNow(Exception):  # noqa: N818 (it is passed on as the server's answer)
     def __init__(self, reply: Exception) -> None:
         super().__init__(*reply.args)
         self.reply = reply
+
+
+class Sent(Protocol):
+    """What a guard has to know of a request that was given up."""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it was sent, and its reply has not come."""
 
 
 class Peer:
@@ -79,7 +84,7 @@ class Guard:
         era: goes up when the server turns out not to be the right one: connections of an earlier
             era are not used again.
         loose: connections on which something was given up that may still arrive.
-        adrift: units that were given up while their connection goes on, with others' replies.
+        adrift: requests that were given up while their connection goes on, with others' replies.
         scripts: those that the server has, as far as known.
     """
 
@@ -87,7 +92,7 @@ class Guard:
         self.address = address
         self.era = 0
         self.loose: dict[Peer, None] = {}
-        self.adrift: dict[Unit, None] = {}
+        self.adrift: dict[Sent, None] = {}
         self.scripts: set[Script] = set()
         self._warned = False
         self._process = here.process
@@ -128,11 +133,10 @@ class Guard:
             self._process = here.process
             self.adrift.clear()
         while self.adrift:
-            for unit in tuple(self.adrift):
-                trip = unit.trip
+            for sent in tuple(self.adrift):
                 # What was not sent by the time that it was given up is not sent any more.
-                if trip is None or unit not in trip.unread:
-                    self.adrift.pop(unit, None)
+                if not sent.under_way:
+                    self.adrift.pop(sent, None)
             if self.adrift:
                 if monotonic() >= deadline:
                     raise TimeoutError("a request that was given up is still under way")

@@ -118,6 +118,12 @@ class Unit:
         self.source = job.batch.atomic
 
     @property
+    def under_way(self) -> bool:
+        """Whether it was sent, and its reply has not come."""
+        trip = self.trip
+        return trip is not None and self in trip.unread
+
+    @property
     def share(self) -> str:
         """What an error text says of a part of a job; the others come out by themselves."""
         whole = len(self.indexes) == len(self.job.batch.commands)

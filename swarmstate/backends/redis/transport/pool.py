@@ -428,7 +428,7 @@ def _spoke(connection: Any) -> bool:
     """Return whether there is something to read on an idle connection, if only its end."""
     try:
         return bool(connection.can_read())
-    except Exception:  # noqa: BLE001 (whatever is wrong with it, it is connected anew)
+    except Exception:  # noqa: BLE001 (whatever is wrong with it, it is connected again)
         return True
 
 
