@@ -419,36 +419,38 @@ cdef class Checkpoints:
         ]
         return assemble(name, record, fields, held, pending, marked=marked)
 
-    def list_ids(self, thread, checkpoint_ns, before, limit):
+    def list_ids(self, threads, checkpoint_ns, before, limit):
         """Return the names of checkpoints, greatest id first. With a limit, O(what is found)."""
-        cdef Live live = self.store.open()
-        cdef list spaces, ids, found = []
+        cdef list places = [], ids, found = []
         cdef tuple where
         cdef str least = None if before is None else as_key(before)
         cdef Py_ssize_t most = -1 if limit is None else max(limit, 0)
+        cdef Live live = self.store.open()
         cdef PyObject *space
         cdef bint was_enabled
-        if checkpoint_ns is None:
-            spaces = self.store.keys(thread_namespace(thread))
-        else:
-            where = where_is(thread, checkpoint_ns)
-            listed = lookup(live.spaces, <str>where[0], as_key(checkpoint_ns)) != NULL
-            spaces = [checkpoint_ns] if listed else []
-        for each in spaces:
+        for thread in threads:
+            if checkpoint_ns is None:
+                for each in self.store.keys(thread_namespace(thread)):
+                    places.append((thread, each))
+            elif lookup(
+                live.spaces, <str>where_is(thread, checkpoint_ns)[0], as_key(checkpoint_ns)
+            ) != NULL:
+                places.append((thread, checkpoint_ns))
+        for thread, each in places:
             where = where_is(thread, each)
+            live = self.store.open()
             was_enabled = PyGC_Disable()
             try:
-                live = self.store.open()
                 space = get_item(<PyObject *>live.spaces, <PyObject *>where[1])
                 ids = [] if space == NULL else newest_ids(<Space>space, least, most)
             finally:
                 if was_enabled:
                     PyGC_Enable()
             found += [CheckpointName(thread, each, one) for one in ids]
-        return newest_first(found, limit) if PyList_GET_SIZE(spaces) > 1 else found
+        return newest_first(found, limit) if PyList_GET_SIZE(places) > 1 else found
 
-    def load(self, names, *, channels, writes):
-        """Return checkpoints by name."""
+    def load(self, names, *, channels, writes, most=None):
+        """Return all of these checkpoints by name: nothing has to be fetched here."""
         cdef Live live = self.store.open()
         cdef list raws = [], wheres = [], found = []
         cdef tuple where, parts

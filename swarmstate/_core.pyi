@@ -314,7 +314,11 @@ class Checkpoints:
     def get(self, name: CheckpointName) -> StoredCheckpoint | None:
         """Return a whole checkpoint; the latest is found in O(1)."""
     def list_ids(
-        self, thread: str, checkpoint_ns: str | None, before: str | None, limit: int | None
+        self,
+        threads: Sequence[str],
+        checkpoint_ns: str | None,
+        before: str | None,
+        limit: int | None,
     ) -> list[CheckpointName]:
         """Return the names of checkpoints, greatest id first. With a limit, O(what is found)."""
     def load(
@@ -323,5 +327,6 @@ class Checkpoints:
         *,
         channels: Collection[str] | None,
         writes: bool,
+        most: int | None = None,
     ) -> list[StoredCheckpoint | None]:
-        """Return checkpoints by name."""
+        """Return all of these checkpoints by name: nothing has to be fetched here."""

@@ -53,7 +53,7 @@ operation = st.one_of(
     st.tuples(st.just("get"), threads, spaces, st.just("") | ids),
     st.tuples(
         st.just("list_ids"),
-        threads,
+        st.lists(threads, max_size=3, unique=True),
         st.none() | spaces,
         st.none() | ids,
         st.none() | st.integers(0, 5),
@@ -239,8 +239,8 @@ def test_the_newest_ids_are_found_in_whatever_order_they_came_and_went(
     bound = None if before is None else f"{before:02}"
     ids = sorted(key for key in store.keys(where.checkpoints) if key[0] != "\0")
     expected = [key for key in reversed(ids) if bound is None or key < bound]
-    assert [name.id for name in engine.list_ids("t", "", bound, limit)] == expected[:limit]
-    assert [name.id for name in engine.list_ids("t", "", bound, None)] == expected
+    assert [name.id for name in engine.list_ids(["t"], "", bound, limit)] == expected[:limit]
+    assert [name.id for name in engine.list_ids(["t"], "", bound, None)] == expected
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_closed_store_is_unavailable() -> None:
         lambda: session.put(("t", "", "01"), None, {"x": 1}, {"x"}, set(), 0, False),
         lambda: session.write(("t", "", "01"), [("x", 1)], "task"),
         lambda: session.get("t", "", ""),
-        lambda: session.list_ids("t", None, None, None),
+        lambda: session.list_ids(["t"], None, None, None),
         lambda: session.load([("t", "", "01")], None, True),
     ]
     store.close()
