@@ -43,6 +43,9 @@ cdef inline tuple where_is(object thread, object checkpoint_ns):
     return where
 
 
+cdef object named = tuple.__new__  # a named tuple, without its own __new__, written in Python
+
+
 cdef inline tuple name_parts(object name):
     """A CheckpointName as a tuple whose parts are taken without a call for each."""
     if isinstance(name, tuple) and PyTuple_GET_SIZE(<tuple>name) == 3:
@@ -235,10 +238,10 @@ cdef class Checkpoints:
             if keep is None:
                 return None, []
             if deltas:
-                fields = list(record_fields(record).values())
+                referred = tuple(record_fields(record).values())
             else:
-                fields = list({*fields, *wanted})
-            return self.limits.after(where, name, record, fields, keep, caller, noted), []
+                referred = tuple({*fields, *wanted})
+            return self.limits.after(where, name, record, referred, keep, caller, noted), []
         finally:
             self.release()
 
@@ -288,7 +291,7 @@ cdef class Checkpoints:
         """Store pending writes of a task."""
         cdef str checkpoint_ns, checkpoint_id, target, mark
         cdef tuple where
-        cdef list keys = [], fresh = []
+        cdef list coming = []
         cdef bytes one
         cdef tuple parts = name_parts(name)
         checkpoint_id = as_id(parts[2])
@@ -300,39 +303,44 @@ cdef class Checkpoints:
         mark = "\0w" + checkpoint_id
         one = self.one()
         for key, value in as_dict(writes).items():
-            keys.append(as_key(key))
-            fresh.append(self.encode(value))
+            coming.append(as_key(key))
+            coming.append(self.encode(value))
         self.acquire()
         try:
-            self.write(where, checkpoint_ns, checkpoint_id, target, mark, one, keys, fresh)
+            self.write(where, checkpoint_ns, checkpoint_id, target, mark, one, coming)
         finally:
             self.release()
 
     cdef int write(
         self, tuple where, str checkpoint_ns, str checkpoint_id, str target, str mark,
-        bytes one, list keys, list fresh
+        bytes one, list coming
     ) except -1:
+        """Store those of the coming keys and values that may be, and what says of them."""
         cdef Live live = self.store.open()
         cdef bint was_enabled = PyGC_Disable()
         cdef Py_ssize_t index
         cdef list staged = []
         cdef str key
+        cdef PyObject *there
         try:
             bury(live, where, checkpoint_ns)
+            there = get_item(<PyObject *>live.spaces, <PyObject *>target)
             if lookup(live.spaces, <str>where[1], checkpoint_id) == NULL:
                 stage(staged, where[0], checkpoint_ns, one)
                 stage(staged, where[3], checkpoint_id, one)
             if lookup(live.spaces, <str>where[1], mark) == NULL:
                 stage(staged, where[1], mark, one)
-            elif get_item(<PyObject *>live.spaces, <PyObject *>target) == NULL:
+            elif there == NULL:
                 stage(staged, target, LOST, one)
-            for index in range(PyList_GET_SIZE(keys)):
-                key = <str>keys[index]
+            for index in range(0, PyList_GET_SIZE(coming), 2):
+                key = <str>coming[index]
                 # One that is there stays, unless it is of a special channel.
-                if lookup(live.spaces, target, key) == NULL or (
-                    PyUnicode_GET_LENGTH(key) and PyUnicode_READ_CHAR(key, 0) == u"-"
+                if (
+                    there == NULL
+                    or get_item(<PyObject *>(<Space>there).entries, <PyObject *>key) == NULL
+                    or (PyUnicode_GET_LENGTH(key) and PyUnicode_READ_CHAR(key, 0) == u"-")
                 ):
-                    stage(staged, target, key, fresh[index])
+                    stage(staged, target, key, coming[index + 1])
             live.put_all(staged)
         finally:
             if was_enabled:
@@ -360,7 +368,7 @@ cdef class Checkpoints:
             if found == NULL:
                 return None
             raw = <bytes>found
-            checkpoint = name if wanted else CheckpointName(parts[0], checkpoint_ns, key)
+            checkpoint = name if wanted else named(CheckpointName, (parts[0], checkpoint_ns, key))
             whole = self.whole(checkpoint, where, key, raw, None, True)
             # It may have gone while foreign code ran: then another one is the latest, or none.
             if whole is not None:
@@ -371,7 +379,6 @@ cdef class Checkpoints:
     ):
         """A checkpoint with its values and writes, or None if it went away meanwhile."""
         cdef Live live = self.store.open()
-        cdef Space space
         cdef PyObject *found
         cdef str target = None
         cdef list keys = [], written = []
@@ -446,7 +453,7 @@ cdef class Checkpoints:
             finally:
                 if was_enabled:
                     PyGC_Enable()
-            found += [CheckpointName(thread, each, one) for one in ids]
+            found += [named(CheckpointName, (thread, each, one)) for one in ids]
         return newest_first(found, limit) if PyList_GET_SIZE(places) > 1 else found
 
     def load(self, names, *, channels, writes, most=None):
