@@ -269,6 +269,7 @@ cdef class Checkpoints:
         cdef Live live = self.store.open()
         cdef bint was_enabled = PyGC_Disable()
         cdef Py_ssize_t index
+        cdef PyObject *orphan
         cdef list staged
         try:
             staged = [where[0], checkpoint_ns, one, where[1], checkpoint_id, data]
@@ -280,8 +281,13 @@ cdef class Checkpoints:
                 if key in wanted and lookup(live.spaces, <str>where[2], <str>key) != NULL:
                     continue
                 stage(staged, where[2], key, fresh[index])
+            orphan = lookup(live.spaces, <str>where[3], checkpoint_id)
+            if orphan != NULL and live.head != NULL:
+                # First, so that memory cannot end once something was stored.
+                record(<Snapshot>live.head, <str>where[3], checkpoint_id, <object>orphan)
             live.put_all(staged)
-            live.drop(<str>where[3], checkpoint_id)
+            if orphan != NULL:
+                live.drop(<str>where[3], checkpoint_id, True)
         finally:
             if was_enabled:
                 PyGC_Enable()
