@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
+from threads import checkpoint
 
 from swarmstate import Store
 from swarmstate.checkpoints.format import names, thread_namespace
@@ -76,6 +79,14 @@ operation = st.one_of(
     st.tuples(st.just("restore")),
     st.tuples(st.just("clear")),
 )
+
+
+@pytest.fixture
+def frequent_switches() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 class Plain(Store):
@@ -292,3 +303,39 @@ def test_a_closed_store_is_unavailable() -> None:
     for call in calls:
         with pytest.raises(StoreUnavailable):
             call()
+
+
+def test_what_one_thread_inherits_another_does_not_remove(
+    frequent_switches: None,
+) -> None:
+    store = Store()
+    saver = SwarmStateSaver(store)
+    engine: Any = store.checkpoint_engine()
+    rounds = 300
+    done: list[int] = []
+
+    def remove() -> None:
+        while len(done) < rounds:
+            older = [name.id for name in engine.list_ids(["t"], "", None, 2) if name.id[-1] == "a"]
+            engine.delete("t", "", older)
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    try:
+        for number in range(rounds):
+            # The second one inherits what only the first one refers to, which may go at any moment.
+            versions = {"x": f"{number}"}
+            config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+            first = checkpoint(versions, {"x": number}, f"{number:04}a")
+            second = checkpoint(versions, {"x": number}, f"{number:04}b")
+            saver.put(config, first, {}, versions)
+            saver.put_writes(saver.put(config, second, {}, {}), [("x", number)], "task")
+            done.append(number)
+    finally:
+        done.extend(range(rounds))
+        remover.join()
+    found = [
+        one for one in saver.list(config) if one.config["configurable"]["checkpoint_id"][-1] == "b"
+    ]
+    assert [one.checkpoint["channel_values"]["x"] for one in found] == [*reversed(range(rounds))]
+    assert all(one.pending_writes for one in found)
