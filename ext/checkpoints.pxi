@@ -173,6 +173,7 @@ cdef inline int stage(list staged, object namespace, object key, object data) ex
     return 0
 
 
+@cython.no_gc_clear  # what it refers to is never None, also in a cycle that is being collected
 cdef class Checkpoints:
     """The operations that are done at one moment; see :class:`swarmstate.checkpoints.memory`.
 
