@@ -21,6 +21,7 @@ from swarmstate.checkpoints.protocol import CheckpointName, StoredCheckpoint
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, StoreUnavailable
 from swarmstate.integrations.langgraph import SwarmStateSaver
 
+ROUNDS = 200
 # Few of each, so that operations meet.
 THREADS = ("a", "{t:ü}")
 SPACES = ("", "n:1", "n:1|m:2")
@@ -308,31 +309,27 @@ def test_what_one_thread_inherits_another_does_not_remove(
     store = Store()
     saver = SwarmStateSaver(store)
     engine: Any = store.checkpoint_engine()
-    rounds = 300
-    done: list[int] = []
+    together = threading.Barrier(2, timeout=60)
+    config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
 
     def remove() -> None:
-        while len(done) < rounds:
-            older = [name.id for name in engine.list_ids(["t"], "", None, 2) if name.id[-1] == "a"]
-            engine.delete("t", "", older)
+        for number in range(ROUNDS):
+            together.wait()
+            engine.delete("t", "", [f"{number:04}a"])
 
     remover = threading.Thread(target=remove)
     remover.start()
-    try:
-        for number in range(rounds):
-            # The second one inherits what only the first one refers to, which may go at any moment.
-            versions = {"x": f"{number}"}
-            config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
-            first = checkpoint(versions, {"x": number}, f"{number:04}a")
-            second = checkpoint(versions, {"x": number}, f"{number:04}b")
-            saver.put(config, first, {}, versions)
-            saver.put_writes(saver.put(config, second, {}, {}), [("x", number)], "task")
-            done.append(number)
-    finally:
-        done.extend(range(rounds))
-        remover.join()
+    for number in range(ROUNDS):
+        # The second one inherits what only the first one refers to, which goes at this moment.
+        versions = {"x": f"{number}"}
+        first = checkpoint(versions, {"x": number}, f"{number:04}a")
+        second = checkpoint(versions, {"x": number}, f"{number:04}b")
+        saver.put(config, first, {}, versions)
+        together.wait()
+        saver.put_writes(saver.put(config, second, {}, {}), [("x", number)], "task")
+    remover.join()
     found = [
         one for one in saver.list(config) if one.config["configurable"]["checkpoint_id"][-1] == "b"
     ]
-    assert [one.checkpoint["channel_values"]["x"] for one in found] == [*reversed(range(rounds))]
+    assert [one.checkpoint["channel_values"]["x"] for one in found] == [*reversed(range(ROUNDS))]
     assert all(one.pending_writes for one in found)
