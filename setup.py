@@ -4,6 +4,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 NAMES = [
+    "_checkpoints",
     "_codec",
     "_core",
     "_handoff",

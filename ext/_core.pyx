@@ -13,6 +13,7 @@ One extension module in several files, which are included below, each with one i
 * persistent: a moment as persistent maps;
 * store: the public face of the live state;
 * logs: what its methods for logs and conditional commits need;
+* checkpoints: threads of LangGraph, as one store keeps them;
 * mirror: the live state of a store that lies elsewhere, for the sake of its snapshots.
 
 **How a call is atomic.** Nothing here releases the GIL, but that alone is not enough: running any
@@ -30,7 +31,6 @@ another codec is of a class that the collector knows.
 """
 
 import sys
-from bisect import bisect_left
 from heapq import heapify, heappop, heappush
 from time import monotonic
 
@@ -94,4 +94,5 @@ include "snapshot.pxi"
 include "persistent.pxi"
 include "logs.pxi"
 include "store.pxi"
+include "checkpoints.pxi"
 include "mirror.pxi"

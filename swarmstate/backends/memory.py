@@ -79,11 +79,11 @@ class AsyncStore:
         """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
         return self._store.max_history
 
-    def checkpoint_engine(self) -> CheckpointEngine:
-        """Return how a checkpointer does its operations here."""
-        from swarmstate.checkpoints.generic import GenericEngine
-
-        return GenericEngine(self._store)
+    def checkpoint_engine(
+        self, *, ttl: float | None = None, ttl_on_read: bool = False
+    ) -> CheckpointEngine:
+        """Return how a checkpointer does its operations here: as in the :class:`Store`."""
+        return self._store.checkpoint_engine(ttl=ttl, ttl_on_read=ttl_on_read)
 
     async def set(self, namespace: str, key: str, value: Any) -> None:
         """Store one value."""
