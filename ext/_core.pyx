@@ -10,6 +10,7 @@ One extension module in several files, which are included below, each with one i
 * history: the live state, and what each held snapshot remembers of its own past;
 * snapshot: the public face of one moment;
 * persistent: a moment as persistent maps;
+* expiry: which namespaces are gone from when on;
 * store: the public face of the live state;
 * mirror: the live state of a store that lies elsewhere, for the sake of its snapshots.
 
@@ -28,6 +29,8 @@ another codec is of a class that the collector knows.
 """
 
 import sys
+from heapq import heapify, heappop, heappush
+from time import monotonic
 
 from cpython.dict cimport PyDict_Copy, PyDict_GetItemWithError, PyDict_Keys, PyDict_Next, PyDict_SetDefault
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
@@ -45,6 +48,7 @@ from swarmstate.arguments import (
     check_namespace,
     check_pair,
     check_prefix,
+    check_seconds,
     check_snapshot,
     iterate,
 )
@@ -80,5 +84,6 @@ include "space.pxi"
 include "history.pxi"
 include "snapshot.pxi"
 include "persistent.pxi"
+include "expiry.pxi"
 include "store.pxi"
 include "mirror.pxi"

@@ -202,6 +202,27 @@ class Store:
         Returns:
             How many keys there were.
         """
+    def expire(self, namespace: str, seconds: float) -> bool:
+        """Let a namespace be gone, with all its keys, from some time on.
+
+        Writes do not put it off; calling this again does. A namespace that is removed, restored or
+        loses its last key before then, and comes back, stays.
+
+        Args:
+            namespace: the namespace.
+            seconds: from 0.001 to 10**10.
+
+        Returns:
+            Whether there is such a namespace.
+
+        Cost: O(log n) in the number of namespaces that expire.
+        """
+    def scratch(self) -> Store:
+        """Return the store's place for what need not last, such as a cache.
+
+        It is a store of the same codec, always the same one, and no part of this one: not of
+        ``snapshot``, ``restore``, ``clear``, ``len`` or any listing. It is closed with this one.
+        """
     def update(
         self, namespace: str, key: str, fn: Callable[[Any], Any], default: Any = None
     ) -> Any:

@@ -47,6 +47,7 @@ class Awaited:
         for name in dir(store):
             if not name.startswith("_"):
                 setattr(self, name, _blocking(getattr(store, name)))
+        self.scratch = lambda: Awaited(store.scratch())
 
     def __len__(self) -> int:
         return int(_run(self._store.count()))

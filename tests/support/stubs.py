@@ -33,6 +33,7 @@ from typing_extensions import Self
 from swarmstate._core import Snapshot
 {logic}
 from swarmstate.checkpoints.protocol import CheckpointEngine
+from swarmstate.items.protocol import ItemEngine
 from swarmstate.protocols import Default, Pair, SnapshotLike
 
 __all__ = {names}

@@ -419,7 +419,7 @@ class DiskCheckpoints:
         before: str | None,
         limit: int | None,
     ) -> Steps[list[CheckpointName]]:
-        """Return the greatest ids. One transaction, O(log n) and what is returned."""
+        """Return the greatest ids. One transaction, for each thread O(log n) and what is found."""
         statement = _IDS
         more: list[Any] = []
         if before is not None:
@@ -435,8 +435,11 @@ class DiskCheckpoints:
             now = now_ms()
             found: list[CheckpointName] = []
             for thread in threads:
-                only = checkpoint_ns
-                for each in listed_in(connection, thread, now) if only is None else [only]:
+                if checkpoint_ns is None:
+                    spaces = listed_in(connection, thread, now)
+                else:
+                    spaces = [checkpoint_ns]
+                for each in spaces:
                     space = listed(connection, thread, each, now)
                     if space is not None:
                         ids = connection.execute(statement, (space[0], *more)).fetchall()
@@ -452,15 +455,15 @@ class DiskCheckpoints:
             connection.execute("BEGIN")
             found: list[StoredCheckpoint] = []
             space = listed(connection, *name[:2], now_ms())
-            cursor: CheckpointName | None = name if space is not None else None
-            while cursor is not None and len(found) < limit:
+            cursor: CheckpointName | None = name
+            while space is not None and cursor is not None and len(found) < limit:
                 one = self._read(connection, cursor, space, ()) if cursor.id else None
                 if one is None:
                     break
                 found.append(StoredCheckpoint(cursor, one.record, {}, []))
                 parent = one.record.parent
                 cursor = None if parent is None else cursor._replace(id=parent)
-            if found and cursor is not None and found[-1].record.deltas:
+            if space is not None and found and cursor is not None and found[-1].record.deltas:
                 last = found[-1]
                 there = connection.execute(HAS, (space[0], "", cursor.id)).fetchone()
                 mark = (space[0], "", mark_of_parent(last.name.id))

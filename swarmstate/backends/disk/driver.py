@@ -226,6 +226,7 @@ class Courier:
         going = True
         while going:
             parcels: list[Parcel] = []
+            parcel: Parcel | None = None
             with suppress(queue.Empty):
                 parcel = inbox.get()
                 while parcel is not None:

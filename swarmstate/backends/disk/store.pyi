@@ -15,6 +15,7 @@ from swarmstate._core import Snapshot
 from swarmstate.backends.disk.driver import Driver
 from swarmstate.backends.disk.steps import StoreSteps
 from swarmstate.checkpoints.protocol import CheckpointEngine
+from swarmstate.items.protocol import ItemEngine
 from swarmstate.protocols import Default, Pair, SnapshotLike
 
 __all__ = ["AsyncDiskStore", "DiskStore"]
