@@ -36,9 +36,9 @@ lint: build ## Check style and types: ruff, mypy --strict, pyright
 	$(python) -m mypy --strict
 	$(python) -m pyright --pythonpath $(python)
 
-stubs: build ## Write the stub of RedisStore, after one of its methods has changed
+stubs: build ## Write the stubs of the stores, after one of their methods has changed
 	PYTHONPATH=tests/support:examples $(python) tests/support/stubs.py
-	$(python) -m ruff format --quiet swarmstate/backends/redis/store.pyi
+	$(python) -m ruff format --quiet swarmstate/backends/*/store.pyi
 
 format: build ## Rewrite the sources in the one style
 	$(python) -m ruff check --fix

@@ -8,10 +8,11 @@ One extension module in several files, which are included below, each with one i
 * binding: what a store needs of its codec;
 * space: one namespace, and the index behind ``max_key``;
 * history: the live state, and what each held snapshot remembers of its own past;
-* expiry: which namespaces are gone from when on;
 * snapshot: the public face of one moment;
 * persistent: a moment as persistent maps;
-* store: the public face of the live state.
+* expiry: which namespaces are gone from when on;
+* store: the public face of the live state;
+* mirror: the live state of a store that lies elsewhere, for the sake of its snapshots.
 
 **How a call is atomic.** Nothing here releases the GIL, but that alone is not enough: running any
 Python code (a codec, a hook, a finalizer) may switch threads, and up to Python 3.11 the allocation
@@ -81,7 +82,8 @@ include "names.pxi"
 include "binding.pxi"
 include "space.pxi"
 include "history.pxi"
-include "expiry.pxi"
 include "snapshot.pxi"
 include "persistent.pxi"
+include "expiry.pxi"
 include "store.pxi"
+include "mirror.pxi"

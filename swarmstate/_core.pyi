@@ -294,3 +294,49 @@ class Store:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
+
+@final
+class Mirror:
+    """The encoded content of a store that lies elsewhere, for those who write a store.
+
+    Its snapshots share all that has not changed between them, as those of a :class:`Store` do. Who
+    keeps it tells it every change, and uses it from one thread at a time.
+
+    Args:
+        values: namespace -> key -> encoded value, as dicts. The bytes are not trusted: they are
+            checked when they are decoded.
+        codec: the name of the codec that decodes them.
+
+    Raises:
+        InvalidArgumentError: names or values of the wrong type.
+        UnknownCodecError: there is no such codec.
+
+    Cost: O(number of keys).
+    """
+
+    def __init__(self, values: dict[str, dict[str, bytes]], *, codec: str = "msgpack") -> None: ...
+    def write(self, changes: Iterable[tuple[str, str, bytes | None]]) -> None:
+        """Take over what has changed, as (namespace, key, encoded value or None for none) triples.
+
+        Raises:
+            InvalidArgumentError: names or values of the wrong type; those before are taken over.
+
+        Cost: O(their number).
+        """
+    def freeze(self, parent: int | None = None) -> Snapshot:
+        """Return a snapshot of the content. O(1).
+
+        Args:
+            parent: the id of the snapshot taken before from the same store, if any.
+        """
+    def changes_to(self, snapshot: SnapshotLike) -> list[tuple[str, str, bytes | None]] | None:
+        """Return what would have to be written so that the content became that of a snapshot.
+
+        Returns:
+            Triples as :meth:`write` takes them; None for a snapshot that this did not make.
+
+        Cost: O(what has changed since the snapshot).
+        """
+    @property
+    def held(self) -> bool:
+        """Whether a snapshot of it is held by anyone."""

@@ -227,11 +227,12 @@ class ScratchLayout(Layout):
             ("SCAN", b"0", "MATCH", self.apart_pattern, "COUNT", _ALL),
         ]
 
-    def classify(self, hashes: Iterable[bytes], *derived: Iterable[bytes]) -> Found:
+    def classify(
+        self, hashes: Iterable[bytes], before: Iterable[bytes], apart: Iterable[bytes]
+    ) -> Found:
         """Return what of an enumeration belongs here: all of it, there are no longer prefixes."""
         return Found(
-            hashes=frozenset(filter(_is_text, hashes)),
-            derived=frozenset(key for some in derived for key in some),
+            hashes=frozenset(filter(_is_text, hashes)), derived=frozenset((*before, *apart))
         )
 
 

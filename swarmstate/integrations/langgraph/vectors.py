@@ -86,10 +86,11 @@ class Index:
         dims = config.get("dims")
         if dims is not None and (isinstance(dims, bool) or not isinstance(dims, int) or dims < 1):
             raise ArgumentValueError(f"index['dims'] must be an int >= 1, not {shown(dims)}")
-        if config.get("embed") is None:
+        embed = config.get("embed")
+        if embed is None:
             raise ArgumentValueError("index['embed'] must be given: it turns texts into vectors")
         self._dims = dims
-        self.embeddings = ensure_embeddings(config["embed"])
+        self.embeddings = ensure_embeddings(embed)
         for key in config:
             if key not in _KEYS:
                 raise ArgumentValueError(
