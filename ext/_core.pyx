@@ -8,9 +8,9 @@ One extension module in several files, which are included below, each with one i
 * binding: what a store needs of its codec;
 * space: one namespace, and the index behind ``max_key``;
 * history: the live state, and what each held snapshot remembers of its own past;
-* expiry: which namespaces are gone from when on;
 * snapshot: the public face of one moment;
 * persistent: a moment as persistent maps;
+* expiry: which namespaces are gone from when on;
 * store: the public face of the live state;
 * logs: what its methods for logs and conditional commits need;
 * checkpoints: threads of LangGraph, as one store keeps them;
@@ -89,10 +89,10 @@ include "names.pxi"
 include "binding.pxi"
 include "space.pxi"
 include "history.pxi"
-include "expiry.pxi"
 include "snapshot.pxi"
 include "persistent.pxi"
 include "logs.pxi"
+include "expiry.pxi"
 include "store.pxi"
 include "checkpoints.pxi"
 include "mirror.pxi"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from swarmstate.checkpoints.protocol import CheckpointEngine
+    from swarmstate.items.protocol import ItemEngine
 
 __all__ = ["AsyncStore"]
 
@@ -85,6 +86,23 @@ class AsyncStore:
         """Return how a checkpointer does its operations here: as in the :class:`Store`."""
         return self._store.checkpoint_engine(ttl=ttl, ttl_on_read=ttl_on_read)
 
+    def item_engine(self) -> ItemEngine:
+        """Return how LangGraph's long-term memory keeps its items here."""
+        from swarmstate.items.generic import engine_of
+
+        return engine_of(self._store)
+
+    def scratch(self) -> Self:
+        """Return the store's place for what need not last, such as a cache.
+
+        It is a store of the same kind, and no part of this one: not of ``snapshot``, ``restore``,
+        ``clear``, ``count`` or any listing. It is closed with this one.
+        """
+        made = object.__new__(type(self))
+        place = self._store.scratch()
+        vars(made).update(vars(self), _store=place, steps=_InlineSteps(place))
+        return made
+
     async def set(self, namespace: str, key: str, value: Any) -> None:
         """Store one value."""
         self._store.set(namespace, key, value)
@@ -126,6 +144,10 @@ class AsyncStore:
     ) -> Any:
         """Replace a value by ``fn(value)`` atomically; return the new value."""
         return self._store.update(namespace, key, fn, default)
+
+    async def expire(self, namespace: str, seconds: float) -> bool:
+        """Let a namespace be gone, with all its keys, from some time on."""
+        return self._store.expire(namespace, seconds)
 
     async def keys(self, namespace: str, prefix: str | None = None) -> list[str]:
         """Return the keys of a namespace, or those that start with ``prefix``."""

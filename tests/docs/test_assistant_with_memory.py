@@ -10,21 +10,9 @@ from pathlib import Path
 import pytest
 from documents import ROOT
 
-import swarmstate
+from swarmstate.backends.disk import DiskStore
 
 EXAMPLE = ROOT / "examples/assistant_with_memory.py"
-
-pytestmark = pytest.mark.skipif(
-    not hasattr(swarmstate, "open_store"), reason="stores cannot be opened by a URL yet"
-)
-
-
-def _scratch_in_files() -> bool:
-    try:
-        from swarmstate.backends.disk import DiskStore
-    except ImportError:
-        return False
-    return hasattr(DiskStore, "scratch")
 
 
 @pytest.mark.parametrize(
@@ -33,7 +21,7 @@ def _scratch_in_files() -> bool:
         pytest.param(
             "file",
             marks=pytest.mark.skipif(
-                not _scratch_in_files(), reason="a file has no place for a cache yet"
+                not hasattr(DiskStore, "scratch"), reason="a file has no place for a cache yet"
             ),
         ),
         "server",

@@ -251,6 +251,18 @@ def test_vectors_that_another_program_broke_are_an_error(index: Any) -> None:
         memory.search(("a",), query="one")
 
 
+def test_an_item_that_says_it_has_no_vectors_is_not_found_by_old_ones(index: Any) -> None:
+    store = Store()
+    memory = SwarmStateStore(store, index=index)
+    put_texts(memory, "one", "two")
+    assert found(memory, "one", limit=1) == ["one"]
+    row = store.get("langgraph:items:{s:1:a}", "one")
+    store.set("langgraph:items:{s:1:a}", "one", [*row[:4], False, {"text": "other"}])
+    assert found(memory, "one", limit=1) == ["two"]
+    assert found(memory, "one") == ["two", "one"]
+    assert memory.search(("a",), query="one")[1].score is None
+
+
 def test_without_numpy_an_index_is_an_error_that_names_it(
     index: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
