@@ -10,8 +10,10 @@ One extension module in several files, which are included below, each with one i
 * history: the live state, and what each held snapshot remembers of its own past;
 * snapshot: the public face of one moment;
 * persistent: a moment as persistent maps;
+* expiry: which namespaces are gone from when on;
+* logs: what the methods of a store for logs and conditional commits need;
 * store: the public face of the live state;
-* logs: what its methods for logs and conditional commits need.
+* mirror: the live state of a store that lies elsewhere, for the sake of its snapshots.
 
 **How a call is atomic.** Nothing here releases the GIL, but that alone is not enough: running any
 Python code (a codec, a hook, a finalizer) may switch threads, and up to Python 3.11 the allocation
@@ -29,6 +31,8 @@ another codec is of a class that the collector knows.
 
 import sys
 from bisect import bisect_left
+from heapq import heapify, heappop, heappush
+from time import monotonic
 
 from cpython.dict cimport PyDict_Copy, PyDict_GetItemWithError, PyDict_Keys, PyDict_Next, PyDict_SetDefault
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
@@ -50,6 +54,7 @@ from swarmstate.arguments import (
     check_namespace,
     check_pair,
     check_prefix,
+    check_seconds,
     check_snapshot,
     iterate,
 )
@@ -87,4 +92,6 @@ include "history.pxi"
 include "snapshot.pxi"
 include "persistent.pxi"
 include "logs.pxi"
+include "expiry.pxi"
 include "store.pxi"
+include "mirror.pxi"
