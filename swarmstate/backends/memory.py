@@ -62,12 +62,8 @@ class AsyncStore:
         *,
         default: Default | None = None,
     ) -> None:
-        self._open(Store("memory", codec, max_history, default=default))
-
-    def _open(self, store: Store) -> None:
-        self._store = store
-        self._scratch: AsyncStore | None = None
-        self.steps = _InlineSteps(store)
+        self._store = Store("memory", codec, max_history, default=default)
+        self.steps = _InlineSteps(self._store)
         self.driver = InlineDriver()
 
     @property
@@ -145,6 +141,30 @@ class AsyncStore:
         """Replace a value by ``fn(value)`` atomically; return the new value."""
         return self._store.update(namespace, key, fn, default)
 
+    async def commit(
+        self,
+        items: Iterable[tuple[str, str, Any]] = (),
+        delete: Iterable[Pair] = (),
+        *,
+        expect: Mapping[Pair, Any] | None = None,
+    ) -> bool:
+        """Store and remove keys if others hold what is expected: everything or nothing."""
+        return self._store.commit(items, delete, expect=expect)
+
+    async def append(self, namespace: str, values: Iterable[Any]) -> list[str]:
+        """Add values to the end of a log, all or none; return their keys."""
+        return self._store.append(namespace, values)
+
+    async def tail(
+        self, namespace: str, limit: int | None = None, *, before: str | None = None
+    ) -> list[tuple[str, Any]]:
+        """Return the last (key, value) pairs of a log, oldest first."""
+        return self._store.tail(namespace, limit, before=before)
+
+    async def pop(self, namespace: str) -> tuple[str, Any] | None:
+        """Remove the last entry of a log; return its (key, value), or None if there is none."""
+        return self._store.pop(namespace)
+
     async def expire(self, namespace: str, seconds: float) -> bool:
         """Let a namespace be gone, with all its keys, from some time on."""
         return self._store.expire(namespace, seconds)
@@ -184,44 +204,6 @@ class AsyncStore:
     async def restore(self, snapshot: SnapshotLike) -> None:
         """Make the store what ``snapshot`` holds, all of it or nothing."""
         self._store.restore(snapshot)
-
-    async def commit(
-        self,
-        items: Iterable[tuple[str, str, Any]] = (),
-        delete: Iterable[Pair] = (),
-        *,
-        expect: Mapping[Pair, Any] | None = None,
-    ) -> bool:
-        """Store and remove keys if others hold what is expected: everything or nothing."""
-        return self._store.commit(items, delete, expect=expect)
-
-    async def append(self, namespace: str, values: Iterable[Any]) -> list[str]:
-        """Add values to the end of a log, all or none; return their keys."""
-        return self._store.append(namespace, values)
-
-    async def tail(
-        self, namespace: str, limit: int | None = None, *, before: str | None = None
-    ) -> list[tuple[str, Any]]:
-        """Return the last (key, value) pairs of a log, oldest first."""
-        return self._store.tail(namespace, limit, before=before)
-
-    async def pop(self, namespace: str) -> tuple[str, Any] | None:
-        """Remove the last entry of a log and return its (key, value), or None if there is none."""
-        return self._store.pop(namespace)
-
-    async def expire(self, namespace: str, seconds: float) -> bool:
-        """Let a namespace be gone from some time on; return whether there is such a namespace."""
-        return self._store.expire(namespace, seconds)
-
-    def scratch(self) -> AsyncStore:
-        """Return the store's place for what need not last, such as a cache."""
-        apart = self._store.scratch()
-        if apart is self._store:
-            return self
-        if self._scratch is None:
-            self._scratch = object.__new__(type(self))
-            self._scratch._open(apart)
-        return self._scratch
 
     def history(self) -> list[SnapshotLike]:
         """Return the kept snapshots, oldest first."""

@@ -21,6 +21,7 @@ from swarmstate.arguments import (
     shown,
 )
 from swarmstate.backends.disk.driver import Read, Write
+from swarmstate.backends.disk.logs import LogSteps
 from swarmstate.backends.disk.rows import (
     UPSERT,
     drop_if_empty,
@@ -31,7 +32,6 @@ from swarmstate.backends.disk.rows import (
     padded,
 )
 from swarmstate.backends.disk.schema import beyond, split
-from swarmstate.backends.disk.whole import WholeStore
 from swarmstate.errors import ArgumentTypeError, StoreUnavailable
 from swarmstate.protocols import Pair
 from swarmstate.steps import Steps
@@ -59,7 +59,7 @@ _SET = (
 _Place = tuple[str, str]
 
 
-class StoreSteps(WholeStore):
+class StoreSteps(LogSteps):
     """The logic of a store in one file: see :class:`~.whole.WholeStore` for the arguments."""
 
     # Single keys -------------------------------------------------------------------------------

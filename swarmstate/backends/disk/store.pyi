@@ -158,6 +158,71 @@ class DiskStore(_Opened):
         O(log n).
         """
 
+    def commit(
+        self,
+        items: Iterable[tuple[str, str, Any]] = (),
+        delete: Iterable[Pair] = (),
+        *,
+        expect: Mapping[Pair, Any] | None = None,
+    ) -> bool:
+        """Store and remove keys if others hold what is expected: everything or nothing.
+
+        Values are compared as their encoded bytes. Where these differ, what is stored is decoded
+        and encoded again, because another program may have encoded the same value otherwise. One
+        commit, shared with those who write at the same time. O(entries log n).
+
+        Args:
+            items: (namespace, key, value) triples to store; of two for one key the later counts.
+            delete: (namespace, key) pairs to remove; one that does not exist is passed over.
+            expect: (namespace, key) -> the value that must be there, or ``ABSENT`` for none.
+
+        Returns:
+            Whether all expectations held before anything was done; if not, nothing was changed.
+
+        Raises:
+            InvalidArgumentError: a pair is both in items and in delete.
+            StoreUnavailable: others were faster 1,000 times in a row.
+        """
+
+    def append(self, namespace: str, values: Iterable[Any]) -> list[str]:
+        """Add values to the end of a log, all or none. One commit. O(values log n).
+
+        Args:
+            namespace: the namespace of the log.
+            values: an iterable of values.
+
+        Returns:
+            Their keys, in order: each of exactly 16 digits, and above all such keys that are there.
+
+        Raises:
+            EncodeError: the codec does not accept a value; nothing was written.
+            ArgumentValueError: there are not enough keys of 16 digits above the last one.
+        """
+
+    def tail(
+        self, namespace: str, limit: int | None = None, *, before: str | None = None
+    ) -> list[tuple[str, Any]]:
+        """Return the last (key, value) pairs of a log at one moment, oldest first.
+
+        O(log n) and what is returned.
+
+        Args:
+            namespace: the namespace of the log; its keys that are not of 16 digits are ignored.
+            limit: how many at most; None: all.
+            before: a key of 16 digits; only entries before it are returned.
+        """
+
+    def pop(self, namespace: str) -> tuple[str, Any] | None:
+        """Remove the last entry of a log; return its (key, value), or None if there is none.
+
+        The key may be given again by :meth:`append`. One read and one commit, and one more for
+        every writer that was faster. O(log n).
+
+        Raises:
+            DecodeError: the bytes are not a valid value; the entry stays.
+            StoreUnavailable: others were faster 1,000 times in a row.
+        """
+
     def namespaces(self, prefix: str | None = None) -> list[str]:
         """Return the namespaces, or those that start with ``prefix``. O(namespaces)."""
 
@@ -293,6 +358,71 @@ class AsyncDiskStore(_Opened):
         """Return the greatest key of a namespace (by code point), or None if it has none.
 
         O(log n).
+        """
+
+    async def commit(
+        self,
+        items: Iterable[tuple[str, str, Any]] = (),
+        delete: Iterable[Pair] = (),
+        *,
+        expect: Mapping[Pair, Any] | None = None,
+    ) -> bool:
+        """Store and remove keys if others hold what is expected: everything or nothing.
+
+        Values are compared as their encoded bytes. Where these differ, what is stored is decoded
+        and encoded again, because another program may have encoded the same value otherwise. One
+        commit, shared with those who write at the same time. O(entries log n).
+
+        Args:
+            items: (namespace, key, value) triples to store; of two for one key the later counts.
+            delete: (namespace, key) pairs to remove; one that does not exist is passed over.
+            expect: (namespace, key) -> the value that must be there, or ``ABSENT`` for none.
+
+        Returns:
+            Whether all expectations held before anything was done; if not, nothing was changed.
+
+        Raises:
+            InvalidArgumentError: a pair is both in items and in delete.
+            StoreUnavailable: others were faster 1,000 times in a row.
+        """
+
+    async def append(self, namespace: str, values: Iterable[Any]) -> list[str]:
+        """Add values to the end of a log, all or none. One commit. O(values log n).
+
+        Args:
+            namespace: the namespace of the log.
+            values: an iterable of values.
+
+        Returns:
+            Their keys, in order: each of exactly 16 digits, and above all such keys that are there.
+
+        Raises:
+            EncodeError: the codec does not accept a value; nothing was written.
+            ArgumentValueError: there are not enough keys of 16 digits above the last one.
+        """
+
+    async def tail(
+        self, namespace: str, limit: int | None = None, *, before: str | None = None
+    ) -> list[tuple[str, Any]]:
+        """Return the last (key, value) pairs of a log at one moment, oldest first.
+
+        O(log n) and what is returned.
+
+        Args:
+            namespace: the namespace of the log; its keys that are not of 16 digits are ignored.
+            limit: how many at most; None: all.
+            before: a key of 16 digits; only entries before it are returned.
+        """
+
+    async def pop(self, namespace: str) -> tuple[str, Any] | None:
+        """Remove the last entry of a log; return its (key, value), or None if there is none.
+
+        The key may be given again by :meth:`append`. One read and one commit, and one more for
+        every writer that was faster. O(log n).
+
+        Raises:
+            DecodeError: the bytes are not a valid value; the entry stays.
+            StoreUnavailable: others were faster 1,000 times in a row.
         """
 
     async def namespaces(self, prefix: str | None = None) -> list[str]:

@@ -91,6 +91,7 @@ class Unit:
         doubled: whether it was looked at for asking for the same twice.
         taught: the scripts that the server will have afterwards.
         more: what followed from the replies, see :attr:`Batch.then`.
+        decided: whether that is more than the end of what was begun.
         trip: what it travels with, from before it is sent until its replies are there.
     """
 
@@ -109,6 +110,7 @@ class Unit:
     doubled = False
     taught: Sequence[Script] = ()
     more: Sequence[Command] = ()
+    decided = False
     trip: Trip | None = None
 
     def __init__(self, job: Job, indexes: Sequence[int], slot: int | None = None) -> None:
@@ -134,7 +136,7 @@ class Unit:
     @property
     def repeatable(self) -> bool:
         """Whether it may be sent again without knowing whether it was carried out."""
-        return self.job.batch.idempotent and len(self.more) <= 1
+        return self.job.batch.idempotent and not self.decided
 
     def command(self, index: int) -> Command:
         """Return a command of the job, or of what followed."""
@@ -143,11 +145,11 @@ class Unit:
 
     def follow(self, commands: Sequence[Command] | None) -> list[bytes]:
         """Take what follows from the replies, and return what is sent."""
-        self.more = (("UNWATCH",),)
-        if commands is not None:
-            self.more = (("MULTI",), *commands, ("EXEC",))
-            if self.asking:
-                self.more = (("ASKING",), *self.more)
+        self.decided = bool(commands)
+        # An empty transaction ends WATCH as UNWATCH does, which fewer users may call.
+        self.more = (("MULTI",), *(commands or ()), ("EXEC",))
+        if self.asking:
+            self.more = (("ASKING",), *self.more)
         chunks = pack(self.more)
         self.expected += len(self.more)
         return chunks
@@ -194,6 +196,7 @@ class Unit:
         self.size = size
         self.expected = len(commands)
         self.more = ()
+        self.decided = False
         self.replies = []
         return True
 
