@@ -155,6 +155,22 @@ cdef int bury(Live live, tuple where, str checkpoint_ns) except -1:
     return 0
 
 
+cdef list ready(Live live, tuple where, str checkpoint_ns, list wanted, list fields):
+    """Those of the wanted values that are neither here nor to come, or None: then there is room.
+
+    Call with the collector paused.
+    """
+    cdef list missing = None
+    for key in wanted:
+        if lookup(live.spaces, <str>where[2], <str>key) == NULL and key not in fields:
+            if missing is None:
+                missing = []
+            missing.append(key)
+    if missing is None:
+        bury(live, where, checkpoint_ns)
+    return missing
+
+
 cdef inline int stage(list staged, object namespace, object key, object data) except -1:
     staged.append(namespace)
     staged.append(key)
@@ -200,13 +216,13 @@ cdef class Checkpoints:
         """Store a checkpoint; see :class:`~swarmstate.checkpoints.protocol.CheckpointEngine`."""
         cdef str checkpoint_ns, checkpoint_id, parent = None
         cdef tuple where
-        cdef list fields = [], fresh = [], wanted = []
+        cdef list fields = [], fresh = [], wanted = [], missing
         cdef bytes data, one
-        cdef bint limited
         cdef tuple parts = name_parts(name)
         checkpoint_id = as_id(parts[2])
         where = where_is(parts[0], parts[1])
         checkpoint_ns = as_key(parts[1])
+        noted = None
         deltas = (<tuple>record)[3] if isinstance(record, tuple) else record.deltas
         if deltas and record.parent:
             parent = as_key(record.parent)
@@ -219,12 +235,15 @@ cdef class Checkpoints:
             wanted.append(as_key(key))
         self.acquire()
         try:
-            missing = self.absent(where, checkpoint_ns, wanted, fields)
+            if keep is not None or where[1] in self.limited:
+                missing = self.make_room(where, checkpoint_ns, wanted, fields)
+                if missing:
+                    return None, missing
+                noted = self.limits.before(where, checkpoint_id, keep)
+            missing = self.add(
+                where, checkpoint_ns, checkpoint_id, parent, one, data, fields, fresh, wanted)
             if missing:
                 return None, missing
-            limited = keep is not None or where[1] in self.limited
-            noted = self.limits.before(where, checkpoint_id, keep) if limited else None
-            self.add(where, checkpoint_ns, checkpoint_id, parent, one, data, fields, fresh, wanted)
             if keep is None:
                 return None, []
             if deltas:
@@ -235,33 +254,30 @@ cdef class Checkpoints:
         finally:
             self.release()
 
-    cdef list absent(self, tuple where, str checkpoint_ns, list wanted, list fields):
-        """Those of the wanted values that are neither here nor to come. If none, make room."""
+    cdef list make_room(self, tuple where, str checkpoint_ns, list wanted, list fields):
+        """What `ready` does, on its own."""
         cdef Live live = self.store.open()
         cdef bint was_enabled = PyGC_Disable()
-        cdef list missing = []
         try:
-            for key in wanted:
-                if lookup(live.spaces, <str>where[2], <str>key) == NULL and key not in fields:
-                    missing.append(key)
-            if not missing:
-                bury(live, where, checkpoint_ns)
+            return ready(live, where, checkpoint_ns, wanted, fields)
         finally:
             if was_enabled:
                 PyGC_Enable()
-        return missing
 
-    cdef int add(
+    cdef list add(
         self, tuple where, str checkpoint_ns, str checkpoint_id, str parent,
         bytes one, bytes data, list fields, list fresh, list wanted
-    ) except -1:
-        """Store a checkpoint and its values, or nothing."""
+    ):
+        """Store a checkpoint and its values, or nothing where `ready` returns what is missing."""
         cdef Live live = self.store.open()
         cdef bint was_enabled = PyGC_Disable()
         cdef Py_ssize_t index
         cdef PyObject *orphan
-        cdef list staged
+        cdef list staged, missing
         try:
+            missing = ready(live, where, checkpoint_ns, wanted, fields)
+            if missing is not None:
+                return missing
             staged = [where[0], checkpoint_ns, one, where[1], checkpoint_id, data]
             if parent is not None and lookup(live.spaces, <str>where[1], parent) == NULL:
                 stage(staged, where[1], "\0p" + checkpoint_id, one)
@@ -281,7 +297,7 @@ cdef class Checkpoints:
         finally:
             if was_enabled:
                 PyGC_Enable()
-        return 0
+        return None
 
     def put_writes(self, name, writes):
         """Store pending writes of a task."""

@@ -76,11 +76,14 @@ def engine_of(store: StoreLike, ttl: float | None, ttl_on_read: bool) -> Checkpo
             this store.
     """
     milliseconds(ttl)
-    offer: Any = getattr(store, "checkpoint_engine", None)
+    offer = getattr(store, "checkpoint_engine", None)
+    if offer is None:
+        refuse_expiry(store, ttl, ttl_on_read)
+        return GenericEngine(store)
     if ttl is None and not ttl_on_read:
-        return GenericEngine(store) if offer is None else cast("CheckpointEngine", offer())
+        return cast("CheckpointEngine", offer())
     # An engine that cannot be told of a ttl would silently ignore it.
-    if offer is None or not {"ttl", "ttl_on_read"} <= signature(offer).parameters.keys():
+    if not {"ttl", "ttl_on_read"} <= signature(offer).parameters.keys():
         refuse_expiry(store, ttl, ttl_on_read)
     return cast("CheckpointEngine", offer(ttl=ttl, ttl_on_read=ttl_on_read))
 

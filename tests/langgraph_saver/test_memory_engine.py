@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 from threads import checkpoint
@@ -197,7 +197,27 @@ def _plain(found: Any) -> Any:
     return found._replace(writes=sorted(found.writes, key=repr))
 
 
+PLACE = ("a", "", "01")
+LOST_WRITES = [
+    ("write", PLACE, [("x", 1)], "t1"),
+    ("lose", PLACE, "writes"),
+    ("write", PLACE, [("y", 1)], "t1"),
+    ("put", PLACE, None, {"x": 1}, {"x"}, set(), 0, False),
+    ("get", *PLACE),
+]
+UNLISTED = [
+    ("write", PLACE, [("x", 1)], "t1"),
+    ("put", PLACE, None, {"x": 1}, {"x"}, set(), 0, False),
+    ("lose", PLACE, "thread"),
+    ("put", ("a", "", "02"), "01", {"x": 1}, set(), {"delta"}, 0, False),
+    ("write", PLACE, [("y", 1)], "t1"),
+    ("list_ids", ["a"], None, None, None),
+]
+
+
 @settings(max_examples=250, deadline=None)
+@example(operations=LOST_WRITES, keep=None, codec="msgpack")
+@example(operations=UNLISTED, keep=2, codec="msgpack")
 @given(
     operations=rounds.map(lambda several: [one for each in several for one in each]),
     keep=st.none() | st.integers(1, 3),

@@ -469,8 +469,8 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
 
     def _threads(
         self, metadata: Mapping[str, Any] | None, limit: int | None
-    ) -> Steps[Sequence[str]]:
-        return (yield from ages.newest_threads(self._engine, self._reader(), metadata, limit))
+    ) -> Outcome[Sequence[str]]:
+        return ages.newest_threads(self._engine, self._reader(), metadata, limit)
 
     def prune_idle(self, *, older_than: float) -> Sequence[str]:
         """Remove the threads that were not written to for so long.
@@ -491,10 +491,10 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         """Await :meth:`prune_idle`."""
         return await self._arun("prune_idle", None, self._prune_idle, older_than)
 
-    def _prune_idle(self, older_than: float) -> Steps[Sequence[str]]:
+    def _prune_idle(self, older_than: float) -> Outcome[Sequence[str]]:
         check_number("older_than", older_than, 0)
         before = time() - older_than
-        return (yield from ages.prune_idle(self._engine, self._reader(), before))
+        return ages.prune_idle(self._engine, self._reader(), before)
 
     def task_paths(self, config: RunnableConfig) -> dict[str, str]:
         """Return task id -> task path for the pending writes of the checkpoint ``config`` names.
