@@ -6,6 +6,7 @@ from setuptools import Extension, setup
 NAMES = [
     "_codec",
     "_core",
+    "_exchange",
     "_handoff",
     "_messages",
 ]

@@ -9,9 +9,9 @@ import threading
 import weakref
 from typing import Any, TypeVar
 
+from swarmstate._exchange import Job
 from swarmstate.backends.redis.transport.clock import monotonic
 from swarmstate.backends.redis.transport.exchange import Exchange
-from swarmstate.backends.redis.transport.jobs import Job
 from swarmstate.backends.redis.transport.lanes import Carrier, start
 from swarmstate.backends.redis.transport.topology import Topology
 from swarmstate.errors import StoreUnavailable

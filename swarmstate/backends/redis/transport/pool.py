@@ -17,6 +17,7 @@ from os import getpid
 from queue import Queue
 from typing import Any, NamedTuple, Protocol
 
+from swarmstate._exchange import Peer
 from swarmstate.backends.redis.transport.clock import monotonic, sleep
 from swarmstate.backends.redis.transport.deadlines import within
 from swarmstate.backends.redis.transport.stock import Stock
@@ -365,6 +366,7 @@ def _make(kind: Callable[..., Any], options: Mapping[str, Any]) -> Any:
     connection = kind(**options)
     connection.swarmstate_direct = _keeps_no_books(connection)
     connection.swarmstate_epoch = None
+    connection.swarmstate_peer = None
     return connection
 
 
@@ -426,6 +428,9 @@ def _socket(connection: Any) -> Any:
 
 def _spoke(connection: Any) -> bool:
     """Return whether there is something to read on an idle connection, if only its end."""
+    peer: Peer | None = connection.swarmstate_peer
+    if peer is not None and peer.socket is connection._sock and peer.silent():
+        return False
     try:
         return bool(connection.can_read())
     except Exception:  # noqa: BLE001 (whatever is wrong with it, it is connected anew)

@@ -1,0 +1,44 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: embedsignature=True, embedsignature.format=clinic, binding=False, auto_pickle=False
+"""What every call to a server goes through: packing, sending, reading, settling.
+
+After each wait for a server the processor's caches are another program's, and a frame of the
+interpreter costs five times of what it does in a loop. A call went through seventy of them, which
+was most of its time. So the way of a call on which nothing goes wrong is written here, and what to
+do when something does stays in :mod:`swarmstate.backends.redis.transport.exchange`.
+
+Nothing here is done twice: the blocking and the coalescing driver, one server and a cluster all
+send by :meth:`Courier.send` and read by :meth:`Courier.receive`. An interrupt can only come where
+Python code or a system call is called, which is less often than between any two steps of Python.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
+from libc.string cimport memcpy
+cimport cython
+
+import contextlib
+import functools
+import select
+import socket
+import threading
+import time
+
+from swarmstate.errors import ArgumentTypeError, ArgumentValueError
+from swarmstate.shown import shown
+
+cdef extern from "Python.h":
+    bint PyUnicode_IS_ASCII(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    void *PyUnicode_DATA(object text)
+
+# Out of reach for whoever replaces the functions of the module, as tests do that freeze the clock.
+cdef object monotonic = (
+    functools.partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+    if hasattr(time, "clock_gettime")
+    else functools.partial(time.monotonic)
+)
+
+include "request.pxi"
+include "trip.pxi"
+include "courier.pxi"

@@ -1,0 +1,97 @@
+"""Types of the compiled way to a server; a test compares them with it."""
+
+import socket as sockets
+from collections.abc import Callable, Sequence, Set
+from threading import Lock
+from typing import Any, final
+
+from swarmstate.backends.redis.commands import Batch, Command, Script
+from swarmstate.backends.redis.transport.fence import Guard
+from swarmstate.backends.redis.transport.pool import Identity
+from swarmstate.backends.redis.transport.topology import Node
+
+def pack(commands: Sequence[Command], *, source: bool = False) -> list[bytes]: ...
+
+class Job:
+    batch: Batch
+    operation: str
+    deadline: float
+    replies: list[Any]
+    error: BaseException | None
+    units: Sequence[Unit]
+    given_up: bool
+    done: Callable[[Job], object] | None
+    future: Any
+    def __init__(self, batch: Batch, operation: str, deadline: float) -> None: ...
+    def divide(self, parts: int) -> None: ...
+    def settle(self, error: BaseException | None = None) -> None: ...
+    def pause(self, now: float, until: float) -> None: ...
+
+class Unit:
+    job: Job
+    indexes: Sequence[int]
+    slot: int | None
+    part: int | None
+    node: Node | None
+    taught: Sequence[Script] | None
+    chunks: list[bytes] | None
+    replies: list[Any]
+    size: int
+    expected: int
+    failures: int
+    delays: int
+    asking: bool
+    source: bool
+    settled: bool
+    suspect: bool
+    doubled: bool
+    not_before: float
+    trip: Trip | None
+    def __init__(self, job: Job, indexes: Sequence[int], slot: int | None = None) -> None: ...
+    @property
+    def under_way(self) -> bool: ...
+    @property
+    def share(self) -> str: ...
+    def settle(self, error: BaseException | None = None) -> None: ...
+    def pack(self, known: Set[Script]) -> bool: ...
+
+class Peer:
+    socket: sockets.socket
+    identity: Identity | None
+    era: int
+    timeout: float | None
+    fenced: bool
+    def __init__(
+        self, socket: Any, identity: Identity | None, era: int, reader: Any = None
+    ) -> None: ...
+    def shut_down(self) -> None: ...
+    def silent(self) -> bool: ...
+
+class Trip:
+    node: Node
+    guard: Guard
+    units: list[Unit]
+    unread: list[Unit]
+    connection: Any
+    peer: Peer | None
+    def __init__(
+        self, node: Node, guard: Guard, units: list[Unit], lock: Lock | None = None
+    ) -> None: ...
+    @property
+    def deadline(self) -> float: ...
+    @property
+    def writes(self) -> bool: ...
+    def hurry(self, seconds: float) -> None: ...
+    def leave(self) -> None: ...
+    def break_off(self) -> None: ...
+    def end(self) -> None: ...
+
+class Courier:
+    failures: tuple[type[Exception], ...]
+    timeout: float
+    def __init__(
+        self, failures: tuple[type[Exception], ...], timeout: float, read: Callable[[Any], Any]
+    ) -> None: ...
+    def carry(self, trip: Trip) -> list[Unit]: ...
+    def send(self, trip: Trip, again: list[Unit]) -> None: ...
+    def receive(self, trip: Trip, again: list[Unit]) -> None: ...
