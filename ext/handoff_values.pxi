@@ -134,7 +134,7 @@ cdef bint _equal_in_content(object left, object right) except -1:
 
 
 cdef dict _by_kind_and_key(object mapping):
-    """Return a dict's values by (kind, key), so that 1 and True differ; None if a key is no scalar."""
+    """Return a dict's values by (kind, key), so that 1 and True differ; None if a key is not a scalar."""
     cdef dict found = {}
     for key, value in PyDict_Items(mapping):
         if _kind_of(key) >= _SEQUENCE:

@@ -45,7 +45,7 @@ cdef PyObject *unpack(PyObject *blob, object hook) except? NULL:
     reader.later = NULL
     reader.passes = -1
     # Up to Python 3.11, any new container could start the collector and with it finalizers; and
-    # thousands of new values would start it in vain.
+    # thousands of new values would start it for nothing.
     was_enabled = PyGC_Disable()
     value = read_any(&reader, 0)
     if was_enabled:

@@ -3,7 +3,7 @@
 import socket as sockets
 from collections.abc import Callable, Sequence, Set
 from threading import Lock
-from typing import Any, final
+from typing import Any
 
 from swarmstate.backends.redis.commands import Batch, Command, Script
 from swarmstate.backends.redis.transport.fence import Guard

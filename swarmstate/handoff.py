@@ -117,7 +117,7 @@ class HandoffGraph:
         if cycle is not None:
             _refuse(from_node, to, cycle)
 
-    # A mapping to type checkers, because a TypedDict is no dict[str, Any] to them.
+    # A mapping to type checkers, because to them a TypedDict is not a dict[str, Any].
     def route(self, node: str, state: Mapping[str, Any] | None = None) -> str | None:
         """Return where to go from a node: the first of its edges whose condition holds decides.
 

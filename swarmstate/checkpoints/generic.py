@@ -58,7 +58,7 @@ def _lock_of(store: StoreLike) -> threading.RLock:
     with _locks_guard:
         try:
             return _locks.setdefault(store, threading.RLock())
-        except TypeError:  # a store of somebody's that has no weak references or no hash
+        except TypeError:  # a third-party store without weak references or a hash
             return threading.RLock()
 
 

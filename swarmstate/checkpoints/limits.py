@@ -101,7 +101,7 @@ class Limits:
         with _tables_guard:
             try:
                 self._table = _tables.setdefault(store, _Table())
-            except TypeError:  # a store of somebody's that has no weak references or no hash
+            except TypeError:  # a third-party store without weak references or a hash
                 self._table = _Table()
 
     def forget(self, where: ThreadNames) -> None:

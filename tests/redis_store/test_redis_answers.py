@@ -302,7 +302,7 @@ def test_a_command_that_is_not_permitted_is_not_tried_again(
     url = limited(server, raw, prefix, [command for command in STORE if command != "hsetnx"])
     call = opened(url.replace(str(server.port), str(proxy.port)))
     call("set", "n", "k", 1)
-    with proxy.counted() as commands, pytest.raises(AccessDenied, match="NOPERM") as denied:
+    with proxy.counted() as commands, pytest.raises(AccessDenied, match="NOPERM"):
         call("set_default", "n", "k", 2)
     assert commands["HSETNX"] == 1
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import redis
+from reads import CONTENT, READS
 from rights import LARGE, SCRIPTS, STORE, limited
 from servers import BINARIES, Server, present, running
 
@@ -31,7 +32,7 @@ def filled(request: pytest.FixtureRequest, full: Server, make: Make) -> Iterator
     with full.client() as client:
         client.config_set("maxmemory", 0)
         before = make(full.url)
-        before.set_many([("a", "k", 1), ("b", "k", 2), ("a", "x", 3), ("b", "x", 4)])
+        before.set_many(CONTENT)
 
         def build(**options: Any) -> RedisStore:
             client.config_set("maxmemory", 1)
@@ -43,18 +44,6 @@ def filled(request: pytest.FixtureRequest, full: Server, make: Make) -> Iterator
         client.config_set("maxmemory", 0)
 
 
-READS: dict[str, tuple[Callable[[RedisStore], Any], Any]] = {
-    "get": (lambda store: store.get("a", "k"), 1),
-    "get_many": (lambda store: store.get_many([("a", "k"), ("b", "k"), ("c", "k")]), [1, 2, None]),
-    "contains": (lambda store: store.contains("a", "k"), True),
-    "keys": (lambda store: sorted(store.keys("a")), ["k", "x"]),
-    "items": (lambda store: dict(store.items("a")), {"k": 1, "x": 3}),
-    "max_key": (lambda store: store.max_key("a"), "x"),
-    "in": (lambda store: "a" in store, True),
-    "namespaces": (lambda store: sorted(store.namespaces()), ["a", "b"]),
-    "len": (len, 4),
-    "snapshot": (lambda store: len(store.snapshot()), 4),
-}
 DELETES: dict[str, tuple[Callable[[RedisStore], Any], Any, int]] = {
     "delete": (lambda store: store.delete("a", "k"), True, 3),
     "delete_many in one namespace": (lambda s: s.delete_many([("a", "k"), ("a", "x")]), 2, 2),

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
+from reads import CONTENT, READS
 from servers import BINARIES, Server, present, running, wait_until
 
 from swarmstate.backends.redis import RedisStore
 from swarmstate.errors import AccessDenied
-
-READS: dict[str, tuple[Callable[[RedisStore], Any], Any]] = {
-    "get": (lambda store: store.get("a", "k"), 1),
-    "get_many": (lambda store: store.get_many([("a", "k"), ("b", "k"), ("c", "k")]), [1, 2, None]),
-    "contains": (lambda store: store.contains("a", "k"), True),
-    "keys": (lambda store: sorted(store.keys("a")), ["k", "x"]),
-    "items": (lambda store: dict(store.items("a")), {"k": 1, "x": 3}),
-    "max_key": (lambda store: store.max_key("a"), "x"),
-    "in": (lambda store: "a" in store, True),
-    "namespaces": (lambda store: sorted(store.namespaces()), ["a", "b"]),
-    "len": (len, 4),
-    "snapshot": (lambda store: len(store.snapshot()), 4),
-}
 
 
 @pytest.fixture(scope="module", params=[kind for kind in BINARIES if present(kind)])
@@ -37,7 +24,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Server, Server]]:
                 *("+@read", "+@scripting", "+@transaction"),
             )
         with RedisStore(primary.url, prefix="app") as store:
-            store.set_many([("a", "k", 1), ("b", "k", 2), ("a", "x", 3), ("b", "x", 4)])
+            store.set_many(CONTENT)
         with RedisStore(primary.url, prefix="app:nested") as nested:
             nested.set("n", "k", 5)
         with running(request.param) as replica:

@@ -95,7 +95,7 @@ class Batch:
         everywhere: send to every primary node of a cluster; each reply is then a list with one
             entry per node, also on a single server.
         ignore: codes of errors that stand for None, such as WRONGTYPE for a key that is
-            somebody else's.
+            another program's.
         inline: from here on the call calls functions of the caller's, which expect its thread: if
             awaited it never goes on in another one, however large the replies are.
         part: one of many parts of a long work, each of which may take as long as a call.

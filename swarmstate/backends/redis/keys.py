@@ -176,7 +176,7 @@ class Layout:
         nested.update(
             key[: -len(MARKER)]
             for key in before
-            # A hash of that name is somebody's namespace, not a marker.
+            # A hash of that name is another program's namespace, not a marker.
             if key.endswith(b":" + MARKER) and key != self.marker_before and key not in hashes
         )
 

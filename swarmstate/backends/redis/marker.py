@@ -122,7 +122,7 @@ class Marker:
         return [self._touch] if self._touchable else []
 
     def visit(self) -> Steps[None]:
-        """Go there where no call did for long; a node that does not answer is no call's concern."""
+        """Go there where no call did for long; a node that does not answer concerns no call."""
         wait = self.due_to_reads + _WAIT_SECONDS
         if self._near is None or not self._known or monotonic() < wait:
             return

@@ -67,7 +67,7 @@ local function enumerate()
       end
     end
   end
-  -- Nearly every key is ASCII without NUL; what version 0.1.0 derived and what is no text are not.
+  -- Nearly every key is ASCII without NUL; what version 0.1.0 derived and what is not text are not.
   local plain, special = {}, {}
   for _, key in ipairs(scan(ARGV[1])) do
     if not find(key, '[%z\\128-\\255]', head + 1) then
@@ -198,7 +198,7 @@ end
 return fill(3, ARGV[1])
 """,
 )
-"""Add fields and values to hashes, or nothing if one of the keys is no hash.
+"""Add fields and values to hashes, or nothing if one of the keys is not a hash.
 
 ARGV: time to live in milliseconds or "", 1 to empty the hashes first, then for each key the length
 of what follows, field, value, field, and so on.

@@ -1,7 +1,7 @@
 """How a store's operations send what they ask: the rules that hold for all of them.
 
-Writes and reads carry the marker along when it is due, start the time of what expires anew, say who
-refused what and why, and keep within the limits of servers.
+Writes and reads carry the marker along when it is due, restart the time to live of what expires,
+say who refused what and why, and keep within the limits of servers.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 FOREIGN = ("WRONGTYPE",)
-"""What a command answers about a key that is somebody else's."""
+"""What a command answers about a key that belongs to another program."""
 
 MOST_ARGUMENTS = 1_000_000
 """Arguments of one command; Redis before 7.0 takes 1,048,576."""
@@ -71,7 +71,7 @@ class Sending:
         default: encodes what the codec does not know.
         max_history: how many snapshots to keep.
         ttl: how long a namespace lives after its last write, in seconds, or None.
-        ttl_on_read: whether a read starts that time anew.
+        ttl_on_read: whether a read restarts that time.
         near: on a cluster, whether two keys are served by one node; None for a single server.
     """
 
@@ -187,7 +187,7 @@ class Sending:
     def _store(
         self, commands: list[Command], keys: Iterable[bytes], *, idempotent: bool
     ) -> Steps[list[Any]]:
-        """Send a write, start the time of its namespaces anew, and return the write's replies."""
+        """Send a write, restart its namespaces' time to live, and return the write's replies."""
         expiry = self._expiry(keys)
         if expiry:
             try:
@@ -228,7 +228,7 @@ class Sending:
         return replies
 
     def _expiry(self, keys: Iterable[bytes]) -> list[Command]:
-        """Return the commands that start the time of namespaces anew, where there is one."""
+        """Return the commands that restart the namespaces' time to live, if they have one."""
         if self.ttl_ms is None or not self._may_expire:
             return []
         return [("PEXPIRE", key, self.ttl_ms) for key in keys]
@@ -262,7 +262,7 @@ class Sending:
 
         Args:
             commands: the reads.
-            keys: the namespaces whose time starts anew, if reads do that.
+            keys: the namespaces whose time restarts, if reads do that.
         """
         # A transaction only where one is needed: a full server before Redis 7.2 refuses everything
         # in one.
@@ -307,7 +307,7 @@ class Sending:
         return replies if together is commands else replies[: len(commands)]
 
     def _renew(self, expiry: list[Command]) -> Steps[None]:
-        """Start times anew by themselves, if that is not refused."""
+        """Restart times to live in a request of their own, if that is not refused."""
         if expiry:
             try:
                 yield Batch(expiry, idempotent=True)

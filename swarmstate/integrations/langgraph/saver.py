@@ -90,7 +90,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             store's own. Needs a store that can expire keys.
         ttl_on_read: Whether reading a thread renews it too.
         max_checkpoints_per_thread: How many checkpoints each checkpoint namespace of a thread
-            keeps, beside older ones that a pending interrupt or a ``DeltaChannel`` still needs.
+            keeps, besides older ones that a pending interrupt or a ``DeltaChannel`` still needs.
         on_blocked: What happens when the serializer is not allowed to load a type and would give
             back plain data instead: ``"warn"`` leaves it to the serializer, which logs a warning;
             ``"error"`` raises :class:`~swarmstate.errors.DecodeError`, also for every object that

@@ -46,7 +46,7 @@ def connect(url: str, client: Any, *, timeout: float, max_connections: int) -> T
         max_connections: how many connections to open at most (on a cluster: to each node).
 
     Raises:
-        InvalidArgumentError: what was given is no such client, or no such URL.
+        InvalidArgumentError: what was given is not such a client, or not such a URL.
         ImportError: the client library is missing or too old.
     """
     if client is not None:

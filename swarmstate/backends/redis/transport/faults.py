@@ -87,7 +87,7 @@ def foreign(error: BaseException) -> BaseException | None:
         frames = seen.__traceback__
         if frames is not None:
             outer, inner = _module(frames), _module(_last(frames))
-            # What was being handled when we were called is no cause of what happened here.
+            # What was being handled when we were called is not the cause of what happened here.
             if seen is not error and outer not in _LIBRARIES:
                 return None
             if inner not in _CALLED or (isinstance(seen, OSError) and not seen.args):

@@ -14,13 +14,13 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
-from swarmstate._exchange import Peer, Unit, pack
+from swarmstate._exchange import Peer, pack
 from swarmstate.backends.redis.commands import Command, Script
 from swarmstate.backends.redis.transport.clock import monotonic, sleep
 from swarmstate.backends.redis.transport.faults import NOT_NOW
-from swarmstate.backends.redis.transport.pool import Identity, identity
+from swarmstate.backends.redis.transport.pool import identity
 from swarmstate.backends.redis.transport.topology import Node
 from swarmstate.backends.redis.transport.wire import (
     read,
@@ -31,7 +31,7 @@ from swarmstate.backends.redis.transport.wire import (
 )
 from swarmstate.forks import here
 
-__all__ = ["Guard", "NotNow", "ask", "limits", "line"]
+__all__ = ["Guard", "NotNow", "Sent", "ask", "limits", "line"]
 
 _LIMITS = ("proto-max-bulk-len", "client-query-buffer-limit", "maxmemory-clients")
 _LOOK_SECONDS = 0.005
@@ -47,6 +47,14 @@ class NotNow(Exception):  # noqa: N818 (it is passed on as the server's answer)
         self.reply = reply
 
 
+class Sent(Protocol):
+    """What a guard has to know of a request that was given up."""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it was sent, and its reply has not come."""
+
+
 class Guard:
     """What is known of one server, and what was given up there.
 
@@ -54,7 +62,7 @@ class Guard:
         era: goes up when the server turns out not to be the right one: connections of an earlier
             era are not used again.
         loose: connections on which something was given up that may still arrive.
-        adrift: units that were given up while their connection goes on, with others' replies.
+        adrift: requests that were given up while their connection goes on, with others' replies.
         scripts: those that the server has, as far as known.
     """
 
@@ -62,7 +70,7 @@ class Guard:
         self.address = address
         self.era = 0
         self.loose: dict[Peer, None] = {}
-        self.adrift: dict[Unit, None] = {}
+        self.adrift: dict[Sent, None] = {}
         self.scripts: set[Script] = set()
         self._warned = False
         self._process = here.process
@@ -101,11 +109,10 @@ class Guard:
             self._process = here.process
             self.adrift.clear()
         while self.adrift:
-            for unit in tuple(self.adrift):
-                trip = unit.trip
+            for sent in tuple(self.adrift):
                 # What was not sent by the time that it was given up is not sent any more.
-                if trip is None or unit not in trip.unread:
-                    self.adrift.pop(unit, None)
+                if not sent.under_way:
+                    self.adrift.pop(sent, None)
             if self.adrift:
                 if monotonic() >= deadline:
                     raise TimeoutError("a request that was given up is still under way")

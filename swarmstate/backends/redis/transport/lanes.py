@@ -36,7 +36,7 @@ _MOST_AT_ONCE = 1000
 _MOST_BYTES_AT_ONCE = 1 << 20
 # Threads, and so connections, of one lane.
 _MOST_WORKERS = 4
-# How often the keeper looks at lanes that are busy, and how often in vain before it sleeps.
+# How often the keeper looks at lanes that are busy, and how often it finds none before it sleeps.
 _LOOK_SECONDS = 0.05
 _LOOKS = 4
 _LONGEST_NAP = 60.0

@@ -433,7 +433,7 @@ def _spoke(connection: Any) -> bool:
         return False
     try:
         return bool(connection.can_read())
-    except Exception:  # noqa: BLE001 (whatever is wrong with it, it is connected anew)
+    except Exception:  # noqa: BLE001 (whatever is wrong with it, it is connected again)
         return True
 
 

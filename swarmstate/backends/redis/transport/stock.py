@@ -37,7 +37,7 @@ _OTHERS_LOOK_SECONDS = 0.5
 
 
 class _Waiter(Generic[T]):
-    """A place in the line, as long as somebody stands there."""
+    """A place in the line, as long as someone stands there."""
 
     __slots__ = ("__weakref__", "handed", "waiting")
 
@@ -155,7 +155,7 @@ class Stock(Generic[T]):
                 self._idle.append(thing)
 
     def _next(self) -> _Waiter[T] | None:
-        """Take the first place out of the line at which somebody still waits."""
+        """Take the first place out of the line at which someone still waits."""
         while True:
             try:
                 place = self._line.popleft()

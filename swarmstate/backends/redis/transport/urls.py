@@ -48,8 +48,8 @@ def parse(url: object) -> Target:
     """Return what a URL names.
 
     Raises:
-        InvalidArgumentError: it is no URL of ours, names something that cannot be, or has a
-            parameter that is not honoured.
+        InvalidArgumentError: it is not a URL that is accepted, names something that cannot be, or
+            has a parameter that is not honoured.
     """
     if not isinstance(url, str):
         shown = f" ({url})" if isinstance(url, (int, float)) else ""

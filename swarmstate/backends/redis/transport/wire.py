@@ -49,7 +49,7 @@ def reader_of(connection: Any) -> Any:
     """
     if not getattr(connection, "swarmstate_direct", False):
         return None
-    reader = getattr(connection._parser, "_reader", None)
+    reader: Any = getattr(connection._parser, "_reader", None)
     known = all(hasattr(reader, name) for name in ("feed", "gets", "has_data"))
     return reader if known and not reader.has_data() else None
 
