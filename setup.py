@@ -6,9 +6,9 @@ from setuptools import Extension, setup
 NAMES = [
     "_codec",
     "_core",
-    "_exchange",
     "_handoff",
     "_messages",
+    "_redis",
 ]
 
 setup(

@@ -4,6 +4,7 @@ cdef class Courier:
     """Carries trips out; what to do when one fails is its subclass's to say.
 
     Args:
+        only: the one server and what is known of it; None on a cluster.
         failures: what a connection that breaks raises.
         timeout: how long a reply, or more of it, is waited for, in seconds.
         read: returns the next reply of a connection whose client must not be passed by.
@@ -12,11 +13,24 @@ cdef class Courier:
     cdef readonly tuple failures
     cdef readonly double timeout
     cdef object read
+    cdef tuple only
 
-    def __init__(self, tuple failures not None, double timeout, read):
+    def __init__(self, tuple only, tuple failures not None, double timeout, read):
+        self.only = only
         self.failures = failures
         self.timeout = timeout
         self.read = read
+
+    def perform(self, Job job not None):
+        """Carry one job out, blocking until it is settled."""
+        cdef Batch batch = job.batch
+        if self.only is None or batch.everywhere or not batch.commands:
+            again = self.round(self.split(job))
+        else:
+            node, guard = self.only
+            again = self.carry(Trip(node, guard, [Unit(job, range(len(batch.commands)))]))
+        if again:
+            self.complete(again)
 
     cpdef list carry(self, Trip trip):
         """Carry out what one trip has, and return the units that must try again."""
@@ -72,7 +86,9 @@ cdef class Courier:
         while True:
             # First the trip's, which gives it back: an exception that is kept also keeps what has
             # a name here.
-            trip.connection = node.acquire(deadline)
+            trip.connection = node.ready()
+            if trip.connection is None:
+                trip.connection = node.acquire(deadline)
             peer = getattr(trip.connection, "swarmstate_peer", None)
             if peer is None or peer.socket is not getattr(trip.connection, "_sock", None):
                 peer = guard.meet(trip.connection)

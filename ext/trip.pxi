@@ -1,5 +1,58 @@
 # A batch on its way: what goes to which place, and with whom it shares a connection.
 
+cdef frozenset READS = frozenset((
+    "EXISTS", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSCAN", "HSTRLEN", "PTTL",
+    "SCAN", "TOUCH", "TYPE", "ZCARD", "ZRANGE", "ZRANGEBYLEX", "ZREVRANGE", "ZREVRANGEBYLEX",
+))
+
+
+cdef class Batch:
+    """Commands for one round trip (on a cluster: one per node, at the same time).
+
+    The replies come back in the order of the commands. The first command that the server refused
+    raises :class:`~swarmstate.backends.redis.commands.CommandRefused` at the ``yield`` instead;
+    unless the batch is atomic, the others were carried out all the same.
+
+    Args:
+        commands: what to send.
+        atomic: carried out as a whole or not at all, with nothing in between, by MULTI and EXEC;
+            on a cluster that holds for the commands of each slot.
+        idempotent: may be sent again when the connection broke before the reply was there, because
+            carrying it out twice does no harm. Without it the outcome is then unknown to the
+            caller, and StoreUnavailable says so. What provably was not carried out is always sent
+            again.
+        everywhere: send to every primary node of a cluster; each reply is then a list with one
+            entry per node, also on a single server.
+        ignore: codes of errors that stand for None, such as WRONGTYPE for a key that is
+            another program's.
+        inline: from here on the call calls functions of the caller's, which expect its thread: if
+            awaited it never goes on in another one, however large the replies are.
+        part: one of many parts of a long work, each of which may take as long as a call.
+    """
+
+    cdef readonly object commands, ignore
+    cdef readonly bint atomic, idempotent, everywhere, inline, part
+
+    def __init__(
+        self, commands, bint atomic=False, bint idempotent=False, bint everywhere=False, ignore=(),
+        bint inline=False, bint part=False,
+    ):
+        self.commands = commands
+        self.atomic = atomic
+        self.idempotent = idempotent
+        self.everywhere = everywhere
+        self.ignore = ignore
+        self.inline = inline
+        self.part = part
+
+    @property
+    def reads(self):
+        """Whether it certainly changes nothing; of a script that is not known."""
+        for command in self.commands:
+            if command[0] not in READS:
+                return False
+        return True
+
 cdef class Job:
     """A batch on its way, and how it came out.
 
@@ -13,7 +66,8 @@ cdef class Job:
         future: what the task awaits that it belongs to.
     """
 
-    cdef readonly object batch, operation
+    cdef readonly Batch batch
+    cdef readonly object operation
     cdef public double deadline
     cdef public list replies
     cdef public object error, units, done, future
@@ -21,7 +75,7 @@ cdef class Job:
     cdef list left
     cdef double paused
 
-    def __init__(self, batch, operation, double deadline):
+    def __init__(self, Batch batch not None, operation, double deadline):
         self.batch = batch
         self.operation = operation
         self.deadline = deadline
@@ -111,7 +165,7 @@ cdef class Unit:
             known: the scripts that the server has; others are sent as text.
         """
         cdef list chunks, unknown = []
-        batch = self.job.batch
+        cdef Batch batch = self.job.batch
         commands = batch.commands
         if len(self.indexes) != len(commands):
             commands = [commands[index] for index in self.indexes]
@@ -157,6 +211,9 @@ cdef class Peer:
         era: of the server's, see :class:`~swarmstate.backends.redis.transport.fence.Guard`.
         timeout: how long the socket waits, as its client has set it.
         fenced: whether it was closed at the server's end.
+
+    Args:
+        parser: the library's, where replies may be read through it alone.
     """
 
     cdef readonly object socket, identity
@@ -165,17 +222,18 @@ cdef class Peer:
     cdef public bint fenced
     cdef object receive, gets, feed, has_data, nothing, buffer, poll, pending
 
-    def __init__(self, socket, identity, Py_ssize_t era, reader=None):
+    def __init__(self, socket, identity, Py_ssize_t era, parser=None):
         self.socket = socket
         self.identity = identity
         self.era = era
         self.timeout = socket.gettimeout()
-        if reader is not None and hasattr(select, "poll"):
+        if parser is not None and hasattr(select, "poll"):
+            reader = parser._reader
             poll = select.poll()
             poll.register(socket, select.POLLIN)
             self.poll = poll.poll
             self.pending = getattr(socket, "pending", None)
-            self.buffer = bytearray(CHUNK)
+            self.buffer = parser._buffer
             self.receive = socket.recv_into
             self.feed = reader.feed
             self.has_data = reader.has_data

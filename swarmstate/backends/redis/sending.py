@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any, NoReturn
 
 from swarmstate import codecs
+from swarmstate._redis import Values
 from swarmstate.arguments import check_default, milliseconds, shown
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, Script
 from swarmstate.backends.redis.keys import Layout
@@ -89,7 +90,8 @@ class Sending:
         check_default(default)
         self.layout = layout
         self.codec = codecs.get(codec)
-        self.encode: Callable[[Any], bytes] = functools.partial(self.codec.encode, default=default)
+        self.values = Values(self.codec, default)
+        self.encode = self.values.encode
         self.ttl_ms = milliseconds(ttl)
         if ttl_on_read and self.ttl_ms is None:
             raise ArgumentValueError(
@@ -139,6 +141,11 @@ class Sending:
             ) from error
 
     # Writes ------------------------------------------------------------------------------------
+
+    @property
+    def marker_is_due(self) -> bool:
+        """Whether the next write is to carry the marker along, as :meth:`written` does."""
+        return monotonic() >= self._marker.due_to_writes
 
     def written(
         self, commands: Sequence[Command], *, atomic: bool = True, idempotent: bool = False

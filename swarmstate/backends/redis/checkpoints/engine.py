@@ -11,9 +11,10 @@ transactions and a few more round trips.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from swarmstate._redis import put_arguments, writes_arguments
 from swarmstate.arguments import milliseconds
 from swarmstate.backends.redis.checkpoints import scripts as lua
 from swarmstate.backends.redis.checkpoints.copies import Copies
@@ -31,6 +32,7 @@ from swarmstate.checkpoints.format import (
     THREADS,
     assemble,
     check_id,
+    encode_record,
     field,
     is_id,
     record_fields,
@@ -75,9 +77,7 @@ def _or_plainly(operation: _Operation[P, T]) -> _Operation[P, T]:
             try:
                 return (yield from operation(self, *args, **kwargs))
             except CommandRefused as refused:
-                if not refused.scripting_refused:
-                    raise
-                self.scripting = False
+                self._do_without_scripts(refused)
         result: T = yield from getattr(self.plain, name)(*args, **kwargs)
         return result
 
@@ -117,7 +117,11 @@ class RedisCheckpoints:
                 "there is nothing to renew"
             )
         self._store = steps
-        self._driver = driver
+        # No methods of the engine's own: a frame more costs a hundredth of a put.
+        self.run = driver.run
+        """Run an operation, blocking on one connection of the pool."""
+        self.arun = driver.arun
+        """Run an operation without blocking; what many tasks send shares pipelines."""
         self._clustered = driver.clustered
         self._keys = ThreadKeys(steps)
         self._life = Lifetime(self._keys, lifetime, on_read=ttl_on_read)
@@ -130,17 +134,17 @@ class RedisCheckpoints:
         self.scripting = True
         """Whether the server lets us run scripts, as far as known."""
 
-    def run(self, steps: Generator[Any, Any, T]) -> T:
-        """Run an operation, blocking on one connection of the pool."""
-        return self._driver.run(steps)
-
-    async def arun(self, steps: Generator[Any, Any, T]) -> T:
-        """Run an operation without blocking; what many tasks send shares pipelines."""
-        return await self._driver.arun(steps)
+    def _do_without_scripts(self, refused: CommandRefused) -> None:
+        """Take note that the server refuses scripts, or raise what it has refused."""
+        if not refused.scripting_refused:
+            raise refused
+        self.scripting = False
 
     # Writing -----------------------------------------------------------------------------------
 
-    @_or_plainly
+    # As _or_plainly() does, the calls of every step of a graph do without a generator of its own: a
+    # frame more costs a hundredth of them.
+
     def put(
         self,
         name: CheckpointName,
@@ -152,53 +156,58 @@ class RedisCheckpoints:
         caller: CheckpointName | None = None,
     ) -> Steps[tuple[Surplus | None, list[str]]]:
         """Store a checkpoint. One round trip."""
-        check_id(name.id)
-        encode = self._store.encode
-        encoded = self._keys.encode_record(record)
-        # The same as record_fields() gives, most of it without making the names again.
-        deltas = [field(c, record.versions[c]) for c in record.deltas if c in record.versions]
-        asked: Sequence[str] = inherited
-        kept: Sequence[str] = ()
-        new: Mapping[str, Blob] = values
-        if any(key in values for key in inherited):
-            asked = [key for key in inherited if key not in values]
-            kept = [key for key in inherited if key in values]
-            new = {key: value for key, value in values.items() if key not in kept}
-        arguments: _Arguments = [
-            name.id,
-            encoded,
-            self._keys.entry(encoded, record.parent, (*new, *inherited, *deltas)),
-            self._keys.one,
-            (record.parent or "") if record.deltas else "",
-            len(asked),
-            len(kept),
-            *asked,
-        ]
-        for key in kept:
-            arguments += (key, encode(values[key]))
-        for key, value in new.items():
-            arguments += (key, encode(value))
-        if keep is None:
-            missing, _ = yield from self._write(lua.PUT, name, arguments)
+        if name.id[:1] == "\0":
+            check_id(name.id)
+        if self.scripting:
+            deltas: Sequence[str] = ()
+            if record.deltas:
+                # As record_fields() gives them.
+                versions = record.versions
+                deltas = [field(c, versions[c]) for c in record.deltas if c in versions]
+            arguments = put_arguments(
+                self._store.values,
+                name.id,
+                encode_record(record),
+                values,
+                inherited,
+                deltas,
+                self._keys.one,
+            )
             surplus = None
-        else:
-            arguments.append(self._retention.argument(keep, caller, rebuilt_channels(record)))
-            more = self._retention.noted(name, caller)
-            missing, found = yield from self._write(PUT_WITHIN, name, arguments, more)
-            surplus = yield from self._retention.found(name, keep, found)
-        if missing:
-            return None, [key.decode() for key in missing]
-        self._guess(name)
-        return surplus, []
+            try:
+                if keep is None:
+                    missing, _ = yield from self._write(lua.PUT, name, arguments)
+                else:
+                    rebuilt = rebuilt_channels(record)
+                    arguments.append(self._retention.argument(keep, caller, rebuilt))
+                    more = self._retention.noted(name, caller)
+                    missing, found = yield from self._write(PUT_WITHIN, name, arguments, more)
+                    surplus = yield from self._retention.found(name, keep, found)
+            except CommandRefused as refused:
+                self._do_without_scripts(refused)
+            else:
+                if missing:
+                    return None, [key.decode() for key in missing]
+                if self._clustered:
+                    self._guess(name)
+                return surplus, []
+        return (
+            yield from self.plain.put(name, record, values, inherited, keep=keep, caller=caller)
+        )
 
-    @_or_plainly
     def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
         """Store pending writes. One round trip for any number."""
-        check_id(name.id)
-        arguments: _Arguments = [name.id, self._keys.one]
-        for key, value in writes.items():
-            arguments += (key, self._store.encode(value))
-        yield from self._write(lua.PUT_WRITES, name, arguments)
+        if name.id[:1] == "\0":
+            check_id(name.id)
+        if self.scripting:
+            arguments = writes_arguments(self._store.values, name.id, writes, self._keys.one)
+            try:
+                yield from self._write(lua.PUT_WRITES, name, arguments)
+            except CommandRefused as refused:
+                self._do_without_scripts(refused)
+            else:
+                return
+        yield from self.plain.put_writes(name, writes)
 
     def _write(
         self,
@@ -222,7 +231,11 @@ class RedisCheckpoints:
         for _ in range(_TRIES):
             first = (checkpoint_ns, self._life.argument, 1 if is_new or more else 0)
             command = (script, len(keys), *keys, *first, *arguments)
-            outcome = (yield from self._store.written([command], atomic=False, idempotent=True))[0]
+            if self._store.marker_is_due:
+                replies = yield from self._store.written([command], atomic=False, idempotent=True)
+            else:
+                replies = yield Batch([command], idempotent=True)
+            outcome = replies[0]
             if not isinstance(outcome, list):
                 if is_new:
                     self._derived.compared(checkpoints, 0)

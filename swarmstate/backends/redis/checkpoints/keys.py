@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from swarmstate import codecs
-from swarmstate.backends.redis.commands import Batch, Command, fields
+from swarmstate import _redis, codecs
+from swarmstate.backends.redis.commands import Batch, Command
 from swarmstate.backends.redis.steps import StoreSteps
 from swarmstate.checkpoints.format import (
     decode_record,
@@ -166,15 +165,14 @@ class ThreadKeys:
     def decode_record(self, data: bytes, name: CheckpointName) -> CheckpointRecord:
         """Return a record, or raise for what is not one."""
         try:
-            value = self.store.codec.decode(data)
+            value = self.store.values.decode(data)
         except DecodeError as error:
             raise DecodeError(f"{place(name)}: {error}") from error
         return decode_record(value, name)
 
     def entry(self, encoded: bytes, parent: str | None, values: Iterable[str]) -> bytes:
         """Return what is derived of a record, in plain msgpack, whatever the store's codec."""
-        digest = hashlib.sha1(encoded, usedforsecurity=False).hexdigest()
-        return _plain.encode([digest[:16], parent or "", *values])
+        return _redis.entry(encoded, parent, values)
 
     def entry_of(self, data: bytes, name: CheckpointName) -> bytes:
         """Return what is derived of a record that was read."""
@@ -204,23 +202,11 @@ class ThreadKeys:
 
     def blobs(self, keys: Iterable[bytes | str], data: Iterable[Any]) -> dict[str, Any]:
         """Return field -> value for the fields that have one, right or wrong."""
-        decode = self.store.codec.decode
-        found: dict[str, Any] = {}
-        for key, value in zip(keys, data, strict=True):
-            if value is not None:
-                name = key.decode() if isinstance(key, bytes) else key
-                try:
-                    found[name] = decode(value)
-                except DecodeError as error:
-                    # Only who knows the checkpoint can say what is lost by this.
-                    found[name] = error
-        return found
+        return _redis.blobs(self.store.values, keys, data)
 
-    def writes_of(self, name: CheckpointName, reply: Any) -> Iterator[tuple[str, Any]]:
-        """Yield key and value of each pending write in the reply to HGETALL."""
-        decode = self.store.codec.decode
+    def writes_of(self, name: CheckpointName, reply: Any) -> list[tuple[str, Any]]:
+        """Return key and value of each pending write in the reply to HGETALL."""
         try:
-            for key, data in fields(reply).items():
-                yield key.decode(), decode(data)
+            return _redis.writes_of(self.store.values, reply)
         except DecodeError as error:
             raise DecodeError(f"a pending write of {place(name)}: {error}") from error

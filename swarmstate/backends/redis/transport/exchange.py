@@ -18,7 +18,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from swarmstate._exchange import Courier, Job, Trip, Unit
+from swarmstate._redis import Courier, Job, Trip, Unit
 from swarmstate.backends.redis.transport import faults
 from swarmstate.backends.redis.transport.clock import jitter, monotonic, sleep
 from swarmstate.backends.redis.transport.fence import Guard, NotNow, ask, limits, line
@@ -69,26 +69,16 @@ class Exchange(Courier):
     """
 
     def __init__(self, topology: Topology, timeout: float, retries: int) -> None:
-        super().__init__((*topology.failures, NotNow), timeout, read)
+        self._guards: dict[str, Guard] = {}
+        only = None
+        if not topology.clustered:
+            node = topology.node(None)
+            only = (node, self.guard(node))
+        super().__init__(only, (*topology.failures, NotNow), timeout, read)
         self.topology = topology
         self.seconds = (retries + 1) * timeout
         self.stale = False
         self._retries = retries
-        self._guards: dict[str, Guard] = {}
-        self._only: tuple[Node, Guard] | None = None
-        if not topology.clustered:
-            node = topology.node(None)
-            self._only = (node, self.guard(node))
-
-    def perform(self, job: Job) -> None:
-        """Carry one job out, blocking until it is settled."""
-        batch = job.batch
-        if self._only is not None and batch.commands and not batch.everywhere:
-            again = self.carry(Trip(*self._only, [Unit(job, range(len(batch.commands)))]))
-        else:
-            again = self._round(self.split(job))
-        if again:
-            self.complete(again)
 
     def complete(self, waiting: list[Unit]) -> None:
         """Carry units out, blocking until all of them are settled."""
@@ -100,7 +90,7 @@ class Exchange(Courier):
             self.refresh(min(now + self.timeout, min(unit.job.deadline for unit in waiting)))
             now = monotonic()
             later = [unit for unit in waiting if unit.not_before > now]
-            waiting = later + self._round(unit for unit in waiting if unit.not_before <= now)
+            waiting = later + self.round(unit for unit in waiting if unit.not_before <= now)
 
     def refresh(self, deadline: float | None = None) -> None:
         """Ask a cluster for its map if there was a sign that it has changed."""
@@ -202,7 +192,7 @@ class Exchange(Courier):
 
     # One round ---------------------------------------------------------------------------------
 
-    def _round(self, units: Iterable[Unit]) -> list[Unit]:
+    def round(self, units: Iterable[Unit]) -> list[Unit]:
         """Send units, read their replies, and return those that must try again."""
         again: list[Unit] = []
         by_node: dict[Node, list[Unit]] = {}

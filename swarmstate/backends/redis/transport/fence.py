@@ -16,15 +16,15 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from swarmstate._exchange import Peer, pack
+from swarmstate._redis import Peer, pack
 from swarmstate.backends.redis.commands import Command, Script
 from swarmstate.backends.redis.transport.clock import monotonic, sleep
 from swarmstate.backends.redis.transport.faults import NOT_NOW
 from swarmstate.backends.redis.transport.pool import identity
 from swarmstate.backends.redis.transport.topology import Node
 from swarmstate.backends.redis.transport.wire import (
+    parser_of,
     read,
-    reader_of,
     socket_of,
     split_error,
     write,
@@ -80,7 +80,7 @@ class Guard:
         peer: Peer | None = getattr(connection, "swarmstate_peer", None)
         sock = socket_of(connection)
         if peer is None or peer.socket is not sock:
-            peer = Peer(sock, identity(connection), self.era, reader_of(connection))
+            peer = Peer(sock, identity(connection), self.era, parser_of(connection))
             connection.swarmstate_peer = peer
         return peer
 

@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from swarmstate._exchange import Job, Trip, Unit
+from swarmstate._redis import Job, Trip, Unit
 from swarmstate.backends.redis.transport.clock import monotonic
 from swarmstate.backends.redis.transport.exchange import LARGE, Exchange
 from swarmstate.backends.redis.transport.topology import Node

@@ -17,10 +17,11 @@ from os import getpid
 from queue import Queue
 from typing import Any, NamedTuple, Protocol
 
-from swarmstate._exchange import Peer
+from swarmstate._redis import Peer
 from swarmstate.backends.redis.transport.clock import monotonic, sleep
 from swarmstate.backends.redis.transport.deadlines import within
 from swarmstate.backends.redis.transport.stock import Stock
+from swarmstate.forks import here
 
 __all__ = ["BorrowedPool", "ConnectionPool", "Identity", "Pool", "apart", "identity"]
 
@@ -52,6 +53,10 @@ def identity(connection: Any) -> Identity | None:
 
 class ConnectionPool(Protocol):
     """Connections to one server."""
+
+    def ready(self) -> Any:
+        """Return one that is at hand, as :meth:`acquire` would; None: ask that one."""
+        ...
 
     def acquire(self, deadline: float) -> Any:
         """Return a connection that is connected and has nothing to say."""
@@ -96,6 +101,7 @@ class Pool:
         self._closed = False
         self._stocks: dict[int, Stock[Any]] = {}
         self._pid = 0
+        self._process = -1
         self._move_in()
 
     def _move_in(self) -> None:
@@ -104,8 +110,32 @@ class Pool:
         stock = Stock(partial(_make, self._kind, self._options), self._size)
         self._stock = self._stocks.setdefault(pid, stock)
         self._pid = pid
+        self._process = here.process
         for other in [each for each in self._stocks if each != pid]:
             self._stocks.pop(other, None)
+
+    def ready(self) -> Any:
+        """Return a connection that is connected and has nothing to say, if one is at hand."""
+        if self._process != here.process:
+            return None
+        connection = self._stock.take()
+        if connection is None:
+            return None
+        try:
+            peer: Peer | None = connection.swarmstate_peer
+            if (
+                peer is not None
+                and connection.swarmstate_epoch is self._epoch
+                and connection._sock is peer.socket
+                and peer.silent()
+            ):
+                return connection
+        except BaseException:  # an interrupt: whoever keeps it must not keep the connection
+            connection.disconnect()
+            self.release(connection)
+            raise
+        self._stock.release(connection)
+        return None
 
     def acquire(self, deadline: float) -> Any:
         """Return a connection that is connected and has nothing to say.
@@ -113,7 +143,7 @@ class Pool:
         Raises:
             TimeoutError: all were in use until the deadline, or connecting took longer.
         """
-        if self._pid != getpid():
+        if self._process != here.process:
             self._move_in()
         connection = self._stock.take()
         if connection is None:
@@ -155,7 +185,7 @@ class Pool:
 
     def release(self, connection: Any) -> None:
         """Take a connection back; one of a parent process is closed."""
-        if self._pid != getpid() or connection.pid != self._pid:
+        if self._process != here.process or connection.pid != self._pid:
             connection.disconnect()
             return
         if self._closed:
@@ -173,7 +203,7 @@ class Pool:
     def close(self) -> None:
         """Close every connection, those in use when they come back."""
         self._closed = True
-        if self._pid != getpid():
+        if self._process != here.process:
             self._move_in()
         for connection in self._stock.drain():
             connection.disconnect()
@@ -224,6 +254,10 @@ class BorrowedPool:
             made = Pool(pool.connection_class, apart(pool), min(self._size, self._most))
             own = self._own.setdefault(pid, made)
         return own
+
+    def ready(self) -> Any:
+        """Return None: what is at hand in a pool that is shared, only the pool can tell."""
+        return None
 
     def acquire(self, deadline: float) -> Any:
         """Return a connection that is connected and has nothing to say.
@@ -428,9 +462,6 @@ def _socket(connection: Any) -> Any:
 
 def _spoke(connection: Any) -> bool:
     """Return whether there is something to read on an idle connection, if only its end."""
-    peer: Peer | None = connection.swarmstate_peer
-    if peer is not None and peer.socket is connection._sock and peer.silent():
-        return False
     try:
         return bool(connection.can_read())
     except Exception:  # noqa: BLE001 (whatever is wrong with it, it is connected again)

@@ -73,7 +73,12 @@ class Stock(Generic[T]):
 
     def take(self) -> T | None:
         """Return a thing; None if there is none now, or others wait for one already."""
-        return None if self._line else self._take()
+        if self._line:
+            return None
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._take()
 
     def wait(self, deadline: float) -> T | None:
         """Return a thing when it is the caller's turn; None if that is not before the deadline."""

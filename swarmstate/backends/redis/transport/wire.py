@@ -18,9 +18,9 @@ from swarmstate.backends.redis.transport.clock import monotonic
 __all__ = [
     "command_name",
     "is_reply",
+    "parser_of",
     "read",
     "readable",
-    "reader_of",
     "socket_of",
     "split_error",
     "write",
@@ -42,16 +42,17 @@ def socket_of(connection: Any) -> Any:
         return connection._conn._sock
 
 
-def reader_of(connection: Any) -> Any:
-    """Return the library's parser in C, where replies may be read through it alone, or None.
+def parser_of(connection: Any) -> Any:
+    """Return the library's parser over its reader in C, where no more is needed to read, or None.
 
     Only of a connection that was not read from halfway.
     """
     if not getattr(connection, "swarmstate_direct", False):
         return None
-    reader: Any = getattr(connection._parser, "_reader", None)
+    parser = connection._parser
+    reader: Any = getattr(parser, "_reader", None)
     known = all(hasattr(reader, name) for name in ("feed", "gets", "has_data"))
-    return reader if known and not reader.has_data() else None
+    return parser if known and not reader.has_data() and hasattr(parser, "_buffer") else None
 
 
 def write(sock: Any, chunks: Sequence[bytes], deadline: float) -> None:

@@ -19,18 +19,21 @@ cimport cython
 
 import contextlib
 import functools
+import hashlib
 import select
 import socket
 import threading
 import time
 
-from swarmstate.errors import ArgumentTypeError, ArgumentValueError
+from swarmstate._codec import pack as pack_plain
+from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError
 from swarmstate.shown import shown
 
 cdef extern from "Python.h":
     bint PyUnicode_IS_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     void *PyUnicode_DATA(object text)
+    object PyUnicode_DecodeUTF8(const char *data, Py_ssize_t size, const char *errors)
 
 # Out of reach for whoever replaces the functions of the module, as tests do that freeze the clock.
 cdef object monotonic = (
@@ -42,3 +45,4 @@ cdef object monotonic = (
 include "request.pxi"
 include "trip.pxi"
 include "courier.pxi"
+include "threads.pxi"

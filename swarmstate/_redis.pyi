@@ -1,16 +1,39 @@
 """Types of the compiled way to a server; a test compares them with it."""
 
 import socket as sockets
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from threading import Lock
 from typing import Any
 
-from swarmstate.backends.redis.commands import Batch, Command, Script
+from swarmstate.backends.redis.commands import Argument, Command, Script
 from swarmstate.backends.redis.transport.fence import Guard
 from swarmstate.backends.redis.transport.pool import Identity
 from swarmstate.backends.redis.transport.topology import Node
+from swarmstate.checkpoints.protocol import Blob
+from swarmstate.protocols import Codec, Default
 
 def pack(commands: Sequence[Command], *, source: bool = False) -> list[bytes]: ...
+
+class Batch:
+    commands: Sequence[Command]
+    atomic: bool
+    idempotent: bool
+    everywhere: bool
+    ignore: tuple[str, ...]
+    inline: bool
+    part: bool
+    def __init__(
+        self,
+        commands: Sequence[Command],
+        atomic: bool = False,
+        idempotent: bool = False,
+        everywhere: bool = False,
+        ignore: tuple[str, ...] = (),
+        inline: bool = False,
+        part: bool = False,
+    ) -> None: ...
+    @property
+    def reads(self) -> bool: ...
 
 class Job:
     batch: Batch
@@ -62,7 +85,7 @@ class Peer:
     timeout: float | None
     fenced: bool
     def __init__(
-        self, socket: Any, identity: Identity | None, era: int, reader: Any = None
+        self, socket: Any, identity: Identity | None, era: int, parser: Any = None
     ) -> None: ...
     def shut_down(self) -> None: ...
     def silent(self) -> bool: ...
@@ -90,8 +113,37 @@ class Courier:
     failures: tuple[type[Exception], ...]
     timeout: float
     def __init__(
-        self, failures: tuple[type[Exception], ...], timeout: float, read: Callable[[Any], Any]
+        self,
+        only: tuple[Node, Guard] | None,
+        failures: tuple[type[Exception], ...],
+        timeout: float,
+        read: Callable[[Any], Any],
     ) -> None: ...
+    def perform(self, job: Job) -> None: ...
     def carry(self, trip: Trip) -> list[Unit]: ...
     def send(self, trip: Trip, again: list[Unit]) -> None: ...
     def receive(self, trip: Trip, again: list[Unit]) -> None: ...
+
+class Values:
+    codec: Codec
+    def __init__(self, codec: Codec, default: Default | None = None) -> None: ...
+    def encode(self, value: object) -> bytes: ...
+    def decode(self, data: bytes) -> Any: ...
+
+def entry(encoded: bytes, parent: str | None, fields: Iterable[str]) -> bytes: ...
+def put_arguments(
+    codec: Values,
+    id: str,
+    record: list[Any],
+    values: Mapping[str, Blob],
+    inherited: Sequence[str],
+    deltas: Sequence[str],
+    one: bytes,
+) -> list[Argument]: ...
+def writes_arguments(
+    codec: Values, id: str, writes: Mapping[str, Any], one: bytes
+) -> list[Argument]: ...
+def blobs(
+    codec: Values, keys: Iterable[bytes | str], data: Iterable[bytes | None]
+) -> dict[str, Any]: ...
+def writes_of(codec: Values, reply: Any) -> list[tuple[str, Any]]: ...
