@@ -26,6 +26,8 @@ import threading
 import time
 
 from swarmstate._codec import pack as pack_plain
+from swarmstate.checkpoints import format as layout
+from swarmstate.checkpoints.protocol import CheckpointName
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError
 from swarmstate.shown import shown
 

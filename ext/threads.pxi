@@ -220,7 +220,16 @@ def blobs(Values codec not None, keys, data):
     return found
 
 
-def writes_of(Values codec not None, reply):
+def record_of(Values codec not None, data, name):
+    """Return a record from its bytes, or raise for what is not one."""
+    try:
+        value = codec.decode(data)
+    except DecodeError as error:
+        raise DecodeError(f"{layout.place(name)}: {error}") from error
+    return layout.decode_record(value, name)
+
+
+def writes_of(Values codec not None, reply, name):
     """Return key and value of each pending write in the reply to HGETALL."""
     cdef list found = []
     if type(reply) is dict:
@@ -228,6 +237,41 @@ def writes_of(Values codec not None, reply):
     else:
         entries = iter(reply)
         pairs = zip(entries, entries, strict=True)
-    for key, data in pairs:
-        found.append(((<bytes>key).decode(), codec.decode(data)))
+    try:
+        for key, data in pairs:
+            found.append(((<bytes>key).decode(), codec.decode(data)))
+    except DecodeError as error:
+        raise DecodeError(f"a pending write of {layout.place(name)}: {error}") from error
     return found
+
+
+def unknown(reply):
+    """Return id and record of the checkpoints of which is missing what is derived."""
+    return [(raw_id, raw) for raw_id, raw, known, _ in reply[0] if not known]
+
+
+def assembled(Values codec not None, space, reply, channels):
+    """Return the checkpoints of one namespace in the reply of the script that reads them.
+
+    Args:
+        codec: the store's.
+        space: names the namespace.
+        reply: what the script returned.
+        channels: those that were asked for; None: all.
+    """
+    cdef list made = []
+    thread, checkpoint_ns, _ = space
+    found, keys, data, _, _, missing = reply
+    held = blobs(codec, keys, data)
+    for raw_id, raw, _, written in found:
+        name = CheckpointName(thread, checkpoint_ns, (<bytes>raw_id).decode())
+        record = record_of(codec, raw, name)
+        made.append(layout.assemble(
+            name,
+            record,
+            layout.record_fields(record, channels) if held else {},
+            held,
+            writes_of(codec, written, name) if written else (),
+            marked=bool(missing) and b"\0w" + raw_id in missing,
+        ))
+    return made

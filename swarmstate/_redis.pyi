@@ -1,7 +1,7 @@
 """Types of the compiled way to a server; a test compares them with it."""
 
 import socket as sockets
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from threading import Lock
 from typing import Any
 
@@ -9,7 +9,12 @@ from swarmstate.backends.redis.commands import Argument, Command, Script
 from swarmstate.backends.redis.transport.fence import Guard
 from swarmstate.backends.redis.transport.pool import Identity
 from swarmstate.backends.redis.transport.topology import Node
-from swarmstate.checkpoints.protocol import Blob
+from swarmstate.checkpoints.protocol import (
+    Blob,
+    CheckpointName,
+    CheckpointRecord,
+    StoredCheckpoint,
+)
 from swarmstate.protocols import Codec, Default
 
 def pack(commands: Sequence[Command], *, source: bool = False) -> list[bytes]: ...
@@ -146,4 +151,9 @@ def writes_arguments(
 def blobs(
     codec: Values, keys: Iterable[bytes | str], data: Iterable[bytes | None]
 ) -> dict[str, Any]: ...
-def writes_of(codec: Values, reply: Any) -> list[tuple[str, Any]]: ...
+def record_of(codec: Values, data: bytes, name: CheckpointName) -> CheckpointRecord: ...
+def writes_of(codec: Values, reply: Any, name: CheckpointName) -> list[tuple[str, Any]]: ...
+def unknown(reply: list[Any]) -> list[tuple[bytes, bytes]]: ...
+def assembled(
+    codec: Values, space: CheckpointName, reply: list[Any], channels: Collection[str] | None
+) -> list[StoredCheckpoint]: ...

@@ -147,6 +147,11 @@ class Sending:
         """Whether the next write is to carry the marker along, as :meth:`written` does."""
         return monotonic() >= self._marker.due_to_writes
 
+    @property
+    def marker_is_due_to_reads(self) -> bool:
+        """The same of the next read, see :meth:`asked`."""
+        return monotonic() >= self._marker.due_to_reads
+
     def written(
         self, commands: Sequence[Command], *, atomic: bool = True, idempotent: bool = False
     ) -> Steps[list[Any]]:

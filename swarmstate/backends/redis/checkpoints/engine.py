@@ -11,10 +11,10 @@ transactions and a few more round trips.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from swarmstate._redis import put_arguments, writes_arguments
+from swarmstate._redis import assembled, put_arguments, unknown, writes_arguments
 from swarmstate.arguments import milliseconds
 from swarmstate.backends.redis.checkpoints import scripts as lua
 from swarmstate.backends.redis.checkpoints.copies import Copies
@@ -30,12 +30,10 @@ from swarmstate.backends.redis.steps import StoreSteps
 from swarmstate.backends.redis.transport.driver import Driver
 from swarmstate.checkpoints.format import (
     THREADS,
-    assemble,
     check_id,
     encode_record,
     field,
     is_id,
-    record_fields,
     thread_of,
 )
 from swarmstate.checkpoints.generic import newest_first
@@ -259,23 +257,37 @@ class RedisCheckpoints:
 
     # Reading -----------------------------------------------------------------------------------
 
-    @_or_plainly
     def get(self, name: CheckpointName) -> Steps[StoredCheckpoint | None]:
         """Return a checkpoint. One round trip.
 
         By the id "" on a cluster two, where the latest id is not known yet. Up to three more where
         what is derived must be put right first.
         """
-        if name.id:
-            found = yield from self._load([name], None, writes=True)
-            return found[0]
+        if self.scripting:
+            try:
+                if name.id:
+                    return (yield from self._load([name], None, writes=True))[0]
+                certain, found = yield from self._latest(name)
+                if certain:
+                    return found
+            except CommandRefused as refused:
+                self._do_without_scripts(refused)
+        return (yield from self.plain.get(name))
+
+    def _latest(self, name: CheckpointName) -> Steps[tuple[bool, StoredCheckpoint | None]]:
+        """Return the latest checkpoint of a namespace, and whether what is derived could tell."""
+        store = self._store
         thread, checkpoint_ns, _ = name
         checkpoints = self._keys.of(thread, checkpoint_ns)[1]
         compare = self._derived.comparison(checkpoints)
         guess = self._guesses.get(checkpoints, "") if self._clustered else ""
         for _ in range(_TRIES):
-            command = self._reading(name, ["", guess], None, True, compare)
-            reply = (yield from self._store.asked([command]))[0]
+            command = self._reading(name, ("", guess), None, True, compare)
+            if store.marker_is_due_to_reads:
+                replies = yield from store.asked([command])
+            else:
+                replies = yield Batch([command], idempotent=True)
+            reply = replies[0]
             if isinstance(reply, bytes):
                 guess = reply.decode()
                 continue
@@ -286,18 +298,19 @@ class RedisCheckpoints:
             if compare and reply[4] > FEW:
                 self._derived.compared(checkpoints, reply[4])
                 compare = ""
-            unknown = self._unknown(name, reply)
-            if unknown:
-                if not (yield from self._derived.remember(thread, checkpoint_ns, unknown)):
+            missing = unknown(reply)
+            if missing:
+                entries = self._entries(name, missing)
+                if not (yield from self._derived.remember(thread, checkpoint_ns, entries)):
                     break
                 continue
             if reply[3] >= 0 and self._life.outdated_on_read(reply[3]):
                 yield from self._life.renew(thread, reply[3], scripted=True, read=True)
-            for latest in self._assembled(name, reply, None):
-                self._guess(latest.name)
-                return latest
-            return None
-        return (yield from self.plain.get(name))
+            found = assembled(store.values, name, reply, None)
+            if found and self._clustered:
+                self._guess(found[0].name)
+            return True, found[0] if found else None
+        return False, None
 
     @_or_plainly
     def load(
@@ -328,12 +341,14 @@ class RedisCheckpoints:
             again = []
             for (space, ids), reply in zip(asked, replies, strict=True):
                 left[space.thread] = reply[3]
-                unknown = self._unknown(space, reply)
-                if unknown:
-                    yield from self._derived.remember(space.thread, space.checkpoint_ns, unknown)
+                missing = unknown(reply)
+                if missing:
+                    entries = self._entries(space, missing)
+                    yield from self._derived.remember(space.thread, space.checkpoint_ns, entries)
                     again.append((space, ids))
                 else:
-                    found.update((one.name, one) for one in self._assembled(space, reply, channels))
+                    for one in assembled(self._store.values, space, reply, channels):
+                        found[one.name] = one
             asked = again
         for thread, milliseconds_left in left.items():
             if self._life.outdated_on_read(milliseconds_left):
@@ -366,36 +381,15 @@ class RedisCheckpoints:
         asked = (int(writes), compare, int(self._life.on_read), len(chosen), *chosen, *ids)
         return (lua.READ, len(keys), *keys, checkpoint_ns, start, kind, *asked)
 
-    def _unknown(self, space: CheckpointName, reply: list[Any]) -> dict[bytes, bytes]:
-        """Return what is to be derived of records of which that is missing."""
-        unknown = {}
-        for raw_id, raw, known, _ in reply[0]:
-            if not known:
-                name = space._replace(id=raw_id.decode())
-                unknown[raw_id] = self._keys.entry_of(raw, name)
-        return unknown
-
-    def _assembled(
-        self, space: CheckpointName, reply: list[Any], channels: Collection[str] | None
-    ) -> Iterator[StoredCheckpoint]:
-        found, keys, data, _, _, missing = reply
-        held = self._keys.blobs(keys, data)
-        for raw_id, raw, _, written in found:
-            name = CheckpointName(space.thread, space.checkpoint_ns, raw_id.decode())
-            record = self._keys.decode_record(raw, name)
-            yield assemble(
-                name,
-                record,
-                record_fields(record, channels) if held else {},
-                held,
-                self._keys.writes_of(name, written),
-                marked=bool(missing) and b"\0w" + raw_id in missing,
-            )
+    def _entries(
+        self, space: CheckpointName, records: Iterable[tuple[bytes, bytes]]
+    ) -> dict[bytes, bytes]:
+        """Return by id what is to be derived of records."""
+        entry = self._keys.entry_of
+        return {raw_id: entry(raw, space._replace(id=raw_id.decode())) for raw_id, raw in records}
 
     def _guess(self, name: CheckpointName) -> None:
         """Keep the id of what may be the latest checkpoint: a cluster is asked by it."""
-        if not self._clustered:
-            return
         key = self._keys.of(*name[:2])[1]
         if len(key) + len(name.id) <= _LONGEST_GUESS:
             if len(self._guesses) >= _MOST_GUESSES:

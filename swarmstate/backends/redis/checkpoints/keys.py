@@ -9,15 +9,12 @@ from swarmstate import _redis, codecs
 from swarmstate.backends.redis.commands import Batch, Command
 from swarmstate.backends.redis.steps import StoreSteps
 from swarmstate.checkpoints.format import (
-    decode_record,
     encode_record,
     names,
-    place,
     record_fields,
     remembered,
 )
 from swarmstate.checkpoints.protocol import CheckpointName, CheckpointRecord
-from swarmstate.errors import DecodeError
 from swarmstate.steps import Steps
 
 __all__ = ["AT_A_TIME", "Part", "ThreadKeys", "id_in", "in_parts", "is_record", "marks"]
@@ -164,11 +161,7 @@ class ThreadKeys:
 
     def decode_record(self, data: bytes, name: CheckpointName) -> CheckpointRecord:
         """Return a record, or raise for what is not one."""
-        try:
-            value = self.store.values.decode(data)
-        except DecodeError as error:
-            raise DecodeError(f"{place(name)}: {error}") from error
-        return decode_record(value, name)
+        return _redis.record_of(self.store.values, data, name)
 
     def entry(self, encoded: bytes, parent: str | None, values: Iterable[str]) -> bytes:
         """Return what is derived of a record, in plain msgpack, whatever the store's codec."""
@@ -206,7 +199,4 @@ class ThreadKeys:
 
     def writes_of(self, name: CheckpointName, reply: Any) -> list[tuple[str, Any]]:
         """Return key and value of each pending write in the reply to HGETALL."""
-        try:
-            return _redis.writes_of(self.store.values, reply)
-        except DecodeError as error:
-            raise DecodeError(f"a pending write of {place(name)}: {error}") from error
+        return _redis.writes_of(self.store.values, reply, name)
