@@ -29,6 +29,7 @@ from swarmstate._codec import pack as pack_plain
 from swarmstate.checkpoints import format as layout
 from swarmstate.checkpoints.protocol import CheckpointName
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError
+from swarmstate.forks import here
 from swarmstate.shown import shown
 
 cdef extern from "Python.h":
@@ -46,5 +47,6 @@ cdef object monotonic = (
 
 include "request.pxi"
 include "trip.pxi"
+include "hand.pxi"
 include "courier.pxi"
 include "threads.pxi"

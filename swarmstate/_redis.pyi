@@ -8,6 +8,7 @@ from typing import Any
 from swarmstate.backends.redis.commands import Argument, Command, Script
 from swarmstate.backends.redis.transport.fence import Guard
 from swarmstate.backends.redis.transport.pool import Identity
+from swarmstate.backends.redis.transport.stock import Stock
 from swarmstate.backends.redis.transport.topology import Node
 from swarmstate.checkpoints.protocol import (
     Blob,
@@ -113,6 +114,15 @@ class Trip:
     def leave(self) -> None: ...
     def break_off(self) -> None: ...
     def end(self) -> None: ...
+
+class AtHand:
+    stock: Stock[Any]
+    epoch: object
+    process: int
+    pid: int
+    closed: bool
+    def ready(self) -> Any: ...
+    def release(self, connection: Any) -> None: ...
 
 class Courier:
     failures: tuple[type[Exception], ...]
