@@ -261,7 +261,7 @@ def assembled(Values codec not None, space, reply, channels):
     """
     cdef list made = []
     thread, checkpoint_ns, _ = space
-    found, keys, data, _, _, missing = reply
+    found, keys, data, _, _, missing, _ = reply
     held = blobs(codec, keys, data)
     for raw_id, raw, _, written in found:
         name = CheckpointName(thread, checkpoint_ns, (<bytes>raw_id).decode())

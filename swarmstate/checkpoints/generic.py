@@ -89,8 +89,8 @@ def engine_of(store: StoreLike, ttl: float | None, ttl_on_read: bool) -> Checkpo
 
 
 def newest_first(found: list[CheckpointName], limit: int | None) -> list[CheckpointName]:
-    """Return names of a thread's checkpoints by descending id, at most ``limit``."""
-    found.sort(key=lambda name: (name.id, name.checkpoint_ns), reverse=True)
+    """Return names of checkpoints by descending id, at most ``limit``."""
+    found.sort(key=lambda name: (name.id, name.thread, name.checkpoint_ns), reverse=True)
     return found if limit is None else found[:limit]
 
 
@@ -262,17 +262,23 @@ class GenericEngine(InlineDriver):
         return assemble(name, record, fields, held, written, marked=marked)
 
     def list_ids(
-        self, thread: str, checkpoint_ns: str | None, before: str | None, limit: int | None
+        self,
+        threads: Sequence[str],
+        checkpoint_ns: str | None,
+        before: str | None,
+        limit: int | None,
     ) -> list[CheckpointName]:
-        """Return the greatest ids; sorts all of the namespace."""
+        """Return the greatest ids; sorts all of the namespaces."""
         store = self._store
         if checkpoint_ns is None:
-            spaces = store.keys(thread_namespace(thread))
+            spaces = [
+                (one, space) for one in threads for space in store.keys(thread_namespace(one))
+            ]
         else:
-            spaces = [checkpoint_ns] if self._exists(thread, checkpoint_ns) else []
+            spaces = [(one, checkpoint_ns) for one in threads if self._exists(one, checkpoint_ns)]
         found = [
             CheckpointName(thread, space, checkpoint_id)
-            for space in spaces
+            for thread, space in spaces
             for checkpoint_id in filter(is_id, store.keys(names(thread, space).checkpoints))
             if before is None or checkpoint_id < before
         ]
@@ -287,8 +293,9 @@ class GenericEngine(InlineDriver):
         *,
         channels: Collection[str] | None,
         writes: bool,
+        most: int | None = None,
     ) -> list[StoredCheckpoint | None]:
-        """Return checkpoints by name."""
+        """Return all of these checkpoints by name: how large they are is known only once read."""
         kept = self._store.get_many([(_checkpoints(name), name.id) for name in names])
         spaces = {name[:2]: self._exists(*name[:2]) for name in names}
         found: list[StoredCheckpoint | None] = []

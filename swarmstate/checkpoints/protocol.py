@@ -181,12 +181,16 @@ class CheckpointEngine(Protocol):
         ...
 
     def list_ids(
-        self, thread: str, checkpoint_ns: str | None, before: str | None, limit: int | None
+        self,
+        threads: Sequence[str],
+        checkpoint_ns: str | None,
+        before: str | None,
+        limit: int | None,
     ) -> Outcome[list[CheckpointName]]:
-        """Return the names of a thread's checkpoints, greatest id first.
+        """Return the names of checkpoints of some threads, greatest id first.
 
         Args:
-            thread: The thread.
+            threads: The threads.
             checkpoint_ns: The only checkpoint namespace that counts; None: all of them.
             before: Only lesser ids count.
             limit: How many at most.
@@ -199,10 +203,17 @@ class CheckpointEngine(Protocol):
         *,
         channels: Collection[str] | None,
         writes: bool,
+        most: int | None = None,
     ) -> Outcome[list[StoredCheckpoint | None]]:
         """Return checkpoints, of one thread or of several; None where one is gone.
 
-        With the values of these ``channels`` only (None: of all), and with or without ``writes``.
+        Args:
+            names: Which ones.
+            channels: Only the values of these are wanted; None: of all.
+            writes: Whether pending writes are wanted.
+            most: About how many bytes may be fetched beyond those of the first one, for an engine
+                that has to fetch them: then the answer may be shorter than ``names``. What several
+                have in common counts once.
         """
         ...
 

@@ -53,7 +53,7 @@ STRICTLY = "JsonPlusSerializer(allowed_msgpack_modules=[('my_agent.models', 'Ord
     ("mode", "made", "runs", "read"),
     [
         (PERMISSIVE, "msgpacked, SwarmStateSaver()", True, "None"),
-        (PERMISSIVE, "msgpacked, SwarmStateSaver(on_blocked='error')", True, "None"),
+        (PERMISSIVE, "msgpacked, SwarmStateSaver(on_blocked='error')", True, "an error"),
         (
             PERMISSIVE,
             "msgpacked, SwarmStateSaver(serde=EncryptedSerializer(Cipher()))",

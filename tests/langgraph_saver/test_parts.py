@@ -213,7 +213,7 @@ def test_what_is_written_while_an_expired_thread_is_buried_stays(
     found = store.driver.run(engine.get(name))
     assert found.record == record
     assert [(each.task_id, each.channel) for each in found.writes] == [("task", "x")]
-    ids = [one.id for one in store.driver.run(engine.list_ids("thread", "", None, None))]
+    ids = [one.id for one in store.driver.run(engine.list_ids(["thread"], "", None, None))]
     assert ids == ["1000"]
     assert len(old) > 30
 
@@ -250,8 +250,8 @@ def test_no_command_touches_more_than_a_bounded_part_of_a_long_thread(
 
     for steps in (
         engine.get(CheckpointName("thread", "", "")),
-        engine.list_ids("thread", "", None, None),
-        engine.list_ids("thread", "", None, 100),
+        engine.list_ids(["thread"], "", None, None),
+        engine.list_ids(["thread"], "", None, 100),
         engine.copy_thread("thread", "copy"),
         engine.delete("thread", "", extra[:2500]),
         engine.delete_thread("copy"),

@@ -26,6 +26,10 @@ SAVER = [
 """What a checkpointer needs beside these; its scripts may do no more than their user."""
 
 
+PAGES = ["hstrlen", "memory|usage"]
+"""What bounding the pages of a listing by bytes needs."""
+
+
 FENCES = ["client|info", "client|kill"]
 """What closing the connection of a request that was given up needs."""
 

@@ -10,10 +10,13 @@ from swarmstate.checkpoints.protocol import CheckpointEngine, CheckpointName, St
 from swarmstate.integrations.langgraph.serialization import CheckpointReader
 from swarmstate.steps import Steps, finish
 
-__all__ = ["PAGE", "Listing"]
+__all__ = ["PAGE", "PAGE_BYTES", "Listing"]
 
 PAGE = 100
 """How many checkpoints are fetched at once."""
+
+PAGE_BYTES = 8 << 20
+"""About how many bytes are fetched at once beyond those of one checkpoint."""
 
 
 class Listing:
@@ -54,6 +57,8 @@ class Listing:
         self._filter = filter
         self._left = limit
         self._found: list[CheckpointName] | None = None
+        # Those that match and are not loaded yet, each with its metadata if that is known.
+        self._matching: dict[CheckpointName, Any] = {}
         self.done = limit is not None and limit <= 0
 
     def list_page(self) -> Steps[list[CheckpointTuple]]:
@@ -61,47 +66,49 @@ class Listing:
         if self._found is None:
             self._found = yield from self._names()
             self._found.reverse()  # the next one is taken off the end
-        wanted = PAGE if self._filter or self._left is None else min(PAGE, self._left)
-        page = self._found[: -wanted - 1 : -1]
-        del self._found[-wanted:]
-        tuples = yield from self._load(page)
+        if not self._matching:
+            yield from self._match(self._found)
+        tuples = yield from self._load()
         if self._left is not None:
-            del tuples[self._left :]
             self._left -= len(tuples)
-        self.done = not self._found or self._left == 0
+        self.done = not (self._found or self._matching) or self._left == 0
         return tuples
 
     def _names(self) -> Steps[list[CheckpointName]]:
         """Return the names of everything that may match, newest first."""
-        narrow = self._filter is not None or self._id is not None or self._thread is None
         if self._thread is None:
             threads = yield from finish(self._engine.threads())
         else:
             threads = [self._thread]
-        found: list[CheckpointName] = []
-        for thread in threads:
-            limit = None if narrow else self._left
-            names = yield from finish(
-                self._engine.list_ids(thread, self._checkpoint_ns, self._before, limit)
-            )
-            found += [name for name in names if self._id is None or name.id == self._id]
-        if self._thread is None:
-            found.sort(key=lambda name: (name.id, name.thread, name.checkpoint_ns), reverse=True)
-        return found
+        limit = self._left if self._filter is None and self._id is None else None
+        names = yield from finish(
+            self._engine.list_ids(threads, self._checkpoint_ns, self._before, limit)
+        )
+        return [name for name in names if self._id is None or name.id == self._id]
 
-    def _load(self, page: list[CheckpointName]) -> Steps[list[CheckpointTuple]]:
-        """Return those of a page that are still there and match."""
-        known: dict[CheckpointName, Any] = {}
-        if self._filter:
-            heads = yield from finish(self._engine.load(page, channels=(), writes=False))
-            for head in heads:
-                if head is not None and self._matches(metadata := self._reader.metadata(head)):
-                    known[head.name] = metadata
-            page = list(known)[: self._left]
-        if not page:
+    def _match(self, found: list[CheckpointName]) -> Steps[None]:
+        """Move the next names to those that match."""
+        wanted = PAGE if self._filter or self._left is None else min(PAGE, self._left)
+        page = found[: -wanted - 1 : -1]
+        del found[-wanted:]
+        if not self._filter:
+            self._matching = dict.fromkeys(page)
+            return
+        heads = yield from finish(self._engine.load(page, channels=(), writes=False))
+        for head in heads:
+            if head is not None and self._matches(metadata := self._reader.metadata(head)):
+                self._matching[head.name] = metadata
+
+    def _load(self) -> Steps[list[CheckpointTuple]]:
+        """Return as many of those that match as come at once, without those that are gone."""
+        names = list(self._matching)[: self._left]
+        if not names:
             return []
-        whole = yield from finish(self._engine.load(page, channels=None, writes=True))
-        return [self._reader.tuple(one, known.get(one.name)) for one in whole if _exists(one)]
+        loaded = yield from finish(
+            self._engine.load(names, channels=None, writes=True, most=PAGE_BYTES)
+        )
+        known = {name: self._matching.pop(name) for name in names[: len(loaded)]}
+        return [self._reader.tuple(one, known[one.name]) for one in loaded if _exists(one)]
 
     def _matches(self, metadata: Any) -> bool:
         wanted = self._filter or {}

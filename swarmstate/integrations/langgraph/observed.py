@@ -171,9 +171,12 @@ class CountingEngine:
         *,
         channels: Collection[str] | None,
         writes: bool,
+        most: int | None = None,
     ) -> Steps[list[StoredCheckpoint | None]]:
         """Return checkpoints."""
-        found = yield from finish(self._inner.load(names, channels=channels, writes=writes))
+        found = yield from finish(
+            self._inner.load(names, channels=channels, writes=writes, most=most)
+        )
         _add_found(found)
         return found
 

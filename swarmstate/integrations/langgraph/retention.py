@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, TypeVar
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 from langgraph.checkpoint.serde.types import INTERRUPT
@@ -23,6 +23,8 @@ from swarmstate.integrations.langgraph.serialization import CheckpointReader
 from swarmstate.steps import Steps, finish
 
 __all__ = ["caller_of", "delete_for_runs", "prune", "thin"]
+
+T = TypeVar("T")
 
 _TRIES = 20
 _NOTHING: AbstractSet[str] = frozenset()
@@ -199,17 +201,20 @@ def delete_for_runs(
     if not runs:
         return
     threads = yield from finish(engine.threads())
-    for thread in threads:
-        names = yield from finish(engine.list_ids(thread, None, None, None))
-        doomed: dict[str, list[str]] = {}
-        for start in range(0, len(names), PAGE):
-            page = names[start : start + PAGE]
+    for some in _in_pages(threads):
+        names = yield from finish(engine.list_ids(some, None, None, None))
+        doomed: dict[tuple[str, str], list[str]] = {}
+        for page in _in_pages(names):
             heads = yield from finish(engine.load(page, channels=(), writes=False))
             for head in heads:
                 if head is not None and _run_of(reader.metadata(head)) in runs:
-                    doomed.setdefault(head.name.checkpoint_ns, []).append(head.name.id)
-        for space, ids in doomed.items():
+                    doomed.setdefault(head.name[:2], []).append(head.name.id)
+        for (thread, space), ids in doomed.items():
             yield from finish(engine.delete(thread, space, ids))
+
+
+def _in_pages(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + PAGE] for start in range(0, len(items), PAGE))
 
 
 def _run_of(metadata: Mapping[str, Any]) -> str | None:

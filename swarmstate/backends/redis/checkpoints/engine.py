@@ -57,6 +57,8 @@ _Operation = Callable[Concatenate["RedisCheckpoints", P], Steps[T]]
 _Arguments = list[bytes | str | int]
 
 _TRIES = 50
+# Bytes that each of several namespaces may fill at least, of what is fetched at once.
+_LEAST_SHARE = 256 << 10
 # Ids of latest checkpoints that are kept to be guessed, and how long the names of one may be.
 _MOST_GUESSES = 1024
 _LONGEST_GUESS = 512
@@ -319,24 +321,35 @@ class RedisCheckpoints:
         *,
         channels: Collection[str] | None,
         writes: bool,
+        most: int | None = None,
     ) -> Steps[list[StoredCheckpoint | None]]:
         """Return checkpoints by name. One round trip."""
-        return (yield from self._load(names, channels, writes=writes))
+        return (yield from self._load(names, channels, writes=writes, most=most))
 
     def _load(
-        self, names: Sequence[CheckpointName], channels: Collection[str] | None, *, writes: bool
+        self,
+        names: Sequence[CheckpointName],
+        channels: Collection[str] | None,
+        *,
+        writes: bool,
+        most: int | None = None,
     ) -> Steps[list[StoredCheckpoint | None]]:
         spaces: dict[CheckpointName, list[str]] = {}
         for name in names:
             if is_id(name.id):
                 spaces.setdefault(name._replace(id=""), []).append(name.id)
         asked = [(space, some) for space, ids in spaces.items() for some in in_parts(ids)]
+        # Of several namespaces, each may fill its part, but one checkpoint is given in any case.
+        share = 0 if most is None else max(most // max(len(asked), 1), _LEAST_SHARE)
+        unread: set[CheckpointName] = set()
         found: dict[CheckpointName, StoredCheckpoint] = {}
         left: dict[str, int] = {}
         for _ in range(_TRIES):
             if not asked or self._derived.refused:
                 break
-            commands = [self._reading(space, ids, channels, writes, "") for space, ids in asked]
+            commands = [
+                self._reading(space, ids, channels, writes, "", share=share) for space, ids in asked
+            ]
             replies = yield from self._store.asked(commands)
             again = []
             for (space, ids), reply in zip(asked, replies, strict=True):
@@ -347,6 +360,7 @@ class RedisCheckpoints:
                     yield from self._derived.remember(space.thread, space.checkpoint_ns, entries)
                     again.append((space, ids))
                 else:
+                    unread.update(space._replace(id=each) for each in ids[reply[6] :])
                     for one in assembled(self._store.values, space, reply, channels):
                         found[one.name] = one
             asked = again
@@ -357,7 +371,8 @@ class RedisCheckpoints:
             rest = [space._replace(id=each) for space, ids in asked for each in ids]
             loaded = yield from self.plain.load(rest, channels=channels, writes=writes)
             found |= {one.name: one for one in loaded if one is not None}
-        return [found.get(name) for name in names]
+        reached = next((i for i, name in enumerate(names) if name in unread), len(names))
+        return [found.get(name) for name in names[:reached]]
 
     def _reading(
         self,
@@ -366,6 +381,8 @@ class RedisCheckpoints:
         channels: Collection[str] | None,
         writes: bool,
         compare: int | str,
+        *,
+        share: int = 0,
     ) -> Command:
         """Return the command that reads checkpoints of the namespace that a name is of."""
         thread, checkpoint_ns, _ = name
@@ -378,7 +395,8 @@ class RedisCheckpoints:
             start = b""
         kind = b"all" if channels is None else b"some" if channels else b"none"
         chosen = channels or ()
-        asked = (int(writes), compare, int(self._life.on_read), len(chosen), *chosen, *ids)
+        on_read = int(self._life.on_read)
+        asked = (int(writes), compare, on_read, share, len(chosen), *chosen, *ids)
         return (lua.READ, len(keys), *keys, checkpoint_ns, start, kind, *asked)
 
     def _entries(
@@ -422,45 +440,59 @@ class RedisCheckpoints:
 
     @_or_plainly
     def list_ids(
-        self, thread: str, checkpoint_ns: str | None, before: str | None, limit: int | None
+        self,
+        threads: Sequence[str],
+        checkpoint_ns: str | None,
+        before: str | None,
+        limit: int | None,
     ) -> Steps[list[CheckpointName]]:
-        """Return the greatest ids. One round trip, two for all namespaces."""
+        """Return the greatest ids. One round trip for some 500 threads, two for all namespaces."""
         if limit is None or limit > AT_A_TIME:
             # All are to be looked at anyway.
-            return (yield from self.plain.list_ids(thread, checkpoint_ns, before, limit))
-        if checkpoint_ns is None:
-            listed = yield Batch([("HKEYS", self._keys.of(thread, "")[0])], idempotent=True)
-            spaces = [raw.decode() for raw in listed[0]]
-        else:
-            spaces = [checkpoint_ns]
+            return (yield from self.plain.list_ids(threads, checkpoint_ns, before, limit))
         found: list[CheckpointName] = []
-        for _ in range(_TRIES):
-            commands = []
-            compared = []
-            for space in spaces:
-                first, checkpoints, _, _, order, _ = self._keys.of(thread, space)
-                compare = self._derived.comparison(checkpoints)
-                compared.append(checkpoints if compare else b"")
-                arguments: _Arguments = [space, before or "", limit, compare]
-                commands.append(lua.LIST_IDS((first, checkpoints, order), arguments))
-            replies = yield Batch(commands, idempotent=True)
-            again = []
-            for space, checkpoints, reply in zip(spaces, compared, replies, strict=True):
-                if isinstance(reply, list):
-                    size, *ids = reply
-                    if checkpoints:
-                        self._derived.compared(checkpoints, size)
-                    found += [CheckpointName(thread, space, raw.decode()) for raw in ids]
-                elif (yield from self._derived.put_right(thread, space)):
-                    again.append(space)
-                else:
-                    found += yield from self.plain.list_ids(thread, space, before, limit)
-            spaces = again
-            if not spaces:
-                break
-        for space in spaces:
-            found += yield from self.plain.list_ids(thread, space, before, limit)
+        for some in in_parts(threads):
+            if checkpoint_ns is None:
+                spaces = yield from self.plain.namespaces(some)
+            else:
+                spaces = [(thread, checkpoint_ns) for thread in some]
+            for _ in range(_TRIES):
+                if not spaces:
+                    break
+                spaces = yield from self._listed(spaces, before, limit, found)
+            for thread, space in spaces:
+                found += yield from self.plain.list_ids([thread], space, before, limit)
         return newest_first(found, limit)
+
+    def _listed(
+        self,
+        spaces: Sequence[tuple[str, str]],
+        before: str | None,
+        limit: int,
+        found: list[CheckpointName],
+    ) -> Steps[list[tuple[str, str]]]:
+        """Add the greatest ids of namespaces; return the namespaces that have to be asked again."""
+        commands = []
+        compared = []
+        for thread, space in spaces:
+            first, checkpoints, _, _, order, _ = self._keys.of(thread, space)
+            compare = self._derived.comparison(checkpoints)
+            compared.append(checkpoints if compare else b"")
+            arguments: _Arguments = [space, before or "", limit, compare]
+            commands.append(lua.LIST_IDS((first, checkpoints, order), arguments))
+        replies = yield Batch(commands, idempotent=True)
+        again: list[tuple[str, str]] = []
+        for (thread, space), checkpoints, reply in zip(spaces, compared, replies, strict=True):
+            if isinstance(reply, list):
+                size, *ids = reply
+                if checkpoints:
+                    self._derived.compared(checkpoints, size)
+                found += [CheckpointName(thread, space, raw.decode()) for raw in ids]
+            elif (yield from self._derived.put_right(thread, space)):
+                again.append((thread, space))
+            else:
+                found += yield from self.plain.list_ids([thread], space, before, limit)
+        return again
 
     # Removing and copying ----------------------------------------------------------------------
 

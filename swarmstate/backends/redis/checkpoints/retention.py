@@ -11,7 +11,7 @@ once and noted again. Users without scripts read all each time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from random import getrandbits
 from typing import Any, NamedTuple
 
@@ -73,7 +73,7 @@ class _State(NamedTuple):
     spaces: Sequence[str]
     references: References | None = None
     strays: Sequence[bytes] = ()
-    stay: Collection[bytes] = ()
+    stay: Set[bytes] = frozenset()
 
 
 class _Part(NamedTuple):
@@ -196,7 +196,7 @@ class Retention:
                 spaces,
                 references if note else None,
                 strays,
-                ids,
+                frozenset(ids),
             )
         )
 

@@ -250,9 +250,9 @@ READ = Script(
     "read",
     CALL
     + """
-if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {{}, {}, {}, -2, 0, {}} end
+if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {{}, {}, {}, -2, 0, {}, #ARGV} end
 local prefix, want_values, want_writes = ARGV[2], ARGV[3], ARGV[4] == '1'
-local first, last, listed, latest = 8 + ARGV[7], #ARGV, 0, nil
+local share, first, last, listed, latest = tonumber(ARGV[7]), 9 + ARGV[8], #ARGV, 0, nil
 if ARGV[first] == '' then
 """
     + _compare("KEYS[4]", "ARGV[5]")
@@ -263,7 +263,7 @@ if ARGV[first] == '' then
     + """
     top = greatest(KEYS[4], '', 1)[1]
   end
-  if not top then return {{}, {}, {}, -2, size, {}} end
+  if not top then return {{}, {}, {}, -2, size, {}, 1} end
   if prefix == '' and top ~= ARGV[first + 1] then return top end
   last, listed, latest = first, size, top
 end
@@ -271,15 +271,17 @@ end
     + _ENTRY
     + """
 local wanted, found, fields, seen, bare = nil, {}, {}, {}, {}
+local room, reached = share, last + 1 - first
 if want_values == 'some' then
   wanted = {}
-  for i = 8, first - 1 do wanted[ARGV[i]] = true end
+  for i = 9, first - 1 do wanted[ARGV[i]] = true end
 end
 for i = first, last do
   local id, target = latest or ARGV[i], KEYS[6 + i - first]
   if prefix ~= '' then target = prefix .. id end
   local record = call('HGET', KEYS[2], id)
   if not record and latest then return 0 end
+  local before, size = #fields, 0
   if record then
     local known = 1
     if want_values ~= 'none' then
@@ -293,7 +295,13 @@ for i = first, last do
             seen[field] = true
             local length, rest = nil, nil
             if wanted then length, rest = field:match('^(%d+)[:ifz](.*)$') end
-            if not wanted or wanted[rest:sub(1, length)] then fields[#fields + 1] = field end
+            if not wanted or wanted[rest:sub(1, length)] then
+              fields[#fields + 1] = field
+              if share > 0 and i > first then
+                local length = try('HSTRLEN', KEYS[3], field)
+                if type(length) == 'number' then size = size + length end
+              end
+            end
           end
         end
       end
@@ -301,8 +309,19 @@ for i = first, last do
     local writes = {}
     if want_writes then
       writes = call('HGETALL', target)
-      if #writes == 0 then bare[#bare + 1] = '\\0w' .. id end
+      if share > 0 and i > first then
+        for j = 2, #writes, 2 do size = size + #writes[j] end
+      end
     end
+    if share > 0 and i > first then
+      if size > room then
+        for j = #fields, before + 1, -1 do fields[j] = nil end
+        reached = i - first
+        break
+      end
+      room = room - size
+    end
+    if want_writes and #writes == 0 then bare[#bare + 1] = '\\0w' .. id end
     found[#found + 1] = {id, record, known, writes}
   end
 end
@@ -322,19 +341,21 @@ elseif #fields > 0 then
   values = call('HMGET', KEYS[3], unpack(fields))
 end
 if ARGV[6] == '1' then left = call('PTTL', KEYS[1]) end
-return {found, fields, values, left, listed, missing}
+return {found, fields, values, left, listed, missing, reached}
 """,
 )
 r"""Read checkpoints at one moment. Keys 1, 2, 3, 5, 6, and on a cluster those of the ids' writes.
 
 ARGV: what the keys of writes start with, or "" if they are declared; "all", "some" or "none" of the
 values; 1 for the writes; a number to compare the order one by one, another each time, or ""; 1 for
-the time that is left; the number of channels (for "some"), these, then ids. An empty one stands for
-the greatest; then the only other is the one whose writes are declared.
+the time that is left; about how many bytes more than the first may be read, or 0: any; the number
+of channels (for "some"), these, then ids. An empty one stands for the greatest; then the only other
+is the one whose writes are declared.
 
 Returns {{{id, record, 1 if key 6 knows it, writes}, ...}, fields, values, what is left of the first
-key's time, how many keys the order lists, marks of writes that are missing}; what is gone is left
-out. Or 0 if the order does not fit; or the greatest id, if its writes were not declared.
+key's time, how many keys the order lists, marks of writes that are missing, how many of the ids
+were looked at}; what is gone is left out. Or 0 if the order does not fit; or the greatest id, if
+its writes were not declared.
 """
 
 ANCESTORS = Script(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from random import getrandbits
-from typing import Any
+from typing import Any, NamedTuple
 
 from swarmstate.backends.redis.checkpoints.keys import ThreadKeys, id_in, in_parts, is_record, marks
 from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
@@ -36,6 +36,17 @@ from swarmstate.steps import Steps
 
 __all__ = ["PlainCheckpoints"]
 
+# How many entries of a hash the server weighs to estimate how large it is.
+_SAMPLES = 20
+
+
+class _Read(NamedTuple):
+    """A record as it was read, with its values' fields, and whether it has the mark of writes."""
+
+    record: CheckpointRecord
+    fields: dict[str, str]
+    marked: bool
+
 
 class PlainCheckpoints:
     """The operations of a :class:`~swarmstate.checkpoints.protocol.CheckpointEngine`, unscripted.
@@ -51,6 +62,8 @@ class PlainCheckpoints:
         self._retention = retention
         self._store = keys.store
         self._life = life
+        # Whether the server may be asked how large a hash is.
+        self._measures = True
 
     # Writing -----------------------------------------------------------------------------------
 
@@ -223,7 +236,7 @@ class PlainCheckpoints:
     def get(self, name: CheckpointName) -> Steps[StoredCheckpoint | None]:
         """Return a checkpoint. Two round trips by id, three for the latest."""
         if not name.id:
-            newest = yield from self.list_ids(name.thread, name.checkpoint_ns, None, 1)
+            newest = yield from self.list_ids([name.thread], name.checkpoint_ns, None, 1)
             if not newest:
                 return None
             name = newest[0]
@@ -236,12 +249,16 @@ class PlainCheckpoints:
         *,
         channels: Collection[str] | None,
         writes: bool,
+        most: int | None = None,
     ) -> Steps[list[StoredCheckpoint | None]]:
         """Return checkpoints by name. Two round trips, one for records alone.
+
+        With ``most`` one more if it is likely that not all of them fit.
 
         With what is removed, the record or the thread's list goes first. So what was read after
         them, and before they were seen to be there still, is complete.
         """
+        bounded = most is not None and len(names) > 1
         commands: list[Command] = []
         for name in names:
             first, checkpoints, *_ = self._keys.of(*name[:2])
@@ -250,63 +267,144 @@ class PlainCheckpoints:
                 ("HMGET", checkpoints, name.id, mark_of_writes(name.id)),
                 ("PTTL", first),
             ]
-            if writes:
-                commands.append(("HGETALL", self._keys.written(name)))
-        replies = iter((yield from self._store.asked(commands)))
-        width = 4 if writes else 3
-        records: dict[CheckpointName, tuple[CheckpointRecord, dict[str, str], Any, bool]] = {}
-        wanted: dict[bytes, dict[str, None]] = {}
+        sizes, answers = yield from self._asked(commands, names if bounded else (), writes)
+        replies = iter(answers)
+        records: dict[CheckpointName, _Read] = {}
         left: dict[str, int] = {}
         for name in names:
-            listed, (raw, marked), left[name.thread], *more = (next(replies) for _ in range(width))
-            if not listed or raw is None or not is_id(name.id):
-                continue
-            record = self._keys.decode_record(raw, name)
-            asked = record_fields(record, channels)
-            written = more[0] if more else ()
-            records[name] = (record, asked, written, bool(more) and marked is not None)
-            wanted.setdefault(self._keys.of(*name[:2])[2], {}).update(dict.fromkeys(asked.values()))
-        whole = bool(writes or channels is None or channels)
-        blobs, still = yield from self._values(wanted, records if whole else ())
+            listed, (raw, marked), left[name.thread] = (next(replies) for _ in range(3))
+            if listed and raw is not None and is_id(name.id):
+                record = self._keys.decode_record(raw, name)
+                fields = record_fields(record, channels)
+                records[name] = _Read(record, fields, marked is not None)
+        if sizes is not None:
+            names = yield from self._within(most or 0, names, records, sizes)
         found: list[StoredCheckpoint | None] = []
-        for name in names:
-            if name not in records or (whole and name not in still):
-                found.append(None)
-                continue
-            record, asked, written, marked = records[name]
-            held = blobs.get(self._keys.of(*name[:2])[2], {})
-            pending = self._keys.writes_of(name, written)
-            found.append(assemble(name, record, asked, held, pending, marked=marked))
+        if writes or channels is None or channels:
+            values, written = yield from self._contents(names, records, writes=writes)
+            for name in names:
+                pending = written.get(name)
+                if pending is None:
+                    found.append(None)
+                    continue
+                record, fields, marked = records[name]
+                held = values.get(self._keys.of(*name[:2])[2], {})
+                lines = self._keys.writes_of(name, pending)
+                found.append(assemble(name, record, fields, held, lines, marked=writes and marked))
+        else:
+            for name in names:
+                one = records.get(name)
+                found.append(one and StoredCheckpoint(name, one.record, {}, []))
         for thread, milliseconds_left in left.items():
             if self._life.outdated_on_read(milliseconds_left):
                 yield from self._life.renew(thread, milliseconds_left, scripted=False, read=True)
         return found
 
-    def _values(
-        self, wanted: Mapping[bytes, Mapping[str, None]], names: Collection[CheckpointName]
-    ) -> Steps[tuple[dict[bytes, Any], set[CheckpointName]]]:
-        """Return the values by key and field, and which checkpoints are still there after that."""
+    def _asked(
+        self, commands: Sequence[Command], names: Sequence[CheckpointName], writes: bool
+    ) -> Steps[tuple[dict[bytes, float] | None, list[Any]]]:
+        """Send reads, and ask along how large what else these names have is.
+
+        Returns:
+            By key, bytes of all writes of a checkpoint and of a value on average, as the server
+            estimates them (None: nothing was asked); and the replies.
+        """
+        if not names:
+            return None, (yield from self._store.asked(commands))
+        values = dict.fromkeys(self._keys.of(*name[:2])[2] for name in names)
+        written = [self._keys.written(name) for name in names] if writes else []
+        if self._measures:
+            usage: list[Command] = [
+                ("MEMORY", "USAGE", key, "SAMPLES", _SAMPLES) for key in (*values, *written)
+            ]
+            count: list[Command] = [("HLEN", key) for key in values]
+            try:
+                replies = yield from self._store.asked([*commands, *usage, *count])
+            except CommandRefused as refused:
+                if refused.command != "MEMORY":
+                    raise
+                self._measures = False
+            else:
+                found = iter(replies[len(commands) :])
+                sizes: dict[bytes, float] = {key: next(found) or 0 for key in (*values, *written)}
+                for key in values:
+                    sizes[key] /= next(found) or 1
+                return sizes, replies[: len(commands)]
+        return {}, (yield from self._store.asked(commands))
+
+    def _within(
+        self,
+        most: int,
+        names: Sequence[CheckpointName],
+        records: Mapping[CheckpointName, _Read],
+        sizes: Mapping[bytes, float],
+    ) -> Steps[Sequence[CheckpointName]]:
+        """Return the first names, as many as have about so many bytes more than the first one."""
+        of = {
+            name: [
+                ("HSTRLEN", self._keys.of(*name[:2])[2], key)
+                for key in records[name].fields.values()
+            ]
+            for name in names
+            if name in records
+        }
+        distinct = dict.fromkeys(command for commands in of.values() for command in commands)
+        pending = {name: sizes.get(self._keys.written(name), 0) for name in names}
+        expected = sum(sizes.get(key, most) for _, key, _ in distinct)
+        if not distinct or expected + sum(pending.values()) <= most / 2:
+            return names
+        # A user who may not ask for it is given as many as it wants.
+        replies = yield Batch(list(distinct), idempotent=True, ignore=("NOPERM",))
+        lengths = dict(zip(distinct, replies, strict=True))
+        size = 0.0
+        for index, name in enumerate(names):
+            # What one has in common with those before it is fetched once.
+            more = sum(lengths.pop(command, None) or 0 for command in of.get(name, ()))
+            size += more + pending[name] if index else 0
+            if size > most:
+                return names[:index]
+        return names
+
+    def _contents(
+        self,
+        names: Sequence[CheckpointName],
+        records: Mapping[CheckpointName, _Read],
+        *,
+        writes: bool,
+    ) -> Steps[tuple[dict[bytes, Any], dict[CheckpointName, Any]]]:
+        """Return the values by key and field, and the writes of those that are still there."""
+        there = [name for name in names if name in records]
+        wanted: dict[bytes, dict[str, None]] = {}
+        for name in there:
+            asked = wanted.setdefault(self._keys.of(*name[:2])[2], {})
+            asked.update(dict.fromkeys(records[name].fields.values()))
         places = [(key, some) for key, asked in wanted.items() for some in in_parts(list(asked))]
         commands: list[Command] = [("HMGET", key, *some) for key, some in places]
-        for name in names:
+        for name in there:
             first, checkpoints, *_ = self._keys.of(*name[:2])
+            if writes:
+                commands.append(("HGETALL", self._keys.written(name)))
             commands += [
                 ("HEXISTS", checkpoints, name.id),
                 ("HEXISTS", first, name.checkpoint_ns),
             ]
         if not commands:
-            return {}, set()
+            return {}, {}
         replies = yield Batch(commands, idempotent=True)
         values: dict[bytes, Any] = {}
         for (key, some), reply in zip(places, replies, strict=False):
             values.setdefault(key, {}).update(self._keys.blobs(some, reply))
         answers = iter(replies[len(places) :])
-        there = zip(names, answers, answers, strict=True)
-        return values, {name for name, *both in there if all(both)}
+        pending: dict[CheckpointName, Any] = {}
+        for name in there:
+            written = next(answers) if writes else ()
+            if next(answers) & next(answers):
+                pending[name] = written
+        return values, pending
 
     def ancestors(self, name: CheckpointName, limit: int) -> Steps[list[StoredCheckpoint]]:
         """Follow the parents. Two round trips where ids grow from parent to child."""
-        older = yield from self.list_ids(name.thread, name.checkpoint_ns, name.id, limit - 1)
+        older = yield from self.list_ids([name.thread], name.checkpoint_ns, name.id, limit - 1)
         loaded = yield from self.load([name, *older], channels=(), writes=False)
         known = {one.name: one for one in loaded if one is not None}
         chain: list[StoredCheckpoint] = []
@@ -330,33 +428,45 @@ class PlainCheckpoints:
         return chain
 
     def list_ids(
-        self, thread: str, checkpoint_ns: str | None, before: str | None, limit: int | None
+        self,
+        threads: Sequence[str],
+        checkpoint_ns: str | None,
+        before: str | None,
+        limit: int | None,
     ) -> Steps[list[CheckpointName]]:
-        """Return the greatest ids. One round trip, two for all namespaces."""
-        first = self._keys.of(thread, "")[0]
-        if checkpoint_ns is None:
-            replies = yield Batch([("HKEYS", first)], idempotent=True)
-            spaces = [raw.decode() for raw in replies[0]]
-            commands = [("HKEYS", self._keys.of(thread, space)[1]) for space in spaces]
-            ids = yield Batch(commands, idempotent=True)
-        else:
-            spaces = [checkpoint_ns]
-            listed, *ids = yield Batch(
-                [
-                    ("HEXISTS", first, checkpoint_ns),
-                    ("HKEYS", self._keys.of(thread, checkpoint_ns)[1]),
-                ],
-                idempotent=True,
-            )
+        """Return the greatest ids. One round trip for some 500 threads, two for all namespaces."""
+        found: list[CheckpointName] = []
+        for some in in_parts(threads):
+            if checkpoint_ns is None:
+                spaces = yield from self.namespaces(some)
+                listed: Sequence[Any] = [True] * len(spaces)
+            else:
+                spaces = [(thread, checkpoint_ns) for thread in some]
+                listed = ()
+            keys = [self._keys.of(*space) for space in spaces]
+            commands: list[Command] = [("HKEYS", checkpoints) for _, checkpoints, *_ in keys]
             if not listed:
-                return []
-        found = [
-            CheckpointName(thread, space, checkpoint_id)
-            for space, raw_ids in zip(spaces, ids, strict=True)
-            for checkpoint_id in (raw.decode() for raw in raw_ids if is_record(raw))
-            if before is None or checkpoint_id < before
-        ]
+                commands += [("HEXISTS", first, checkpoint_ns or "") for first, *_ in keys]
+            replies = yield Batch(commands, idempotent=True)
+            listed = listed or replies[len(spaces) :]
+            for space, there, raw_ids in zip(spaces, listed, replies, strict=False):
+                ids = [raw.decode() for raw in raw_ids if is_record(raw)] if there else ()
+                found += [
+                    CheckpointName(*space, checkpoint_id)
+                    for checkpoint_id in ids
+                    if before is None or checkpoint_id < before
+                ]
         return newest_first(found, limit)
+
+    def namespaces(self, threads: Sequence[str]) -> Steps[list[tuple[str, str]]]:
+        """Return each thread with each of its checkpoint namespaces. One round trip."""
+        commands: list[Command] = [("HKEYS", self._keys.of(thread, "")[0]) for thread in threads]
+        replies = yield Batch(commands, idempotent=True)
+        return [
+            (thread, raw.decode())
+            for thread, listed in zip(threads, replies, strict=True)
+            for raw in listed
+        ]
 
     # Removing ----------------------------------------------------------------------------------
 
