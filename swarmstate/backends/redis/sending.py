@@ -102,9 +102,10 @@ class Sending:
         self._clustered = near is not None
         # As far as known. On a cluster only those that touch nothing but what they declare.
         self._scripting = True
-        self._marker = Marker(
+        self.marker = Marker(
             layout, None if near is None else functools.partial(near, layout.marker)
         )
+        """Due from time to time: then :meth:`written` and :meth:`asked` carry it along."""
         self._may_watch = True
         self._renews_from = 0.0
         self._warned = False
@@ -142,16 +143,6 @@ class Sending:
 
     # Writes ------------------------------------------------------------------------------------
 
-    @property
-    def marker_is_due(self) -> bool:
-        """Whether the next write is to carry the marker along, as :meth:`written` does."""
-        return monotonic() >= self._marker.due_to_writes
-
-    @property
-    def marker_is_due_to_reads(self) -> bool:
-        """The same of the next read, see :meth:`asked`."""
-        return monotonic() >= self._marker.due_to_reads
-
     def written(
         self, commands: Sequence[Command], *, atomic: bool = True, idempotent: bool = False
     ) -> Steps[list[Any]]:
@@ -164,7 +155,7 @@ class Sending:
             AccessDenied: the user may not write the marker.
             CommandRefused: a command was refused.
         """
-        marker = self._marker
+        marker = self.marker
         along: list[Command] = []
         due = monotonic() >= marker.due_to_writes
         if due:
@@ -279,7 +270,7 @@ class Sending:
         # A transaction only where one is needed: a full server before Redis 7.2 refuses everything
         # in one.
         atomic = len(commands) > 1
-        marker = self._marker
+        marker = self.marker
         while True:
             expiry: list[Command] = []
             along: list[Command] = []
@@ -333,7 +324,7 @@ class Sending:
         """
         if not commands:
             return []
-        marker = self._marker
+        marker = self.marker
         due = monotonic() >= marker.due_to_reads
         along = marker.carried(key_of(commands[0]), write=False) if due else []
         replies: list[Any]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from swarmstate._redis import assembled, put_arguments, unknown, writes_arguments
@@ -221,17 +222,18 @@ class RedisCheckpoints:
         Returns:
             What it lacks, and what else it says.
         """
-        thread, checkpoint_ns, _ = name
-        keys, start, before = self._keys.named(thread, checkpoint_ns)
+        thread, checkpoint_ns, checkpoint_id = name
+        names = self._keys.kept.get((thread, checkpoint_ns))
+        keys, start, before = names or self._keys.named(thread, checkpoint_ns)
         checkpoints = keys[1]
-        is_new = self._derived.is_new(checkpoints)
-        keys = (*keys, start + name.id.encode())
+        is_new = hash(checkpoints) not in self._derived.known
+        keys = (*keys, start + checkpoint_id.encode())
         if is_new or self._clustered or more:
             keys += (*before, *more)
         for _ in range(_TRIES):
             first = (checkpoint_ns, self._life.argument, 1 if is_new or more else 0)
             command = (script, len(keys), *keys, *first, *arguments)
-            if self._store.marker_is_due:
+            if monotonic() >= self._store.marker.due_to_writes:
                 replies = yield from self._store.written([command], atomic=False, idempotent=True)
             else:
                 replies = yield Batch([command], idempotent=True)
@@ -285,7 +287,7 @@ class RedisCheckpoints:
         guess = self._guesses.get(checkpoints, "") if self._clustered else ""
         for _ in range(_TRIES):
             command = self._reading(name, ("", guess), None, True, compare)
-            if store.marker_is_due_to_reads:
+            if monotonic() >= store.marker.due_to_reads:
                 replies = yield from store.asked([command])
             else:
                 replies = yield Batch([command], idempotent=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from swarmstate import _redis, codecs
 from swarmstate.backends.redis.commands import Batch, Command
@@ -12,7 +12,6 @@ from swarmstate.checkpoints.format import (
     encode_record,
     names,
     record_fields,
-    remembered,
 )
 from swarmstate.checkpoints.protocol import CheckpointName, CheckpointRecord
 from swarmstate.steps import Steps
@@ -25,6 +24,11 @@ AT_A_TIME = 500
 """How much one command asks for: none keeps a server busy for more than a few milliseconds."""
 
 _plain = codecs.get("msgpack")
+
+_Names: TypeAlias = tuple[tuple[bytes, ...], bytes, tuple[bytes, ...]]
+# Of how many checkpoint namespaces the names are kept, and up to how many characters.
+_MOST_KEPT = 1024
+_LONGEST_KEPT = 256
 
 
 def in_parts(items: Sequence[T], size: int | None = None) -> Iterator[Sequence[T]]:
@@ -77,9 +81,20 @@ class ThreadKeys:
     def __init__(self, store: StoreSteps) -> None:
         self.store = store
         self.one = store.encode(1)
+        self.kept: dict[tuple[str, str], _Names] = {}
+        """What :meth:`named` has returned, for who looks there first; nothing that is long."""
+
+    def named(self, thread: str, checkpoint_ns: str) -> _Names:
+        """Return of a checkpoint namespace what the next three methods return."""
         # Every call on a thread needs its keys, and checking names is most of their cost.
-        self.named = remembered(self._name, 1024)
-        """Of a thread and a checkpoint namespace: what the next three methods return."""
+        found = self.kept.get((thread, checkpoint_ns))
+        if found is None:
+            found = self._name(thread, checkpoint_ns)
+            if len(thread) + len(checkpoint_ns) <= _LONGEST_KEPT:
+                if len(self.kept) >= _MOST_KEPT:
+                    self.kept.clear()
+                self.kept[thread, checkpoint_ns] = found
+        return found
 
     def of(self, thread: str, checkpoint_ns: str) -> tuple[bytes, ...]:
         """Return the six keys of a checkpoint namespace, in the order that the scripts expect."""
@@ -101,9 +116,7 @@ class ThreadKeys:
         """Return the key of a checkpoint's pending writes."""
         return self.named(name.thread, name.checkpoint_ns)[1] + name.id.encode()
 
-    def _name(
-        self, thread: str, checkpoint_ns: str
-    ) -> tuple[tuple[bytes, ...], bytes, tuple[bytes, ...]]:
+    def _name(self, thread: str, checkpoint_ns: str) -> _Names:
         layout = self.store.layout
         where = names(thread, checkpoint_ns)
         keys = (
