@@ -12,15 +12,17 @@ send by :meth:`Courier.send` and read by :meth:`Courier.receive`. An interrupt c
 Python code or a system call is called, which is less often than between any two steps of Python.
 """
 
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.string cimport memcpy
 cimport cython
 
+import _socket
 import contextlib
 import functools
 import hashlib
-import select
+import os
 import socket
 import threading
 import time
@@ -32,7 +34,49 @@ from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError
 from swarmstate.forks import here
 from swarmstate.shown import shown
 
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <math.h>
+    #include <poll.h>
+    #include <sys/socket.h>
+    #include <time.h>
+
+    /* Each returns what the call of that name does, or -errno. */
+    static inline Py_ssize_t sr_send(int file, const char *data, Py_ssize_t size) {
+        Py_ssize_t done = send(file, data, size, 0);
+        return done < 0 ? -errno : done;
+    }
+    static inline Py_ssize_t sr_receive(int file, char *to, Py_ssize_t size) {
+        Py_ssize_t done = recv(file, to, size, 0);
+        return done < 0 ? -errno : done;
+    }
+    /* Takes what it has waited off the seconds that are left; below zero there is no end. */
+    static inline Py_ssize_t sr_poll(int file, int to_write, double *left) {
+        struct pollfd one = {file, to_write ? POLLOUT : POLLIN, 0};
+        struct timespec from, to;
+        int done, reason;
+        clock_gettime(CLOCK_MONOTONIC, &from);
+        done = poll(&one, 1, *left < 0 ? -1 : (int)ceil(fmin(*left, 1e6) * 1e3));
+        reason = errno;
+        if (done < 0 && *left > 0) {
+            clock_gettime(CLOCK_MONOTONIC, &to);
+            *left -= (double)(to.tv_sec - from.tv_sec) + (to.tv_nsec - from.tv_nsec) * 1e-9;
+            *left = fmax(*left, 0.0);
+        }
+        return done < 0 ? -reason : done;
+    }
+    static inline int sr_again(Py_ssize_t done) {
+        return done == -EAGAIN || done == -EWOULDBLOCK || done == -EINTR;
+    }
+    """
+    Py_ssize_t sr_send(int file, const char *data, Py_ssize_t size) noexcept nogil
+    Py_ssize_t sr_receive(int file, char *to, Py_ssize_t size) noexcept nogil
+    Py_ssize_t sr_poll(int file, bint to_write, double *left) noexcept nogil
+    bint sr_again(Py_ssize_t done) noexcept
+
 cdef extern from "Python.h":
+    int PyErr_CheckSignals() except -1
     bint PyUnicode_IS_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     void *PyUnicode_DATA(object text)

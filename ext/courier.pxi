@@ -47,6 +47,7 @@ cdef class Courier:
         """Send what a trip carries; what must try again is added to a list."""
         cdef list units = [], chunks = []
         cdef Unit unit
+        cdef Peer peer
         for each in trip.units:
             unit = each
             unit.trip = trip
@@ -57,7 +58,7 @@ cdef class Courier:
         trip.units = units
         cdef double deadline = trip.until()
         try:
-            sock = self.board(trip, deadline)
+            peer = self.board(trip, deadline)
             trip.unread = units[::-1]
             for each in units:
                 unit = each
@@ -70,14 +71,14 @@ cdef class Courier:
                     chunks += unit.chunks
                 unit.chunks = None
             if len(chunks) == 1 and len(<bytes>chunks[0]) <= CHUNK:
-                sock.sendall(chunks[0])
+                peer.write(chunks[0])
             elif chunks:
-                self.write(sock, chunks, deadline)
+                self.write(peer.socket, chunks, deadline)
         except self.failures as error:
             self.unsent(trip, error, again)
 
-    cdef object board(self, Trip trip, double deadline):
-        """Get the trip a connection on which it may write, and return its socket."""
+    cdef Peer board(self, Trip trip, double deadline):
+        """Get the trip a connection on which it may write, and return who that is."""
         cdef Peer peer
         guard = trip.guard
         node = trip.node
@@ -100,7 +101,7 @@ cdef class Courier:
         cdef double seconds = min(deadline - monotonic(), self.timeout)
         if peer.timeout is None or peer.timeout > 1.01 * seconds:
             trip.hurry(seconds)
-        return peer.socket
+        return peer
 
     cpdef receive(self, Trip trip, list again):
         """Read the replies to what a trip has sent, and settle them."""

@@ -264,7 +264,8 @@ def assembled(Values codec not None, space, reply, channels):
     found, keys, data, _, _, missing, _ = reply
     held = blobs(codec, keys, data)
     for raw_id, raw, _, written in found:
-        name = CheckpointName(thread, checkpoint_ns, (<bytes>raw_id).decode())
+        # Without the class's own __new__, which is written in Python.
+        name = tuple.__new__(CheckpointName, (thread, checkpoint_ns, (<bytes>raw_id).decode()))
         record = record_of(codec, raw, name)
         made.append(layout.assemble(
             name,
