@@ -46,14 +46,16 @@ class _Noted:
         references: what is known.
         last: the id that was noted last.
         until: how many more may be noted before all ids are compared.
+        epoch: that of the table when they last were.
         size: how large the references were when that was last looked at.
     """
 
-    __slots__ = ("last", "references", "size", "until")
+    __slots__ = ("epoch", "last", "references", "size", "until")
 
-    def __init__(self, references: References, last: str) -> None:
+    def __init__(self, references: References, last: str, epoch: int) -> None:
         self.references = references
         self.last = last
+        self.epoch = epoch
         self.until = len(references.ids) // 8
         self.size = references.size
 
@@ -64,6 +66,8 @@ class _Table:
     def __init__(self) -> None:
         self._noted: OrderedDict[str, _Noted] = OrderedDict()
         self._size = 0
+        self.epoch = 0
+        """How often others may have been there unnoticed."""
 
     def get(self, name: str) -> _Noted | None:
         noted = self._noted.get(name)
@@ -109,6 +113,10 @@ class Limits:
         noted = self._table.pop(where.checkpoints)
         if noted is not None:
             noted.references.changes += 1
+
+    def doubt(self) -> None:
+        """Compare all ids of each namespace the next time: others may have changed any."""
+        self._table.epoch += 1
 
     def before(self, where: ThreadNames, checkpoint_id: str, keep: int | None) -> _Noted | None:
         """Return what is known of a namespace to which a checkpoint is about to be added."""
@@ -176,7 +184,11 @@ class Limits:
             return False
         where = names(surplus.thread, surplus.checkpoint_ns)
         noted = self._table.get(where.checkpoints)
-        known = noted is not None and noted.references is references
+        known = (
+            noted is not None
+            and noted.references is references
+            and noted.epoch == self._table.epoch
+        )
         return known or bool(references.ids == self._ids(where))
 
     def parts(
@@ -234,7 +246,8 @@ class Limits:
     def _fits(self, where: ThreadNames, noted: _Noted) -> bool:
         """Return whether what is known of a namespace is what the store holds."""
         ids = noted.references.ids
-        if noted.until <= 0:
+        if noted.until <= 0 or noted.epoch != self._table.epoch:
+            noted.epoch = self._table.epoch
             self._table.put(where.checkpoints, noted)  # its size may have changed
             noted.until = len(ids) // 8
             return ids == self._ids(where)
@@ -261,7 +274,7 @@ class Limits:
                 head = CheckpointName(thread, space, newest)
                 found = self._records(there, head, [newest])
                 calls += [StoredCheckpoint(head, record, {}, []) for record in found.values()]
-        self._table.put(where.checkpoints, _Noted(references, name.id))
+        self._table.put(where.checkpoints, _Noted(references, name.id, self._table.epoch))
         return references.surplus(name, keep, lambda _: records, calls)
 
     def _records(
