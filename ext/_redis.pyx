@@ -1,15 +1,24 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 # cython: embedsignature=True, embedsignature.format=clinic, binding=False, auto_pickle=False
-"""What every call to a server goes through: packing, sending, reading, settling.
+"""What every call to Redis goes through, as long as nothing goes wrong.
 
 After each wait for a server the processor's caches are another program's, and a frame of the
-interpreter costs five times of what it does in a loop. A call went through seventy of them, which
-was most of its time. So the way of a call on which nothing goes wrong is written here, and what to
-do when something does stays in :mod:`swarmstate.backends.redis.transport.exchange`.
+interpreter costs five times as much as in a loop. A call went through eighty of them, which was most of
+its time. So the way on which nothing goes wrong is written here, and what to do when something does
+stays in Python, in :mod:`swarmstate.backends.redis.transport.exchange`.
+
+One extension module in several files, which are included below, each with one idea:
+
+* request: commands in the wire format;
+* peer: a connection, to write on and to read from;
+* trip: batches under way;
+* hand: connections of a pool that are at hand;
+* courier: sending what a trip carries, and reading the replies;
+* threads: what checkpoints become on their way to and from the scripts.
 
 Nothing here is done twice: the blocking and the coalescing driver, one server and a cluster all
-send by :meth:`Courier.send` and read by :meth:`Courier.receive`. An interrupt can only come where
-Python code or a system call is called, which is less often than between any two steps of Python.
+send by `Courier.send` and read by `Courier.receive`. An interrupt can come only where Python code or
+the system is called, which is less often than between any two steps of Python.
 """
 
 from cpython.bytearray cimport PyByteArray_AS_STRING
@@ -90,6 +99,7 @@ cdef object monotonic = (
 )
 
 include "request.pxi"
+include "peer.pxi"
 include "trip.pxi"
 include "hand.pxi"
 include "courier.pxi"

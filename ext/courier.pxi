@@ -1,7 +1,11 @@
 # The way there and back, for as long as nothing goes wrong.
 
 cdef class Courier:
-    """Carries trips out; what to do when one fails is its subclass's to say.
+    """Carries trips out; what to do when something goes wrong is for a subclass to say.
+
+    That has `split` and `round` for what goes to several places, `complete` for what must be sent
+    again, `write` for requests in several pieces, `unsent` and `broken` for trips that failed,
+    `overdue` for replies that do not come, and `sort` for replies that are not one plain value.
 
     Args:
         only: the one server and what is known of it; None on a cluster.
