@@ -9,6 +9,7 @@ NAMES = [
     "_core",
     "_handoff",
     "_messages",
+    "_redis",
 ]
 
 setup(

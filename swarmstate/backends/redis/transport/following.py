@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from swarmstate.backends.redis.transport.jobs import Trip, Unit
+from swarmstate._redis import Trip, Unit
 from swarmstate.backends.redis.transport.wire import split_error, write
 
 __all__ = ["go_on", "judged"]
