@@ -97,6 +97,7 @@ class Session:
     def __init__(self, store: Store, keep: int | None) -> None:
         self.store = store
         self.saver = SwarmStateSaver(store, max_checkpoints_per_thread=keep)
+        self.unlimited = SwarmStateSaver(store)
         self.engine: Any = store.checkpoint_engine()
         self.held: list[Any] = []
 
@@ -120,7 +121,8 @@ class Session:
             metadata["counters_since_delta_snapshot"] = {"delta": 1}
         configurable = {"thread_id": thread, "checkpoint_ns": space, "checkpoint_id": parent}
         fresh: Any = {channel: versions[channel] for channel in versions if channel in new}
-        return self.saver.put({"configurable": configurable}, checkpoint, metadata, fresh)
+        saver = self.unlimited if age == 2 else self.saver
+        return saver.put({"configurable": configurable}, checkpoint, metadata, fresh)
 
     def write(self, name: Any, pairs: Any, task: str) -> Any:
         keys = ("thread_id", "checkpoint_ns", "checkpoint_id")
