@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -231,6 +232,21 @@ def test_another_program_s_log_is_left_as_it_is(path: Path) -> None:
     assert log.stat().st_size > 0
     assert writer.execute("SELECT count(*) FROM t").fetchone() == (0,)
     writer.close()
+
+
+def test_what_a_crashed_program_left_in_its_log_stays_there(path: Path, tmp_path: Path) -> None:
+    writer = sqlite3.connect(tmp_path / "open.db", isolation_level=None)
+    writer.execute("PRAGMA journal_mode=WAL")
+    writer.execute("CREATE TABLE t(x)")
+    # As after a crash: with a log that nobody has copied.
+    log = path.with_name("state.db-wal")
+    shutil.copy(tmp_path / "open.db", path)
+    shutil.copy(tmp_path / "open.db-wal", log)
+    writer.close()
+    before = path.read_bytes(), log.read_bytes()
+    with pytest.raises(ArgumentValueError, match="another program"):
+        DiskStore(path)
+    assert (path.read_bytes(), log.read_bytes()) == before
 
 
 def test_a_file_of_a_newer_format_is_refused_untouched(make: Make, path: Path) -> None:
