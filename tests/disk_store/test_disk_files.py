@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from swarmstate import dumps
-from swarmstate.backends.disk import AsyncDiskStore, DiskStore
+from swarmstate.backends.disk import AsyncDiskStore, DiskStore, connections
 from swarmstate.backends.disk.connections import filesystem_of
 from swarmstate.backends.disk.schema import split
 from swarmstate.checkpoints import names
@@ -328,6 +328,20 @@ server:/export /mnt/shared nfs4 rw,vers=4.2 0 0
 )
 def test_the_nearest_mount_tells_what_file_system_a_path_is_on(path: str, kind: str) -> None:
     assert filesystem_of(path, MOUNTS) == kind
+
+
+def test_a_network_file_system_is_warned_about_and_the_store_works(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is none here, so the one that is here is taken for one."""
+    here = filesystem_of(str(path), Path("/proc/self/mounts").read_text())
+    assert here
+    monkeypatch.setattr(connections, "_NETWORKED", {here})
+    with pytest.warns(RuntimeWarning, match=f"network file system .{here}.") as warned:
+        store = DiskStore(path)
+    assert warned[0].filename == __file__
+    store.set("n", "k", 1)
+    store.close()
 
 
 # What other programs see --------------------------------------------------------------------------

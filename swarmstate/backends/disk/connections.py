@@ -213,7 +213,7 @@ class File:
                 f"{self.path} is on a network file system ({kind}), whose locks SQLite cannot rely "
                 "on: use a local disk, or RedisStore to share state between machines",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
 
     def _prepare(self) -> None:
