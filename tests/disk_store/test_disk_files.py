@@ -8,7 +8,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,14 +155,13 @@ TRY = """if True:
 
 
 @pytest.fixture
-def for_all(tmp_path: Path) -> Path:
-    """A folder that users without rights can reach."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.getuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o055)
-    inner = tmp_path / "inner"
-    inner.mkdir()
-    return inner
+def for_all() -> Iterator[Path]:
+    """A folder that users without rights can reach; those of pytest are its user's alone."""
+    with tempfile.TemporaryDirectory(prefix="swarmstate-files-") as outer:
+        Path(outer).chmod(0o755)
+        inner = Path(outer) / "inner"
+        inner.mkdir(mode=0o755)
+        yield inner
 
 
 @pytest.mark.parametrize("kind", ["writer", "reader"])
@@ -271,6 +271,18 @@ def test_a_file_of_the_rust_package_is_named_as_such(path: Path) -> None:
     foreign(path, "CREATE TABLE kv(namespace TEXT, key TEXT, value BLOB)")
     with pytest.raises(ArgumentValueError, match=r"Rust package.*docs/disk\.md"):
         DiskStore(path)
+
+
+def test_a_file_that_another_tool_took_out_of_its_mode_is_put_back(path: Path) -> None:
+    with DiskStore(path) as store:
+        store.set("n", "k", 1)
+    foreign(path, "PRAGMA journal_mode=DELETE")
+    with DiskStore(path) as store:
+        assert store.get("n", "k") == 1
+        mode = store.driver.database.read(
+            lambda connection: connection.execute("PRAGMA journal_mode").fetchone()
+        )
+    assert mode == ("wal",)
 
 
 def test_an_empty_file_becomes_a_store(path: Path) -> None:
