@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from swarmstate import dumps
-from swarmstate.backends.disk import AsyncDiskStore, DiskStore
+from swarmstate.backends.disk import AsyncDiskStore, DiskStore, connections
 from swarmstate.backends.disk.connections import filesystem_of
 from swarmstate.backends.disk.schema import split
 from swarmstate.checkpoints import names
@@ -153,14 +155,13 @@ TRY = """if True:
 
 
 @pytest.fixture
-def for_all(tmp_path: Path) -> Path:
-    """A folder that users without rights can reach."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.getuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o055)
-    inner = tmp_path / "inner"
-    inner.mkdir()
-    return inner
+def for_all() -> Iterator[Path]:
+    """A folder that users without rights can reach; those of pytest are its user's alone."""
+    with tempfile.TemporaryDirectory(prefix="swarmstate-files-") as outer:
+        Path(outer).chmod(0o755)
+        inner = Path(outer) / "inner"
+        inner.mkdir(mode=0o755)
+        yield inner
 
 
 @pytest.mark.parametrize("kind", ["writer", "reader"])
@@ -233,6 +234,21 @@ def test_another_program_s_log_is_left_as_it_is(path: Path) -> None:
     writer.close()
 
 
+def test_what_a_crashed_program_left_in_its_log_stays_there(path: Path, tmp_path: Path) -> None:
+    writer = sqlite3.connect(tmp_path / "open.db", isolation_level=None)
+    writer.execute("PRAGMA journal_mode=WAL")
+    writer.execute("CREATE TABLE t(x)")
+    # As after a crash: with a log that nobody has copied.
+    log = path.with_name("state.db-wal")
+    shutil.copy(tmp_path / "open.db", path)
+    shutil.copy(tmp_path / "open.db-wal", log)
+    writer.close()
+    before = path.read_bytes(), log.read_bytes()
+    with pytest.raises(ArgumentValueError, match="another program"):
+        DiskStore(path)
+    assert (path.read_bytes(), log.read_bytes()) == before
+
+
 def test_a_file_of_a_newer_format_is_refused_untouched(make: Make, path: Path) -> None:
     make().close()
     foreign(path, "PRAGMA user_version=2")
@@ -255,6 +271,18 @@ def test_a_file_of_the_rust_package_is_named_as_such(path: Path) -> None:
     foreign(path, "CREATE TABLE kv(namespace TEXT, key TEXT, value BLOB)")
     with pytest.raises(ArgumentValueError, match=r"Rust package.*docs/disk\.md"):
         DiskStore(path)
+
+
+def test_a_file_that_another_tool_took_out_of_its_mode_is_put_back(path: Path) -> None:
+    with DiskStore(path) as store:
+        store.set("n", "k", 1)
+    foreign(path, "PRAGMA journal_mode=DELETE")
+    with DiskStore(path) as store:
+        assert store.get("n", "k") == 1
+        mode = store.driver.database.read(
+            lambda connection: connection.execute("PRAGMA journal_mode").fetchone()
+        )
+    assert mode == ("wal",)
 
 
 def test_an_empty_file_becomes_a_store(path: Path) -> None:
@@ -312,6 +340,20 @@ server:/export /mnt/shared nfs4 rw,vers=4.2 0 0
 )
 def test_the_nearest_mount_tells_what_file_system_a_path_is_on(path: str, kind: str) -> None:
     assert filesystem_of(path, MOUNTS) == kind
+
+
+def test_a_network_file_system_is_warned_about_and_the_store_works(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is none here, so the one that is here is taken for one."""
+    here = filesystem_of(str(path), Path("/proc/self/mounts").read_text())
+    assert here
+    monkeypatch.setattr(connections, "_NETWORKED", {here})
+    with pytest.warns(RuntimeWarning, match=f"network file system .{here}.") as warned:
+        store = DiskStore(path)
+    assert warned[0].filename == __file__
+    store.set("n", "k", 1)
+    store.close()
 
 
 # What other programs see --------------------------------------------------------------------------

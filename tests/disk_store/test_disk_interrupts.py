@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from threads import checkpoint, config
 
+from swarmstate import codecs
 from swarmstate.backends.disk import DiskStore
 from swarmstate.errors import StoreUnavailable
 from swarmstate.integrations.langgraph import SwarmStateSaver
@@ -149,3 +150,30 @@ def test_an_interrupted_put_is_stored_whole_or_not_at_all(make: Make, path: Path
             assert values == dict.fromkeys("xy", each.checkpoint["id"])
         assert is_free(path)
     assert outcome is not KeyboardInterrupt
+
+
+def test_an_interrupt_makes_nobody_else_s_job_happen_twice(make: Make) -> None:
+    """The thread that commits for all is interrupted; the others are told what became of theirs."""
+    store = make()
+    database = store.driver.database
+    number, expected = 0, 0
+    reached = True
+    while reached:
+        number += 1
+        jobs = [database.job(count_up, 0) for _ in range(3)]
+        database._waiting.extend(jobs)
+        reached, _ = at_line(number, interrupt, partial(store.set, "n", "k", number))
+        # Those that were not done then are done by their own threads.
+        database.write_all(jobs)
+        assert [job.error for job in jobs] == [None] * 3
+        expected += 3
+        assert store.get("n", "count") == expected, f"line {number}"
+
+
+def count_up(connection: sqlite3.Connection) -> None:
+    """Not the same when done twice."""
+    found = connection.execute("SELECT value FROM entry WHERE key='count'").fetchone()
+    value = codecs.dumps(1 if found is None else codecs.loads(found[0]) + 1)
+    connection.execute("INSERT OR IGNORE INTO space(name) VALUES('n')")
+    (space,) = connection.execute("SELECT id FROM space WHERE name='n'").fetchone()
+    connection.execute("INSERT OR REPLACE INTO entry VALUES(?, '', 'count', ?)", (space, value))

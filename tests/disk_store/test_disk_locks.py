@@ -257,6 +257,30 @@ def test_a_batch_is_never_seen_in_part(store: DiskStore) -> None:
         thread.join()
 
 
+def test_what_a_job_wrote_before_it_failed_is_not_committed_with_the_others(
+    make: Make, path: Path
+) -> None:
+    store = make(timeout=30)
+    database = store.driver.database
+
+    def refuse(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO entry SELECT id, '', 'bad', x'01' FROM space")
+        raise ZeroDivisionError
+
+    store.set("n", "first", 0)
+    with locked(path) as other, ThreadPoolExecutor(8) as pool:
+        good = [pool.submit(store.set, "n", str(number), number) for number in range(3)]
+        bad = pool.submit(database.write, refuse)
+        while len(database._waiting) < 3:
+            pass
+        other.execute("ROLLBACK")
+        for call in good:
+            call.result()
+        with pytest.raises(ZeroDivisionError):
+            bad.result()
+    assert store.keys("n") == ["0", "1", "2", "first"]
+
+
 def test_one_job_s_fault_is_its_own(make: Make, path: Path) -> None:
     """A value that SQLite cannot hold shares its transaction with others for a moment."""
     store = make(timeout=30)

@@ -213,7 +213,7 @@ class File:
                 f"{self.path} is on a network file system ({kind}), whose locks SQLite cannot rely "
                 "on: use a local disk, or RedisStore to share state between machines",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
 
     def _prepare(self) -> None:
@@ -293,12 +293,12 @@ class File:
         """Make sure that the file is ours, and fill it where it is empty."""
         if self._is_ours(connection):
             if not self.read_only:  # another tool may have left another mode
-                connection.execute("PRAGMA journal_mode=WAL")
+                self._keep_log(connection)
             return
         if self.read_only:
             raise StoreUnavailable(f"{self.path} is empty, and read_only=True lets nothing be made")
+        self._keep_log(connection)
         execute = connection.execute
-        execute("PRAGMA journal_mode=WAL")
         execute("BEGIN IMMEDIATE")
         try:
             # Another process may have been faster.
@@ -312,6 +312,14 @@ class File:
             if connection.in_transaction:
                 execute("ROLLBACK")
             raise
+
+    def _keep_log(self, connection: sqlite3.Connection) -> None:
+        (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        if mode != "wal":
+            raise StoreUnavailable(
+                f"{self.path} cannot be used: its file system lets processes share no memory, "
+                f"which SQLite's log needs (it offers the mode {mode!r})"
+            )
 
     def _unopened(self, error: sqlite3.Error) -> Exception:
         folder = os.path.dirname(self.path)

@@ -295,6 +295,8 @@ class Database:
                 self._perform(writer, job, alone=len(jobs) == 1)
             committing = True
             writer.execute("COMMIT")
+            for job in jobs:
+                job.done = True
         except Exception as error:  # noqa: BLE001 - told below, to whom it concerns
             self._roll_back(writer, error)
             if primary_code(error) == _FULL:
@@ -312,30 +314,26 @@ class Database:
         except BaseException:
             # An interrupt, which may come right after the commit.
             if committing and not writer.in_transaction:
-                self._finished(jobs)
+                for job in jobs:
+                    job.done = True
             else:
                 self._roll_back(writer, None)
                 for job in jobs:
                     job.error = job.result = None
             raise
-        self._finished(jobs)
         # A row costs a page of the log in the table and one in its index; neighbours share them.
         changes = writer.total_changes
         self._pages += len(jobs) + changes - self._changes
-        for job in jobs:
-            self._pages += job.size // _PAGE
         self._changes = changes
-        if self._pages >= _PAGES:
-            self.checkpoint()
-
-    def _finished(self, jobs: list[Job]) -> None:
         failed = False
         for job in jobs:
-            job.done = True
+            self._pages += job.size // _PAGE
             failed = failed or job.error is not None
         if failed:
             # A statement that failed may be unfinished, which would hold on to what it read.
             self._drop_writer()
+        if self._pages >= _PAGES:
+            self.checkpoint()
 
     def _begin(self, batch: list[Job], own: Job | None) -> sqlite3.Connection | None:
         """Begin a transaction for jobs; those whose time is over by then are failed.
