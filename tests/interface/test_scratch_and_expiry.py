@@ -21,9 +21,9 @@ def store(make_store: Callable[..., Any], codec: str) -> Any:
     return made
 
 
-def test_the_stores_in_memory_and_on_redis_offer_both(make_store: Callable[..., Any]) -> None:
+def test_all_blocking_stores_of_ours_offer_both(make_store: Callable[..., Any]) -> None:
     made = make_store()
-    if made.__class__.__name__ in ("Store", "RedisStore", "AsyncRedisStore"):
+    if made.__class__.__name__ in ("Store", "RedisStore", "DiskStore"):
         assert isinstance(made, Scratch)
         assert isinstance(made, Expiring)
 

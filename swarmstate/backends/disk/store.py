@@ -11,7 +11,7 @@ from swarmstate.arguments import check_number
 from swarmstate.backends.disk.connections import File
 from swarmstate.backends.disk.database import Database
 from swarmstate.backends.disk.driver import Driver
-from swarmstate.backends.disk.steps import StoreSteps
+from swarmstate.backends.disk.steps import ScratchSteps, StoreSteps
 from swarmstate.checkpoints.protocol import CheckpointEngine
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.protocols import Default, SnapshotLike
@@ -60,6 +60,7 @@ class _Opened:
         )
         file = File(path, synchronous=synchronous, timeout=timeout, read_only=bool(read_only))
         self.driver = Driver(Database(file, self.steps.tracker.rest))
+        self._scratch: Self | None = None
 
     @property
     def codec(self) -> str:
@@ -92,6 +93,21 @@ class _Opened:
         from swarmstate.backends.disk.checkpoints import DiskCheckpoints
 
         return DiskCheckpoints(self.steps, self.driver, ttl=ttl, ttl_on_read=ttl_on_read)
+
+    def scratch(self) -> Self:
+        """Return the store's place for what need not last, such as a cache; never touches the file.
+
+        It is a store of the same kind, apart in the same file, and no part of this one: not of
+        ``snapshot``, ``restore``, ``clear``, ``len`` or any listing. It uses the connections of
+        this store, which alone closes them. ``backup`` and ``compact`` are about the whole file.
+        """
+        if isinstance(self.steps, ScratchSteps):
+            return self
+        if self._scratch is None:
+            made = object.__new__(type(self))
+            vars(made).update(vars(self), steps=ScratchSteps(self.steps))
+            self._scratch = made
+        return self._scratch
 
     def history(self) -> list[SnapshotLike]:
         """Return the kept snapshots, oldest first; never touches the file."""
@@ -157,9 +173,14 @@ class DiskStore(_Opened):
     get_many = blocking(StoreSteps.get_many)
     delete_many = blocking(StoreSteps.delete_many)
     delete_namespace = blocking(StoreSteps.delete_namespace)
+    expire = blocking(StoreSteps.expire)
     keys = blocking(StoreSteps.keys)
     items = blocking(StoreSteps.items)
     max_key = blocking(StoreSteps.max_key)
+    commit = blocking(StoreSteps.commit)
+    append = blocking(StoreSteps.append)
+    tail = blocking(StoreSteps.tail)
+    pop = blocking(StoreSteps.pop)
     namespaces = blocking(StoreSteps.namespaces)
     clear = blocking(StoreSteps.clear)
     snapshot = blocking(StoreSteps.snapshot)
@@ -171,7 +192,8 @@ class DiskStore(_Opened):
 
     def close(self) -> None:
         """Close the file; calling it again does nothing."""
-        self.driver.close()
+        if not isinstance(self.steps, ScratchSteps):
+            self.driver.close()
 
     def __enter__(self) -> Self:
         """Return the store, which must be open."""
@@ -215,9 +237,14 @@ class AsyncDiskStore(_Opened):
     get_many = awaited(StoreSteps.get_many)
     delete_many = awaited(StoreSteps.delete_many)
     delete_namespace = awaited(StoreSteps.delete_namespace)
+    expire = awaited(StoreSteps.expire)
     keys = awaited(StoreSteps.keys)
     items = awaited(StoreSteps.items)
     max_key = awaited(StoreSteps.max_key)
+    commit = awaited(StoreSteps.commit)
+    append = awaited(StoreSteps.append)
+    tail = awaited(StoreSteps.tail)
+    pop = awaited(StoreSteps.pop)
     namespaces = awaited(StoreSteps.namespaces)
     clear = awaited(StoreSteps.clear)
     snapshot = awaited(StoreSteps.snapshot)
@@ -232,7 +259,8 @@ class AsyncDiskStore(_Opened):
 
         Calls that are under way are finished first.
         """
-        await asyncio.to_thread(self.driver.close)
+        if not isinstance(self.steps, ScratchSteps):
+            await asyncio.to_thread(self.driver.close)
 
     async def __aenter__(self) -> Self:
         """Return the store, which must be open."""

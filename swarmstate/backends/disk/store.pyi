@@ -65,6 +65,14 @@ class _Opened:
             ArgumentTypeError, ArgumentValueError: a ttl out of bounds, or none to renew.
         """
 
+    def scratch(self) -> Self:
+        """Return the store's place for what need not last, such as a cache; never touches the file.
+
+        It is a store of the same kind, apart in the same file, and no part of this one: not of
+        ``snapshot``, ``restore``, ``clear``, ``len`` or any listing. It uses the connections of
+        this store, which alone closes them. ``backup`` and ``compact`` are about the whole file.
+        """
+
     def history(self) -> list[SnapshotLike]:
         """Return the kept snapshots, oldest first; never touches the file."""
 
@@ -143,6 +151,25 @@ class DiskStore(_Opened):
     def delete_namespace(self, namespace: str) -> int:
         """Remove a namespace with all its keys; return how many there were. O(its keys)."""
 
+    def expire(self, namespace: str, seconds: float) -> bool:
+        """Let a namespace be gone, with all its keys, from some time on. One commit, O(log n).
+
+        Writes of a store that was made without a ttl do not put that off; calling this again does.
+        A namespace that is removed, restored or loses its last key before then, and comes back,
+        stays.
+
+        Args:
+            namespace: the namespace.
+            seconds: from 0.001 to 10**10.
+
+        Returns:
+            Whether there is such a namespace.
+
+        Raises:
+            ArgumentValueError: seconds out of bounds, or a namespace of the pending writes of one
+                LangGraph checkpoint, which has no time of its own.
+        """
+
     def keys(self, namespace: str, prefix: str | None = None) -> list[str]:
         """Return the keys of a namespace, in order, or those that start with ``prefix``.
 
@@ -156,6 +183,70 @@ class DiskStore(_Opened):
         """Return the greatest key of a namespace (by code point), or None if it has none.
 
         O(log n).
+        """
+
+    def commit(
+        self,
+        items: Iterable[tuple[str, str, Any]] = (),
+        delete: Iterable[Pair] = (),
+        *,
+        expect: Mapping[Pair, Any] | None = None,
+    ) -> bool:
+        """Store and remove keys if others hold what is expected: everything or nothing.
+
+        Values are compared as their encoded bytes. Where these differ, what is stored is decoded
+        and encoded again, because another program may have encoded the same value otherwise; that
+        takes another transaction. One commit, O(log n) for each key.
+
+        Args:
+            items: (namespace, key, value) triples to store; of two for one key the later counts.
+            delete: (namespace, key) pairs to remove; one that does not exist is passed over.
+            expect: (namespace, key) -> the value that must be there, or ``ABSENT`` for none.
+
+        Returns:
+            Whether all expectations held before anything was done; if not, nothing was changed.
+
+        Raises:
+            InvalidArgumentError: a pair is both in items and in delete.
+            StoreUnavailable: it could not be committed, and nothing was changed; or another program
+                that encodes otherwise was faster 1,000 times in a row.
+        """
+
+    def append(self, namespace: str, values: Iterable[Any]) -> list[str]:
+        """Add values to the end of a log, all or none. One commit, O(log n) for each value.
+
+        Args:
+            namespace: the namespace of the log.
+            values: an iterable of values.
+
+        Returns:
+            Their keys, in order: each of exactly 16 digits, and above all such keys that are there.
+
+        Raises:
+            EncodeError: the codec does not accept a value; nothing was written.
+            ArgumentValueError: there are not enough keys of 16 digits above the last one.
+        """
+
+    def tail(
+        self, namespace: str, limit: int | None = None, *, before: str | None = None
+    ) -> list[tuple[str, Any]]:
+        """Return the last (key, value) pairs of a log at one moment, oldest first.
+
+        O(log n), what is returned, and whatever other keys that start with a digit lie in between.
+
+        Args:
+            namespace: the namespace of the log; its keys that are not of 16 digits are ignored.
+            limit: how many at most; None: all.
+            before: a key of 16 digits; only entries before it are returned.
+        """
+
+    def pop(self, namespace: str) -> tuple[str, Any] | None:
+        """Remove the last entry of a log; return its (key, value), or None if there is none.
+
+        The key may be given again by :meth:`append`. One commit, O(log n).
+
+        Raises:
+            DecodeError: the bytes are not a valid value; the entry is still there.
         """
 
     def namespaces(self, prefix: str | None = None) -> list[str]:
@@ -280,6 +371,25 @@ class AsyncDiskStore(_Opened):
     async def delete_namespace(self, namespace: str) -> int:
         """Remove a namespace with all its keys; return how many there were. O(its keys)."""
 
+    async def expire(self, namespace: str, seconds: float) -> bool:
+        """Let a namespace be gone, with all its keys, from some time on. One commit, O(log n).
+
+        Writes of a store that was made without a ttl do not put that off; calling this again does.
+        A namespace that is removed, restored or loses its last key before then, and comes back,
+        stays.
+
+        Args:
+            namespace: the namespace.
+            seconds: from 0.001 to 10**10.
+
+        Returns:
+            Whether there is such a namespace.
+
+        Raises:
+            ArgumentValueError: seconds out of bounds, or a namespace of the pending writes of one
+                LangGraph checkpoint, which has no time of its own.
+        """
+
     async def keys(self, namespace: str, prefix: str | None = None) -> list[str]:
         """Return the keys of a namespace, in order, or those that start with ``prefix``.
 
@@ -293,6 +403,70 @@ class AsyncDiskStore(_Opened):
         """Return the greatest key of a namespace (by code point), or None if it has none.
 
         O(log n).
+        """
+
+    async def commit(
+        self,
+        items: Iterable[tuple[str, str, Any]] = (),
+        delete: Iterable[Pair] = (),
+        *,
+        expect: Mapping[Pair, Any] | None = None,
+    ) -> bool:
+        """Store and remove keys if others hold what is expected: everything or nothing.
+
+        Values are compared as their encoded bytes. Where these differ, what is stored is decoded
+        and encoded again, because another program may have encoded the same value otherwise; that
+        takes another transaction. One commit, O(log n) for each key.
+
+        Args:
+            items: (namespace, key, value) triples to store; of two for one key the later counts.
+            delete: (namespace, key) pairs to remove; one that does not exist is passed over.
+            expect: (namespace, key) -> the value that must be there, or ``ABSENT`` for none.
+
+        Returns:
+            Whether all expectations held before anything was done; if not, nothing was changed.
+
+        Raises:
+            InvalidArgumentError: a pair is both in items and in delete.
+            StoreUnavailable: it could not be committed, and nothing was changed; or another program
+                that encodes otherwise was faster 1,000 times in a row.
+        """
+
+    async def append(self, namespace: str, values: Iterable[Any]) -> list[str]:
+        """Add values to the end of a log, all or none. One commit, O(log n) for each value.
+
+        Args:
+            namespace: the namespace of the log.
+            values: an iterable of values.
+
+        Returns:
+            Their keys, in order: each of exactly 16 digits, and above all such keys that are there.
+
+        Raises:
+            EncodeError: the codec does not accept a value; nothing was written.
+            ArgumentValueError: there are not enough keys of 16 digits above the last one.
+        """
+
+    async def tail(
+        self, namespace: str, limit: int | None = None, *, before: str | None = None
+    ) -> list[tuple[str, Any]]:
+        """Return the last (key, value) pairs of a log at one moment, oldest first.
+
+        O(log n), what is returned, and whatever other keys that start with a digit lie in between.
+
+        Args:
+            namespace: the namespace of the log; its keys that are not of 16 digits are ignored.
+            limit: how many at most; None: all.
+            before: a key of 16 digits; only entries before it are returned.
+        """
+
+    async def pop(self, namespace: str) -> tuple[str, Any] | None:
+        """Remove the last entry of a log; return its (key, value), or None if there is none.
+
+        The key may be given again by :meth:`append`. One commit, O(log n).
+
+        Raises:
+            DecodeError: the bytes are not a valid value; the entry is still there.
         """
 
     async def namespaces(self, prefix: str | None = None) -> list[str]:
