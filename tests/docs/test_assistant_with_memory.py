@@ -19,26 +19,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def _scratch_in_files() -> bool:
-    try:
-        from swarmstate.backends.disk import DiskStore
-    except ImportError:
-        return False
-    return hasattr(DiskStore, "scratch")
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(
-            "file",
-            marks=pytest.mark.skipif(
-                not _scratch_in_files(), reason="a file has no place for a cache yet"
-            ),
-        ),
-        "server",
-    ],
-)
+@pytest.mark.parametrize("kind", ["file", "server"])
 def test_it_knows_its_user_in_every_thread_and_process(
     kind: str, server_url: str, tmp_path: Path
 ) -> None:

@@ -88,8 +88,18 @@ class _Opened:
             ttl_on_read: whether reading a thread renews it too.
 
         Raises:
-            ArgumentTypeError, ArgumentValueError: a ttl out of bounds, or none to renew.
+            ArgumentTypeError, ArgumentValueError: a ttl out of bounds, or none to renew; or this is
+                :meth:`scratch`, where threads do not expire and cannot be awaited.
         """
+        if isinstance(self.steps, ScratchSteps):
+            if ttl is not None or ttl_on_read or not isinstance(self, DiskStore):
+                raise ArgumentValueError(
+                    "a checkpointer over scratch() of a file takes no ttl and must block: give it "
+                    "the store itself"
+                )
+            from swarmstate.checkpoints.generic import GenericEngine
+
+            return GenericEngine(self)
         from swarmstate.backends.disk.checkpoints import DiskCheckpoints
 
         return DiskCheckpoints(self.steps, self.driver, ttl=ttl, ttl_on_read=ttl_on_read)

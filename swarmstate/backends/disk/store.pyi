@@ -62,7 +62,8 @@ class _Opened:
             ttl_on_read: whether reading a thread renews it too.
 
         Raises:
-            ArgumentTypeError, ArgumentValueError: a ttl out of bounds, or none to renew.
+            ArgumentTypeError, ArgumentValueError: a ttl out of bounds, or none to renew; or this is
+                :meth:`scratch`, where threads do not expire and cannot be awaited.
         """
 
     def scratch(self) -> Self:
