@@ -14,6 +14,7 @@ from swarmstate.backends.disk.driver import Driver
 from swarmstate.backends.disk.steps import ScratchSteps, StoreSteps
 from swarmstate.checkpoints.protocol import CheckpointEngine
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
+from swarmstate.items.protocol import ItemEngine
 from swarmstate.protocols import Default, SnapshotLike
 from swarmstate.shown import shown
 from swarmstate.steps import awaited, blocking, introduced
@@ -103,6 +104,12 @@ class _Opened:
         from swarmstate.backends.disk.checkpoints import DiskCheckpoints
 
         return DiskCheckpoints(self.steps, self.driver, ttl=ttl, ttl_on_read=ttl_on_read)
+
+    def item_engine(self) -> ItemEngine:
+        """Return how LangGraph's long-term memory keeps its items here."""
+        from swarmstate.backends.disk.items import DiskItems
+
+        return DiskItems(self.steps, self.driver)
 
     def scratch(self) -> Self:
         """Return the store's place for what need not last, such as a cache; never touches the file.

@@ -66,6 +66,9 @@ class _Opened:
                 :meth:`scratch`, where threads do not expire and cannot be awaited.
         """
 
+    def item_engine(self) -> ItemEngine:
+        """Return how LangGraph's long-term memory keeps its items here."""
+
     def scratch(self) -> Self:
         """Return the store's place for what need not last, such as a cache; never touches the file.
 
