@@ -211,11 +211,23 @@ class GenericItems:
         calls = self._calls
         pairs = [(items_of(name), key) for (name, key), _, _ in changes]
         olds = yield from finish(calls.get_many(pairs))
+        names, stored, removed = self._decided(changes, olds, now)
+        # First what goes: a version must not be there before the vectors that it stands for.
+        if removed:
+            yield from finish(calls.delete_many(removed))
+        if stored:
+            yield from self._store(names, stored)
+
+    def _decided(
+        self, changes: Sequence[Change], olds: Sequence[Any], now: int
+    ) -> tuple[list[tuple[str, str, Any]], list[tuple[str, str, Any]], list[tuple[str, str]]]:
+        """Return which names, what else is stored, and what is removed, given what is there."""
         stored: list[tuple[str, str, Any]] = []
         removed: list[tuple[str, str]] = []
         reindexed: dict[str, None] = {}
         new: dict[str, None] = {}
-        for (place, row, vectors), pair, data in zip(changes, pairs, olds, strict=True):
+        for (place, row, vectors), data in zip(changes, olds, strict=True):
+            pair = (items_of(place.name), place.key)
             was = _past(data, place)
             if row is None:
                 if data is not None:
@@ -233,12 +245,8 @@ class GenericItems:
             elif data is not None and (was is None or was.indexed):
                 removed.append((index, VECTOR + place.key))
                 reindexed[index] = None
-        # First what goes: a version must not be there before the vectors that it stands for.
-        if removed:
-            yield from finish(calls.delete_many(removed))
         stored += [(index, VERSION, getrandbits(63)) for index in reindexed]
-        if stored:
-            yield from self._store([(NAMES, name, 1) for name in new], stored)
+        return [(NAMES, name, 1) for name in new], stored, removed
 
     def _store(
         self, names: list[tuple[str, str, Any]], stored: list[tuple[str, str, Any]]

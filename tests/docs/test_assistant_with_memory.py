@@ -10,23 +10,10 @@ from pathlib import Path
 import pytest
 from documents import ROOT
 
-from swarmstate.backends.disk import DiskStore
-
 EXAMPLE = ROOT / "examples/assistant_with_memory.py"
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(
-            "file",
-            marks=pytest.mark.skipif(
-                not hasattr(DiskStore, "scratch"), reason="a file has no place for a cache yet"
-            ),
-        ),
-        "server",
-    ],
-)
+@pytest.mark.parametrize("kind", ["file", "server"])
 def test_it_knows_its_user_in_every_thread_and_process(
     kind: str, server_url: str, tmp_path: Path
 ) -> None:

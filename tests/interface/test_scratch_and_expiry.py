@@ -9,6 +9,7 @@ import pytest
 from servers import wait_until
 
 from swarmstate import AsyncStore, Store
+from swarmstate.backends.disk import AsyncDiskStore, DiskStore
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.protocols import Expiring, Scratch
@@ -23,8 +24,8 @@ def store(make_store: Callable[..., Any], codec: str) -> Any:
     return made
 
 
-def test_the_stores_in_memory_and_on_redis_offer_both() -> None:
-    for kind in (Store, AsyncStore, RedisStore, AsyncRedisStore):
+def test_all_stores_of_ours_offer_both() -> None:
+    for kind in (Store, AsyncStore, RedisStore, AsyncRedisStore, DiskStore, AsyncDiskStore):
         assert hasattr(kind, "scratch")
         assert hasattr(kind, "expire")
 

@@ -18,7 +18,7 @@ from swarmstate.integrations.langgraph import SwarmStateStore
 from swarmstate.protocols import StoreLike
 
 # Of these each read and write is safe against other writers, so that items can be renewed.
-RENEWING = ["memory", "redis", "redis-cluster"]
+RENEWING = ["memory", "disk", "redis", "redis-cluster"]
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from swarmstate.backends.disk.rows import drop_if_empty, find_space, milliseconds_now
-from swarmstate.backends.disk.schema import split
 from swarmstate.protocols import Pair
 
 __all__ = ["Entries"]
@@ -23,13 +22,17 @@ class Entries:
 
     Args:
         decoded: returns a value, given its bytes, namespace and key.
+        split: returns where a namespace is, as :meth:`~.schema.Part.split` does.
 
     Attributes:
         lock: held by whoever uses this.
     """
 
-    def __init__(self, decoded: Callable[[Any, str, str], Any]) -> None:
+    def __init__(
+        self, decoded: Callable[[Any, str, str], Any], split: Callable[[str], tuple[str, str]]
+    ) -> None:
         self._decoded = decoded
+        self._split = split
         # Reentrant: the garbage collector may run a finalizer that uses the saver.
         self.lock = threading.RLock()
         self.connection: Any = None
@@ -48,7 +51,7 @@ class Entries:
         return others
 
     def _at(self, namespace: str) -> tuple[int | None, str]:
-        name, sub = split(namespace)
+        name, sub = self._split(namespace)
         return find_space(self.connection, name, milliseconds_now()), sub
 
     def _rows(self, what: str, namespace: str, *more: str) -> list[Any]:

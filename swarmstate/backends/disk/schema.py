@@ -6,14 +6,18 @@ reads with other tools finds all of it in the view ``entries``.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from swarmstate.checkpoints.format import names
 
 __all__ = [
     "APPLICATION",
+    "CONTENT",
     "FORMAT",
-    "LIVE",
     "SCHEMA",
+    "SCRATCH",
     "WRITES",
+    "Part",
     "beyond",
     "split",
 ]
@@ -36,9 +40,31 @@ SCHEMA = (
     " AND (s.expires IS NULL OR s.expires > (julianday('now') - 2440587.5) * 86400000)",
 )
 
-LIVE = "(s.name = '' OR s.name >= char(1)) AND (s.expires IS NULL OR s.expires > :now)"
-"""Which spaces are namespaces. A name that starts with NUL is the store's own: what is kept there
-is no part of its content."""
+
+class Part(NamedTuple):
+    """A part of a file that is a store."""
+
+    prefix: str
+    """What the name of a space has in front of that of the namespace."""
+    own: str
+    """SQL: which spaces ``s`` are its namespaces, expired ones included."""
+
+    @property
+    def live(self) -> str:
+        """SQL: which spaces are its namespaces at the time ``:now``."""
+        return f"({self.own}) AND (s.expires IS NULL OR s.expires > :now)"
+
+    def split(self, namespace: str) -> tuple[str, str]:
+        """Return the name of a namespace's space, and its ``sub`` there."""
+        return (self.prefix + namespace, "") if self.prefix else split(namespace)
+
+
+CONTENT = Part("", "s.name = '' OR s.name >= char(1)")
+"""The store itself. A name that starts with NUL is the store's own: what is kept there is no part
+of its content."""
+
+SCRATCH = Part("\0scratch:", "s.name >= char(0) || 'scratch:' AND s.name < char(0) || 'scratch;'")
+"""What need not last: a namespace's space has its name after NUL and ``scratch:``."""
 
 WRITES = "langgraph:writes:"
 """What the names of spaces start with that hold several namespaces, told apart by ``sub``."""

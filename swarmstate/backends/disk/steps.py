@@ -17,6 +17,7 @@ from swarmstate.arguments import (
     check_namespace,
     check_pair,
     check_prefix,
+    check_seconds,
     iterate,
     shown,
 )
@@ -30,13 +31,15 @@ from swarmstate.backends.disk.rows import (
     marks,
     milliseconds_now,
     padded,
+    renew,
 )
-from swarmstate.backends.disk.schema import beyond, split
-from swarmstate.errors import ArgumentTypeError, StoreUnavailable
+from swarmstate.backends.disk.schema import SCRATCH, beyond
+from swarmstate.errors import ArgumentTypeError, ArgumentValueError, StoreUnavailable
 from swarmstate.protocols import Pair
+from swarmstate.snapshots import History
 from swarmstate.steps import Steps
 
-__all__ = ["StoreSteps"]
+__all__ = ["ScratchSteps", "StoreSteps"]
 
 # Of one update: as many as the in-memory store's.
 _ATTEMPTS = 1000
@@ -48,6 +51,7 @@ _VALID = " AND (s.expires IS NULL OR s.expires>?)"
 _GET = f"SELECT e.value {_SPACE} AND e.key=?{_VALID}"
 _HAS = f"SELECT 1 {_SPACE} AND e.key=?{_VALID}"
 _KEYS_OF = f"SELECT e.key {_SPACE}{_VALID}"
+_FOUND = f"SELECT s.id {_SPACE}{_VALID} LIMIT 1"
 _ITEMS = f"SELECT e.key, e.value {_SPACE}{_VALID}"
 # The usual case in one statement: the space is there.
 _SET = (
@@ -66,7 +70,7 @@ class StoreSteps(LogSteps):
 
     def set(self, namespace: str, key: str, value: Any) -> Steps[None]:
         """Store one value. One commit, shared with those who write at the same time. O(log n)."""
-        name, sub = split(check_namespace(namespace))
+        name, sub = self.split(check_namespace(namespace))
         key = check_key(key)
         data = self.encode(value)
 
@@ -83,7 +87,7 @@ class StoreSteps(LogSteps):
 
     def get(self, namespace: str, key: str, default: Any = None) -> Steps[Any]:
         """Return one value, or ``default`` where there is none. O(log n)."""
-        name, sub = split(check_namespace(namespace))
+        name, sub = self.split(check_namespace(namespace))
         key = check_key(key)
 
         def work(connection: sqlite3.Connection) -> Any:
@@ -98,7 +102,7 @@ class StoreSteps(LogSteps):
 
     def contains(self, namespace: str, key: str) -> Steps[bool]:
         """Return whether the key exists. O(log n)."""
-        name, sub = split(check_namespace(namespace))
+        name, sub = self.split(check_namespace(namespace))
         key = check_key(key)
 
         def work(connection: sqlite3.Connection) -> Any:
@@ -111,7 +115,7 @@ class StoreSteps(LogSteps):
 
     def set_default(self, namespace: str, key: str, value: Any) -> Steps[bool]:
         """Store ``value`` only if the key is absent; return whether it was stored. O(log n)."""
-        name, sub = split(check_namespace(namespace))
+        name, sub = self.split(check_namespace(namespace))
         key = check_key(key)
         data = self.encode(value)
 
@@ -130,7 +134,8 @@ class StoreSteps(LogSteps):
 
     def delete(self, namespace: str, key: str) -> Steps[bool]:
         """Remove a key; return whether it existed. O(log n)."""
-        return (yield from self._delete([(*split(check_namespace(namespace)), check_key(key))])) > 0
+        place = (*self.split(check_namespace(namespace)), check_key(key))
+        return (yield from self._delete([place])) > 0
 
     def update(
         self, namespace: str, key: str, fn: Callable[[Any], Any], default: Any = None
@@ -143,7 +148,7 @@ class StoreSteps(LogSteps):
         Raises:
             StoreUnavailable: other writers were faster 1,000 times in a row.
         """
-        name, sub = split(check_namespace(namespace))
+        name, sub = self.split(check_namespace(namespace))
         key = check_key(key)
         check_callable("fn", fn)
 
@@ -189,7 +194,7 @@ class StoreSteps(LogSteps):
         for index, item in enumerate(iterate("items", items, "(namespace, key, value) triples")):
             namespace, key, value = check_item(item, index)
             data = self.encode(value)
-            rows.append((*split(namespace), key, data))
+            rows.append((*self.split(namespace), key, data))
             size += len(data)
         if not rows:
             return
@@ -219,7 +224,7 @@ class StoreSteps(LogSteps):
             now = milliseconds_now()
             found: dict[Pair, Any] = {}
             for namespace, keys in grouped.items():
-                where = split(namespace)
+                where = self.split(namespace)
                 for first in range(0, len(keys), _KEYS):
                     part = padded(keys[first : first + _KEYS])
                     rows = connection.execute(
@@ -233,7 +238,7 @@ class StoreSteps(LogSteps):
             return [self.value(found[pair], *pair) if pair in found else None for pair in asked]
 
         values: list[Any] = yield Read(work, decoded)
-        yield from self.read_of({split(namespace)[0] for namespace in grouped})
+        yield from self.read_of({self.split(namespace)[0] for namespace in grouped})
         return values
 
     def delete_many(self, pairs: Iterable[Pair]) -> Steps[int]:
@@ -241,7 +246,7 @@ class StoreSteps(LogSteps):
         places = []
         for index, pair in enumerate(iterate("pairs", pairs, "(namespace, key) pairs")):
             namespace, key = check_pair(pair, index)
-            places.append((*split(namespace), key))
+            places.append((*self.split(namespace), key))
         return (yield from self._delete(places)) if places else 0
 
     def _delete(self, places: list[tuple[str, str, str]]) -> Steps[int]:
@@ -267,7 +272,7 @@ class StoreSteps(LogSteps):
 
     def delete_namespace(self, namespace: str) -> Steps[int]:
         """Remove a namespace with all its keys; return how many there were. O(its keys)."""
-        name, sub = split(check_namespace(namespace))
+        name, sub = self.split(check_namespace(namespace))
 
         def work(connection: sqlite3.Connection) -> int:
             space = find_space(connection, name, milliseconds_now())
@@ -280,12 +285,48 @@ class StoreSteps(LogSteps):
         gone: int = yield Write(work)
         return gone
 
+    def expire(self, namespace: str, seconds: float) -> Steps[bool]:
+        """Let a namespace be gone, with all its keys, from some time on. One commit, O(log n).
+
+        Writes of a store that was made without a ttl do not put that off; calling this again does.
+        A namespace that is removed, restored or loses its last key before then, and comes back,
+        stays.
+
+        Args:
+            namespace: the namespace.
+            seconds: from 0.001 to 10**10.
+
+        Returns:
+            Whether there is such a namespace.
+
+        Raises:
+            ArgumentValueError: seconds out of bounds, or a namespace of the pending writes of one
+                LangGraph checkpoint, which has no time of its own.
+        """
+        name, sub = self.split(check_namespace(namespace))
+        left = int(check_seconds("seconds", seconds) * 1000)
+        if sub:
+            raise ArgumentValueError(
+                f"namespace {shown(namespace)} holds pending writes of a LangGraph checkpoint, "
+                "which expire with their thread: give the checkpointer a ttl"
+            )
+
+        def work(connection: sqlite3.Connection) -> bool:
+            now = milliseconds_now()
+            found = connection.execute(_FOUND, (name, sub, now)).fetchone()
+            if found is not None:
+                renew(connection, found, now + left)
+            return found is not None
+
+        there: bool = yield Write(work)
+        return there
+
     def keys(self, namespace: str, prefix: str | None = None) -> Steps[list[str]]:
         """Return the keys of a namespace, in order, or those that start with ``prefix``.
 
         O(log n) and what is returned.
         """
-        where = split(check_namespace(namespace))
+        where = self.split(check_namespace(namespace))
         start = check_prefix(prefix)
 
         def work(connection: sqlite3.Connection) -> list[Any]:
@@ -304,7 +345,7 @@ class StoreSteps(LogSteps):
 
     def items(self, namespace: str) -> Steps[list[tuple[str, Any]]]:
         """Return the (key, value) pairs of a namespace at one moment, in order. O(its keys)."""
-        name, sub = split(check_namespace(namespace))
+        name, sub = self.split(check_namespace(namespace))
 
         def work(connection: sqlite3.Connection) -> list[Any]:
             statement = _ITEMS + " ORDER BY e.key"
@@ -326,7 +367,7 @@ class StoreSteps(LogSteps):
 
         O(log n).
         """
-        where = split(check_namespace(namespace))
+        where = self.split(check_namespace(namespace))
 
         def work(connection: sqlite3.Connection) -> Any:
             statement = _KEYS_OF + " ORDER BY e.key DESC LIMIT 1"
@@ -341,10 +382,18 @@ class StoreSteps(LogSteps):
             raise ArgumentTypeError(
                 f"namespace must be a str, not {type(namespace).__name__} ({shown(namespace)})"
             )
-        where = split(check_namespace(namespace))
+        where = self.split(check_namespace(namespace))
 
         def work(connection: sqlite3.Connection) -> Any:
             statement = _KEYS_OF + " LIMIT 1"
             return connection.execute(statement, (*where, milliseconds_now())).fetchone()
 
         return (yield Read(work)) is not None
+
+
+class ScratchSteps(StoreSteps):
+    """The logic of the scratch store of another one, in the same file."""
+
+    def __init__(self, store: StoreSteps) -> None:
+        vars(self).update(vars(store))
+        self._lie_in(SCRATCH, History(0))

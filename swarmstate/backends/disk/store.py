@@ -11,9 +11,10 @@ from swarmstate.arguments import check_number
 from swarmstate.backends.disk.connections import File
 from swarmstate.backends.disk.database import Database
 from swarmstate.backends.disk.driver import Driver
-from swarmstate.backends.disk.steps import StoreSteps
+from swarmstate.backends.disk.steps import ScratchSteps, StoreSteps
 from swarmstate.checkpoints.protocol import CheckpointEngine
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
+from swarmstate.items.protocol import ItemEngine
 from swarmstate.protocols import Default, SnapshotLike
 from swarmstate.shown import shown
 from swarmstate.steps import awaited, blocking, introduced
@@ -60,6 +61,7 @@ class _Opened:
         )
         file = File(path, synchronous=synchronous, timeout=timeout, read_only=bool(read_only))
         self.driver = Driver(Database(file, self.steps.tracker.rest))
+        self._scratch: Self | None = None
 
     @property
     def codec(self) -> str:
@@ -87,11 +89,42 @@ class _Opened:
             ttl_on_read: whether reading a thread renews it too.
 
         Raises:
-            ArgumentTypeError, ArgumentValueError: a ttl out of bounds, or none to renew.
+            ArgumentTypeError, ArgumentValueError: a ttl out of bounds, or none to renew; or this is
+                :meth:`scratch`, where threads do not expire and cannot be awaited.
         """
+        if isinstance(self.steps, ScratchSteps):
+            if ttl is not None or ttl_on_read or not isinstance(self, DiskStore):
+                raise ArgumentValueError(
+                    "a checkpointer over scratch() of a file takes no ttl and must block: give it "
+                    "the store itself"
+                )
+            from swarmstate.checkpoints.generic import GenericEngine
+
+            return GenericEngine(self)
         from swarmstate.backends.disk.checkpoints import DiskCheckpoints
 
         return DiskCheckpoints(self.steps, self.driver, ttl=ttl, ttl_on_read=ttl_on_read)
+
+    def item_engine(self) -> ItemEngine:
+        """Return how LangGraph's long-term memory keeps its items here."""
+        from swarmstate.backends.disk.items import DiskItems
+
+        return DiskItems(self.steps, self.driver)
+
+    def scratch(self) -> Self:
+        """Return the store's place for what need not last, such as a cache; never touches the file.
+
+        It is a store of the same kind, apart in the same file, and no part of this one: not of
+        ``snapshot``, ``restore``, ``clear``, ``len`` or any listing. It uses the connections of
+        this store, which alone closes them. ``backup`` and ``compact`` are about the whole file.
+        """
+        if isinstance(self.steps, ScratchSteps):
+            return self
+        if self._scratch is None:
+            made = object.__new__(type(self))
+            vars(made).update(vars(self), steps=ScratchSteps(self.steps))
+            self._scratch = made
+        return self._scratch
 
     def history(self) -> list[SnapshotLike]:
         """Return the kept snapshots, oldest first; never touches the file."""
@@ -157,6 +190,7 @@ class DiskStore(_Opened):
     get_many = blocking(StoreSteps.get_many)
     delete_many = blocking(StoreSteps.delete_many)
     delete_namespace = blocking(StoreSteps.delete_namespace)
+    expire = blocking(StoreSteps.expire)
     keys = blocking(StoreSteps.keys)
     items = blocking(StoreSteps.items)
     max_key = blocking(StoreSteps.max_key)
@@ -175,7 +209,8 @@ class DiskStore(_Opened):
 
     def close(self) -> None:
         """Close the file; calling it again does nothing."""
-        self.driver.close()
+        if not isinstance(self.steps, ScratchSteps):
+            self.driver.close()
 
     def __enter__(self) -> Self:
         """Return the store, which must be open."""
@@ -219,6 +254,7 @@ class AsyncDiskStore(_Opened):
     get_many = awaited(StoreSteps.get_many)
     delete_many = awaited(StoreSteps.delete_many)
     delete_namespace = awaited(StoreSteps.delete_namespace)
+    expire = awaited(StoreSteps.expire)
     keys = awaited(StoreSteps.keys)
     items = awaited(StoreSteps.items)
     max_key = awaited(StoreSteps.max_key)
@@ -240,7 +276,8 @@ class AsyncDiskStore(_Opened):
 
         Calls that are under way are finished first.
         """
-        await asyncio.to_thread(self.driver.close)
+        if not isinstance(self.steps, ScratchSteps):
+            await asyncio.to_thread(self.driver.close)
 
     async def __aenter__(self) -> Self:
         """Return the store, which must be open."""

@@ -62,7 +62,19 @@ class _Opened:
             ttl_on_read: whether reading a thread renews it too.
 
         Raises:
-            ArgumentTypeError, ArgumentValueError: a ttl out of bounds, or none to renew.
+            ArgumentTypeError, ArgumentValueError: a ttl out of bounds, or none to renew; or this is
+                :meth:`scratch`, where threads do not expire and cannot be awaited.
+        """
+
+    def item_engine(self) -> ItemEngine:
+        """Return how LangGraph's long-term memory keeps its items here."""
+
+    def scratch(self) -> Self:
+        """Return the store's place for what need not last, such as a cache; never touches the file.
+
+        It is a store of the same kind, apart in the same file, and no part of this one: not of
+        ``snapshot``, ``restore``, ``clear``, ``len`` or any listing. It uses the connections of
+        this store, which alone closes them. ``backup`` and ``compact`` are about the whole file.
         """
 
     def history(self) -> list[SnapshotLike]:
@@ -143,6 +155,25 @@ class DiskStore(_Opened):
     def delete_namespace(self, namespace: str) -> int:
         """Remove a namespace with all its keys; return how many there were. O(its keys)."""
 
+    def expire(self, namespace: str, seconds: float) -> bool:
+        """Let a namespace be gone, with all its keys, from some time on. One commit, O(log n).
+
+        Writes of a store that was made without a ttl do not put that off; calling this again does.
+        A namespace that is removed, restored or loses its last key before then, and comes back,
+        stays.
+
+        Args:
+            namespace: the namespace.
+            seconds: from 0.001 to 10**10.
+
+        Returns:
+            Whether there is such a namespace.
+
+        Raises:
+            ArgumentValueError: seconds out of bounds, or a namespace of the pending writes of one
+                LangGraph checkpoint, which has no time of its own.
+        """
+
     def keys(self, namespace: str, prefix: str | None = None) -> list[str]:
         """Return the keys of a namespace, in order, or those that start with ``prefix``.
 
@@ -168,8 +199,8 @@ class DiskStore(_Opened):
         """Store and remove keys if others hold what is expected: everything or nothing.
 
         Values are compared as their encoded bytes. Where these differ, what is stored is decoded
-        and encoded again, because another program may have encoded the same value otherwise. One
-        commit, shared with those who write at the same time. O(entries log n).
+        and encoded again, because another program may have encoded the same value otherwise; that
+        takes another transaction. One commit, O(log n) for each key.
 
         Args:
             items: (namespace, key, value) triples to store; of two for one key the later counts.
@@ -181,11 +212,12 @@ class DiskStore(_Opened):
 
         Raises:
             InvalidArgumentError: a pair is both in items and in delete.
-            StoreUnavailable: others were faster 1,000 times in a row.
+            StoreUnavailable: it could not be committed, and nothing was changed; or another program
+                that encodes otherwise was faster 1,000 times in a row.
         """
 
     def append(self, namespace: str, values: Iterable[Any]) -> list[str]:
-        """Add values to the end of a log, all or none. One commit. O(values log n).
+        """Add values to the end of a log, all or none. One commit, O(log n) for each value.
 
         Args:
             namespace: the namespace of the log.
@@ -204,7 +236,7 @@ class DiskStore(_Opened):
     ) -> list[tuple[str, Any]]:
         """Return the last (key, value) pairs of a log at one moment, oldest first.
 
-        O(log n) and what is returned.
+        O(log n), what is returned, and whatever other keys that start with a digit lie in between.
 
         Args:
             namespace: the namespace of the log; its keys that are not of 16 digits are ignored.
@@ -215,12 +247,10 @@ class DiskStore(_Opened):
     def pop(self, namespace: str) -> tuple[str, Any] | None:
         """Remove the last entry of a log; return its (key, value), or None if there is none.
 
-        The key may be given again by :meth:`append`. One read and one commit, and one more for
-        every writer that was faster. O(log n).
+        The key may be given again by :meth:`append`. One commit, O(log n).
 
         Raises:
-            DecodeError: the bytes are not a valid value; the entry stays.
-            StoreUnavailable: others were faster 1,000 times in a row.
+            DecodeError: the bytes are not a valid value; the entry is still there.
         """
 
     def namespaces(self, prefix: str | None = None) -> list[str]:
@@ -345,6 +375,25 @@ class AsyncDiskStore(_Opened):
     async def delete_namespace(self, namespace: str) -> int:
         """Remove a namespace with all its keys; return how many there were. O(its keys)."""
 
+    async def expire(self, namespace: str, seconds: float) -> bool:
+        """Let a namespace be gone, with all its keys, from some time on. One commit, O(log n).
+
+        Writes of a store that was made without a ttl do not put that off; calling this again does.
+        A namespace that is removed, restored or loses its last key before then, and comes back,
+        stays.
+
+        Args:
+            namespace: the namespace.
+            seconds: from 0.001 to 10**10.
+
+        Returns:
+            Whether there is such a namespace.
+
+        Raises:
+            ArgumentValueError: seconds out of bounds, or a namespace of the pending writes of one
+                LangGraph checkpoint, which has no time of its own.
+        """
+
     async def keys(self, namespace: str, prefix: str | None = None) -> list[str]:
         """Return the keys of a namespace, in order, or those that start with ``prefix``.
 
@@ -370,8 +419,8 @@ class AsyncDiskStore(_Opened):
         """Store and remove keys if others hold what is expected: everything or nothing.
 
         Values are compared as their encoded bytes. Where these differ, what is stored is decoded
-        and encoded again, because another program may have encoded the same value otherwise. One
-        commit, shared with those who write at the same time. O(entries log n).
+        and encoded again, because another program may have encoded the same value otherwise; that
+        takes another transaction. One commit, O(log n) for each key.
 
         Args:
             items: (namespace, key, value) triples to store; of two for one key the later counts.
@@ -383,11 +432,12 @@ class AsyncDiskStore(_Opened):
 
         Raises:
             InvalidArgumentError: a pair is both in items and in delete.
-            StoreUnavailable: others were faster 1,000 times in a row.
+            StoreUnavailable: it could not be committed, and nothing was changed; or another program
+                that encodes otherwise was faster 1,000 times in a row.
         """
 
     async def append(self, namespace: str, values: Iterable[Any]) -> list[str]:
-        """Add values to the end of a log, all or none. One commit. O(values log n).
+        """Add values to the end of a log, all or none. One commit, O(log n) for each value.
 
         Args:
             namespace: the namespace of the log.
@@ -406,7 +456,7 @@ class AsyncDiskStore(_Opened):
     ) -> list[tuple[str, Any]]:
         """Return the last (key, value) pairs of a log at one moment, oldest first.
 
-        O(log n) and what is returned.
+        O(log n), what is returned, and whatever other keys that start with a digit lie in between.
 
         Args:
             namespace: the namespace of the log; its keys that are not of 16 digits are ignored.
@@ -417,12 +467,10 @@ class AsyncDiskStore(_Opened):
     async def pop(self, namespace: str) -> tuple[str, Any] | None:
         """Remove the last entry of a log; return its (key, value), or None if there is none.
 
-        The key may be given again by :meth:`append`. One read and one commit, and one more for
-        every writer that was faster. O(log n).
+        The key may be given again by :meth:`append`. One commit, O(log n).
 
         Raises:
-            DecodeError: the bytes are not a valid value; the entry stays.
-            StoreUnavailable: others were faster 1,000 times in a row.
+            DecodeError: the bytes are not a valid value; the entry is still there.
         """
 
     async def namespaces(self, prefix: str | None = None) -> list[str]:

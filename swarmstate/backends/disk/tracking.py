@@ -9,6 +9,8 @@ something shows in SQLite's ``data_version``: then all is read again.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from swarmstate._core import Mirror, Snapshot
@@ -20,7 +22,7 @@ from swarmstate.backends.disk.rows import (
     make_space,
     milliseconds_now,
 )
-from swarmstate.backends.disk.schema import LIVE, split
+from swarmstate.backends.disk.schema import CONTENT, Part, split
 from swarmstate.errors import DecodeError
 from swarmstate.protocols import SnapshotLike
 from swarmstate.shown import shown
@@ -63,7 +65,7 @@ _TRIGGERS = (
 )
 _ALL = (
     "SELECT s.name || e.sub, e.key, e.value FROM space s JOIN entry e ON e.space=s.id"
-    f" WHERE {LIVE} ORDER BY s.id, e.sub"
+    " WHERE {live} ORDER BY s.id, e.sub"
 )
 _VALUE = (
     "SELECT e.value FROM space s JOIN entry e ON e.space=s.id"
@@ -82,18 +84,21 @@ class Tracker:
 
     Args:
         codec: the name of the codec.
+        part: which part of the file it is; changes are noted only where that is the content.
     """
 
-    def __init__(self, codec: str) -> None:
+    def __init__(self, codec: str, part: Part) -> None:
         self._codec = codec
+        self._part = part
         self._mirror: Mirror | None = None
         # Where changes are noted, and the data_version from which on.
         self._noting: tuple[sqlite3.Connection, int] | None = None
 
     def freeze(self, history: History, database: Database) -> Snapshot:
         """Return a snapshot, which the history keeps as its bound says."""
-        if database.file.read_only:
-            return history.take(database.read(_everything), self._codec)
+        everything = partial(_everything, self._part)
+        if database.file.read_only or self._part is not CONTENT:
+            return history.take(database.read(everything), self._codec)
         try:
             with database.snapshots:
                 mirror = self._mirror
@@ -102,7 +107,7 @@ class Tracker:
                     mirror.write(changes)
                 else:
                     # What changes from here on is noted, and may be read now or the next time.
-                    mirror = Mirror(database.read(_everything), codec=self._codec)
+                    mirror = Mirror(database.read(everything), codec=self._codec)
                     self._mirror = mirror
                     self._noting = noting
                 return history.keep(mirror.freeze)
@@ -126,8 +131,8 @@ class Tracker:
             if changes is None:
                 if wanted is None:
                     wanted = contents(snapshot)
-                changes = _differences(connection, wanted)
-            _apply(connection, changes, ttl_ms)
+                changes = _differences(self._part, connection, wanted)
+            _apply(self._part, connection, changes, ttl_ms)
 
         try:
             with database.snapshots:
@@ -175,12 +180,20 @@ class Tracker:
         return noting, changes
 
 
-def _everything(connection: sqlite3.Connection) -> dict[str, dict[str, bytes]]:
+def _rows(part: Part, connection: sqlite3.Connection) -> Iterator[tuple[str, str, Any]]:
+    """Give the namespace, key and value of all entries, those of a namespace together."""
+    before = len(part.prefix)
+    values = {"now": milliseconds_now()}
+    for name, key, data in connection.execute(_ALL.format(live=part.live), values):
+        yield name[before:], key, data
+
+
+def _everything(part: Part, connection: sqlite3.Connection) -> dict[str, dict[str, bytes]]:
     """Return the whole content."""
     found: dict[str, dict[str, bytes]] = {}
     last = ""
     entries: dict[str, bytes] | None = None
-    for namespace, key, data in connection.execute(_ALL, {"now": milliseconds_now()}):
+    for namespace, key, data in _rows(part, connection):
         if entries is None or namespace != last:
             entries = found.setdefault(namespace, {})
             last = namespace
@@ -198,13 +211,13 @@ def _checked(data: Any, namespace: str) -> bytes:
 
 
 def _differences(
-    connection: sqlite3.Connection, wanted: dict[str, dict[str, bytes]]
+    part: Part, connection: sqlite3.Connection, wanted: dict[str, dict[str, bytes]]
 ) -> list[Change]:
     """Return what has to be written so that the content becomes what is wanted."""
     found: list[Change] = []
     left = {namespace: dict(entries) for namespace, entries in wanted.items()}
     nothing: dict[str, bytes] = {}
-    for namespace, key, data in connection.execute(_ALL, {"now": milliseconds_now()}):
+    for namespace, key, data in _rows(part, connection):
         value = left.get(namespace, nothing).pop(key, None)
         if value != data:
             found.append((namespace, key, value))
@@ -213,13 +226,15 @@ def _differences(
     return found
 
 
-def _apply(connection: sqlite3.Connection, changes: list[Change], ttl_ms: int | None) -> None:
+def _apply(
+    part: Part, connection: sqlite3.Connection, changes: list[Change], ttl_ms: int | None
+) -> None:
     """Write changes; what is there then has a whole time to live, where there is one."""
     now = milliseconds_now()
     spaces: dict[str, int] = {}
     puts, gone = [], []
     for namespace, key, data in changes:
-        name, sub = split(namespace)
+        name, sub = part.split(namespace)
         space = spaces.get(name)
         if space is None:
             space = spaces[name] = make_space(connection, name, now)
@@ -233,6 +248,6 @@ def _apply(connection: sqlite3.Connection, changes: list[Change], ttl_ms: int | 
     expires = None if ttl_ms is None else now + ttl_ms
     connection.execute(
         "UPDATE space SET expires=:expires WHERE expires IS NOT :expires"
-        f" AND id IN (SELECT s.id FROM space s WHERE {LIVE})",
+        f" AND id IN (SELECT s.id FROM space s WHERE {part.live})",
         {"expires": expires, "now": now},
     )

@@ -15,7 +15,7 @@ from swarmstate.backends.disk.copies import backed_up, compacted
 from swarmstate.backends.disk.driver import Apart, Read, Write
 from swarmstate.backends.disk.entries import Entries
 from swarmstate.backends.disk.rows import milliseconds_now, renew
-from swarmstate.backends.disk.schema import LIVE, WRITES, beyond
+from swarmstate.backends.disk.schema import CONTENT, WRITES, Part, beyond
 from swarmstate.backends.disk.tracking import Tracker
 from swarmstate.errors import ArgumentValueError, DecodeError
 from swarmstate.protocols import Default, SnapshotLike
@@ -60,9 +60,15 @@ class WholeStore:
                 "ttl_on_read=True needs a ttl: without one there is nothing to renew"
             )
         self.ttl_on_read = ttl_on_read
-        self.history = History(max_history)
-        self.tracker = Tracker(self.codec.name)
-        self.entries = Entries(self.value)
+        self._lie_in(CONTENT, History(max_history))
+
+    def _lie_in(self, part: Part, history: History) -> None:
+        """Be the store that is a part of the file."""
+        self.part = part
+        self.split = part.split
+        self.history = history
+        self.tracker = Tracker(self.codec.name, part)
+        self.entries = Entries(self.value, self.split)
 
     # Values ------------------------------------------------------------------------------------
 
@@ -127,7 +133,8 @@ class WholeStore:
 
     def namespaces(self, prefix: str | None = None) -> Steps[list[str]]:
         """Return the namespaces, or those that start with ``prefix``. O(namespaces)."""
-        start = check_prefix(prefix) or ""
+        before = self.part.prefix
+        start = before + (check_prefix(prefix) or "")
 
         def work(connection: sqlite3.Connection) -> list[str]:
             connection.execute("BEGIN")
@@ -137,21 +144,21 @@ class WholeStore:
                 narrowed += " AND s.name<:end"
                 values["end"] = end
             found = connection.execute(
-                f"SELECT s.name FROM space s WHERE {LIVE}{narrowed if start else ''}"
+                f"SELECT s.name FROM space s WHERE {self.part.live}{narrowed if start else ''}"
                 " AND EXISTS(SELECT 1 FROM entry WHERE space=s.id AND sub='')",
                 values,
             ).fetchall()
             # Of the spaces that hold several, the name is only where they start.
-            values["end"] = beyond(WRITES)
-            values["start"] = WRITES
+            values["end"] = beyond(before + WRITES)
+            values["start"] = before + WRITES
             for (joined,) in connection.execute(
                 f"SELECT s.name || e.sub FROM space s JOIN (SELECT DISTINCT space, sub FROM entry"
                 " WHERE space IN (SELECT id FROM space WHERE name>=:start AND name<:end)"
-                f" AND sub<>'') e ON e.space=s.id WHERE {LIVE}",
+                f" AND sub<>'') e ON e.space=s.id WHERE {self.part.live}",
                 values,
             ).fetchall():
                 found.append((joined,))
-            return [name for (name,) in found if name.startswith(start)]
+            return [name[len(before) :] for (name,) in found if name.startswith(start)]
 
         names: list[str] = yield Read(work)
         return names
@@ -161,7 +168,7 @@ class WholeStore:
 
         def work(connection: sqlite3.Connection) -> int:
             row = connection.execute(
-                f"SELECT count(*) FROM space s JOIN entry e ON e.space=s.id WHERE {LIVE}",
+                f"SELECT count(*) FROM space s JOIN entry e ON e.space=s.id WHERE {self.part.live}",
                 {"now": milliseconds_now()},
             ).fetchone()
             return int(row[0])
@@ -174,11 +181,11 @@ class WholeStore:
 
         def work(connection: sqlite3.Connection) -> None:
             execute = connection.execute
-            kept = "name >= char(0) AND name < char(1)"
-            if execute(f"SELECT EXISTS(SELECT 1 FROM space WHERE {kept})").fetchone()[0]:
-                gone = f"SELECT id FROM space WHERE NOT ({kept})"
+            reserved = "SELECT EXISTS(SELECT 1 FROM space WHERE name>=char(0) AND name<char(1))"
+            if self.part is not CONTENT or execute(reserved).fetchone()[0]:
+                gone = f"SELECT s.id FROM space s WHERE {self.part.own}"
                 execute(f"DELETE FROM entry WHERE space IN ({gone})")
-                execute(f"DELETE FROM space WHERE NOT ({kept})")
+                execute(f"DELETE FROM space WHERE id IN ({gone})")
             else:  # with no condition SQLite drops whole pages
                 execute("DELETE FROM entry")
                 execute("DELETE FROM space")
