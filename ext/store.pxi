@@ -489,8 +489,9 @@ A key/value store in memory, with free snapshots.
                 found = last_of(live, space, 1, None)
                 # As in update(): an equal address means that what was decoded is still there.
                 if found and last and found[0] == last[0] and found[1] is last[1]:
+                    entry = (found[0], value)
                     live.drop(space, <str>found[0])
-                    return found[0], value
+                    return entry
             finally:
                 if was_enabled:
                     PyGC_Enable()
