@@ -446,7 +446,7 @@ A key/value store in memory, with free snapshots.
         namespace).
         """
         cdef str space = as_namespace(namespace)
-        cdef list entries
+        cdef list entries, pairs = []
         cdef Py_ssize_t most, index
         cdef bint was_enabled, trusted
         cdef Live live
@@ -461,9 +461,12 @@ A key/value store in memory, with free snapshots.
         finally:
             if was_enabled:
                 PyGC_Enable()
-        return [
-            (entries[index], self.decoder.decode(<bytes>entries[index + 1], trusted, space, entries[index]))
-            for index in range(PyList_GET_SIZE(entries) - 2, -1, -2)]
+        # Not a comprehension: see next_keys().
+        for index in range(PyList_GET_SIZE(entries) - 2, -1, -2):
+            key = entries[index]
+            pair = (key, self.decoder.decode(<bytes>entries[index + 1], trusted, space, key))
+            pairs.append(pair)
+        return pairs
 
     def pop(self, namespace):
         """Remove the last entry of a log; return its (key, value), or None if there is none.
@@ -489,8 +492,9 @@ A key/value store in memory, with free snapshots.
                 found = last_of(live, space, 1, None)
                 # As in update(): an equal address means that what was decoded is still there.
                 if found and last and found[0] == last[0] and found[1] is last[1]:
+                    entry = (found[0], value)
                     live.drop(space, <str>found[0])
-                    return found[0], value
+                    return entry
             finally:
                 if was_enabled:
                     PyGC_Enable()

@@ -11,6 +11,9 @@ The layout; names of apps, users and sessions are as they are but for ``%``, ``:
   id -> True. They are written before a session, so they may name one that is not there.
 """
 
+# The library may not be installed.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import asyncio

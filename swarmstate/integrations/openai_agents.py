@@ -1,5 +1,8 @@
 """OpenAI Agents SDK: the history of a conversation in any store."""
 
+# The library may not be installed.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 from typing import Any

@@ -14,6 +14,9 @@ read in one round trip, and what a deleted conversation leaves unused is found w
 other families.
 """
 
+# The library may not be installed.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import dataclasses

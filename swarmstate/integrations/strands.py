@@ -1,5 +1,8 @@
 """Strands Agents: its storage of bytes under keys, in any store."""
 
+# The library may not be installed.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import builtins

@@ -24,6 +24,10 @@ CALLS = {
     "set": lambda store: store.set("fresh", "key", 1),
     "set_many": lambda store: store.set_many([*BATCH, ("b", "x", 2), ("b", "x", 3)]),
     "set_default": lambda store: store.set_default("fresh", "key", 1),
+    "commit": lambda store: store.commit(
+        [*BATCH, ("b", "x", 2)], [("a", "k0"), ("a", "k1")], expect={("a", "k4"): 4}
+    ),
+    "append": lambda store: store.append("a", range(20)),
     "delete": lambda store: store.delete("a", "k4"),
     "delete_many": lambda store: store.delete_many(NAMES),
     "delete_namespace": lambda store: store.delete_namespace("a"),
@@ -122,15 +126,9 @@ def sound() -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        "set",
-        "set_many",
-        "set_default",
-        "delete",
-        "delete_many",
-        "delete_namespace",
-        "clear",
-        "put",
-        "put_writes",
+        *("set", "set_many", "set_default", "commit", "append"),
+        *("delete", "delete_many", "delete_namespace", "clear"),
+        *("put", "put_writes"),
     ],
 )
 def test_a_call_that_runs_out_of_memory_has_done_all_or_nothing(call: str) -> None:

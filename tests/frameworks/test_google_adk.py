@@ -205,6 +205,25 @@ async def test_a_deleted_session_is_gone_with_its_events(
     assert (await got(service)).events == []
 
 
+async def test_a_session_made_again_while_it_is_deleted_is_listed(
+    store: Any, service: SwarmStateSessionService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await service.create_session(**WHO, session_id="s")
+    carry_out = service._call.__call__
+
+    class Interrupted(google_adk.Calls):
+        async def __call__(self, method: str, *args: Any, **options: Any) -> Any:
+            done = await carry_out(method, *args, **options)
+            if method == "delete_namespace":
+                await SwarmStateSessionService(store).create_session(**WHO, session_id="s")
+            return done
+
+    deleting = SwarmStateSessionService(store)
+    monkeypatch.setattr(deleting, "_call", Interrupted(store))
+    await deleting.delete_session(**WHO, session_id="s")
+    assert [each.id for each in (await service.list_sessions(**WHO)).sessions] == ["s"]
+
+
 async def test_names_never_touch_each_other(service: SwarmStateSessionService) -> None:
     names = [
         ("a:b", "c", "d"),

@@ -26,6 +26,7 @@ from pydantic_ai.models.test import TestModel
 
 from swarmstate import Store, codecs
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError
+from swarmstate.integrations import pydantic_ai
 from swarmstate.integrations.pydantic_ai import SwarmStateConversationStore
 
 
@@ -202,6 +203,31 @@ async def test_a_deleted_conversation_leaves_nothing(
     await conversations.delete("f")
     await conversations.delete("f")
     assert seen.snapshot().state == before
+
+
+async def test_what_is_forked_while_it_is_deleted_keeps_its_history(
+    store: Any, conversations: SwarmStateConversationStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await saved(conversations, "c", "1", "2")
+    carry_out = conversations._call.__call__
+    forked: list[Any] = []
+
+    class Interrupted(pydantic_ai.Calls):
+        async def __call__(self, method: str, *args: Any, **options: Any) -> Any:
+            done = await carry_out(method, *args, **options)
+            if method == "keys" and not forked:
+                # The members of the family are read: now there is one more.
+                forked.append(
+                    await SwarmStateConversationStore(store).fork("c", new_conversation_id="f")
+                )
+            return done
+
+    deleting = SwarmStateConversationStore(store)
+    monkeypatch.setattr(deleting, "_call", Interrupted(store, "commit"))
+    await deleting.delete("c")
+    assert forked
+    assert await conversations.load("c") is None
+    assert texts(await conversations.load("f")) == ["1", "2"]
 
 
 async def test_a_branch_leaves_the_old_history_stored(

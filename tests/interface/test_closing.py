@@ -10,7 +10,7 @@ import pytest
 from swarmstate.errors import StoreUnavailable
 from swarmstate.protocols import StoreLike
 
-CALLS: dict[str, Callable[[StoreLike], Any]] = {
+CALLS: dict[str, Callable[[Any], Any]] = {
     "set": lambda store: store.set("ns", "key", 1),
     "get": lambda store: store.get("ns", "key"),
     "set_many": lambda store: store.set_many([("ns", "key", 1)]),
@@ -24,6 +24,12 @@ CALLS: dict[str, Callable[[StoreLike], Any]] = {
     "delete_many of nothing": lambda store: store.delete_many([]),
     "delete_namespace": lambda store: store.delete_namespace("ns"),
     "update": lambda store: store.update("ns", "key", lambda old: 1),
+    "commit": lambda store: store.commit([("ns", "key", 1)], expect={("ns", "key"): 1}),
+    "commit of nothing": lambda store: store.commit(),
+    "append": lambda store: store.append("ns", [1]),
+    "append of nothing": lambda store: store.append("ns", []),
+    "tail": lambda store: store.tail("ns", 1),
+    "pop": lambda store: store.pop("ns"),
     "keys": lambda store: store.keys("ns"),
     "namespaces": lambda store: store.namespaces(),
     "items": lambda store: store.items("ns"),

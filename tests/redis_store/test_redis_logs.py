@@ -153,6 +153,17 @@ def test_what_another_program_keeps_at_the_key_is_left_alone(
     assert raw.type(f"{prefix}:foreign") not in (b"hash", b"none")
 
 
+def test_reading_a_log_keeps_the_marker_warm(
+    store: RedisStore, raw: redis.Redis, prefix: str
+) -> None:
+    store.append("log", [1])
+    raw.delete(f"!{prefix}:\0store")
+    # As if the last time had been long ago.
+    store.steps._marker.due_to_reads = 0.0
+    assert store.tail("log", 1) == [(f"{1:016d}", 1)]
+    assert raw.exists(f"!{prefix}:\0store")
+
+
 def test_a_log_and_what_is_committed_get_the_stores_time(
     url: str, make: Make, raw: redis.Redis, prefix: str
 ) -> None:

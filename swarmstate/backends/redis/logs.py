@@ -289,9 +289,23 @@ class LogSteps(WholeStore):
             return None
         ttl = self._script_ttl if self.ttl_on_read else ""
         script = TAIL([at, self._counter(at)], [limit, before, ttl])
-        replies = yield from self._scripted([script], idempotent=True)
+        marker = self._marker
+        due = monotonic() >= marker.due_to_reads
+        along = marker.carried(at, write=False) if due else []
+        try:
+            replies = yield from self._scripted([script, *along], idempotent=True)
+        except CommandRefused as refused:
+            if refused.command != "TOUCH" or not along:
+                raise
+            marker.untouchable()
+            along = []
+            replies = yield from self._scripted([script], idempotent=True)
         if replies is None:
             return None
+        if along:
+            yield from marker.touched(replies[-1:])
+        elif due:
+            yield from marker.visit()
         lasting, flat = replies[0]
         if lasting:
             self._lasting(lasting.decode(errors="replace"))
