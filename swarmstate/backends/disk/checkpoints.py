@@ -463,7 +463,7 @@ class DiskCheckpoints:
                 found.append(StoredCheckpoint(cursor, one.record, {}, []))
                 parent = one.record.parent
                 cursor = None if parent is None else cursor._replace(id=parent)
-            if found and cursor is not None and found[-1].record.deltas:
+            if space is not None and found and cursor is not None and found[-1].record.deltas:
                 last = found[-1]
                 there = connection.execute(HAS, (space[0], "", cursor.id)).fetchone()
                 mark = (space[0], "", mark_of_parent(last.name.id))

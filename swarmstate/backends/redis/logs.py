@@ -289,7 +289,7 @@ class LogSteps(WholeStore):
             return None
         ttl = self._script_ttl if self.ttl_on_read else ""
         script = TAIL([at, self._counter(at)], [limit, before, ttl])
-        marker = self._marker
+        marker = self.marker
         due = monotonic() >= marker.due_to_reads
         along = marker.carried(at, write=False) if due else []
         try:
