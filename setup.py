@@ -4,10 +4,12 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 NAMES = [
+    "_checkpoints",
     "_codec",
     "_core",
     "_handoff",
     "_messages",
+    "_redis",
 ]
 
 setup(

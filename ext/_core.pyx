@@ -8,11 +8,12 @@ One extension module in several files, which are included below, each with one i
 * binding: what a store needs of its codec;
 * space: one namespace, and the index behind ``max_key``;
 * history: the live state, and what each held snapshot remembers of its own past;
-* expiry: which namespaces are gone from when on;
 * snapshot: the public face of one moment;
 * persistent: a moment as persistent maps;
+* expiry: which namespaces are gone from when on;
 * store: the public face of the live state;
 * logs: what its methods for logs and conditional commits need;
+* checkpoints: threads of LangGraph, as one store keeps them;
 * mirror: the live state of a store that lies elsewhere, for the sake of its snapshots.
 
 **How a call is atomic.** Nothing here releases the GIL, but that alone is not enough: running any
@@ -30,7 +31,6 @@ another codec is of a class that the collector knows.
 """
 
 import sys
-from bisect import bisect_left
 from heapq import heapify, heappop, heappush
 from time import monotonic
 
@@ -89,9 +89,10 @@ include "names.pxi"
 include "binding.pxi"
 include "space.pxi"
 include "history.pxi"
-include "expiry.pxi"
 include "snapshot.pxi"
 include "persistent.pxi"
 include "logs.pxi"
+include "expiry.pxi"
 include "store.pxi"
+include "checkpoints.pxi"
 include "mirror.pxi"

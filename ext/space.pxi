@@ -142,3 +142,15 @@ cdef int heap_pop(list heap) except -1:
         child = 2 * parent + 1
     heap[parent] = key
     return 0
+
+
+cdef Py_ssize_t bisect_left(list keys, str key) except -1:
+    """Return how many of the keys, which are in order, are less than this one."""
+    cdef Py_ssize_t low = 0, high = PyList_GET_SIZE(keys), middle
+    while low < high:
+        middle = (low + high) >> 1
+        if order(<str>keys[middle], key) < 0:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -627,6 +627,16 @@ A key/value store in memory, with free snapshots.
             if was_enabled:
                 PyGC_Enable()
 
+    def checkpoint_engine(self, *, ttl=None, ttl_on_read=False):
+        """Return how a checkpointer keeps threads here; see :mod:`swarmstate.checkpoints`.
+
+        Raises:
+            InvalidArgumentError: a ttl, or ``ttl_on_read``: nothing expires in memory.
+        """
+        from swarmstate.checkpoints import generic, memory
+        generic.refuse_expiry(self, ttl, ttl_on_read)
+        return memory.engine_in_memory(self)
+
     def history(self):
         """Return the kept snapshots, oldest first."""
         self.open()

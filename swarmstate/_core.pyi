@@ -1,12 +1,20 @@
 """Types of the compiled engine; a test compares them with it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, final
 
 from pyrsistent import PMap
 from typing_extensions import Self
 
+from swarmstate.checkpoints.protocol import (
+    Blob,
+    CheckpointEngine,
+    CheckpointName,
+    CheckpointRecord,
+    StoredCheckpoint,
+    Surplus,
+)
 from swarmstate.protocols import Default, Diff, Pair, SnapshotLike
 
 def work_done() -> dict[str, int]: ...
@@ -346,6 +354,14 @@ class Store:
 
         Cost: O(what was written in between) for a snapshot of this very store, else O(all keys).
         """
+    def checkpoint_engine(
+        self, *, ttl: float | None = None, ttl_on_read: bool = False
+    ) -> CheckpointEngine:
+        """Return how a checkpointer keeps threads here; see :mod:`swarmstate.checkpoints`.
+
+        Raises:
+            InvalidArgumentError: a ttl, or ``ttl_on_read``: nothing expires in memory.
+        """
     def history(self) -> list[SnapshotLike]:
         """Return the kept snapshots, oldest first."""
     def clear_history(self) -> None:
@@ -410,3 +426,44 @@ class Mirror:
     @property
     def held(self) -> bool:
         """Whether a snapshot of it is held by anyone."""
+
+class Checkpoints:
+    """The operations that are done at one moment; see :class:`swarmstate.checkpoints.memory`.
+
+    Args:
+        store: the store.
+    """
+
+    def __init__(self, store: Store) -> None: ...
+    def put(
+        self,
+        name: CheckpointName,
+        record: CheckpointRecord,
+        values: Mapping[str, Blob],
+        inherited: Sequence[str],
+        *,
+        keep: int | None = None,
+        caller: CheckpointName | None = None,
+    ) -> tuple[Surplus | None, list[str]]:
+        """Store a checkpoint; see :class:`~swarmstate.checkpoints.protocol.CheckpointEngine`."""
+    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> None:
+        """Store pending writes of a task."""
+    def get(self, name: CheckpointName) -> StoredCheckpoint | None:
+        """Return a whole checkpoint; the latest is found in O(1)."""
+    def list_ids(
+        self,
+        threads: Sequence[str],
+        checkpoint_ns: str | None,
+        before: str | None,
+        limit: int | None,
+    ) -> list[CheckpointName]:
+        """Return the names of checkpoints, greatest id first. With a limit, O(what is found)."""
+    def load(
+        self,
+        names: Sequence[CheckpointName],
+        *,
+        channels: Collection[str] | None,
+        writes: bool,
+        most: int | None = None,
+    ) -> list[StoredCheckpoint | None]:
+        """Return all of these checkpoints by name: nothing has to be fetched here."""

@@ -45,10 +45,12 @@ __all__ = [
     "introduced",
     "named",
     "raised_stop",
+    "then",
 ]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+U = TypeVar("U")
 C = TypeVar("C", bound=type)
 
 Steps: TypeAlias = Generator[Any, Any, T]
@@ -112,6 +114,21 @@ def finish(outcome: Outcome[T]) -> Steps[T]:
         result: T = yield from outcome
         return result
     return cast("T", outcome)
+
+
+def then(outcome: Outcome[T], go_on: Callable[..., Outcome[U]], /, *more: Any) -> Outcome[U]:
+    """Return ``go_on(result, *more)`` of what an operation returns: at once where it did so.
+
+    An operation that is written with this makes no steps where none are needed.
+    """
+    if isinstance(outcome, GeneratorType):
+        return _then(outcome, go_on, more)
+    return go_on(outcome, *more)
+
+
+def _then(steps: Steps[T], go_on: Callable[..., Outcome[U]], more: tuple[Any, ...]) -> Steps[U]:
+    result = yield from steps
+    return (yield from finish(go_on(result, *more)))
 
 
 class InlineDriver:

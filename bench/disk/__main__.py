@@ -17,6 +17,7 @@ from pathlib import Path
 
 import heartbeat
 import packages
+import processes
 import savers
 import stores
 from measuring import Row, in_turns, ratio, shown, table
@@ -73,6 +74,9 @@ def main() -> int:
         if wanted("heartbeat"):
             print()
             short += asyncio.run(heartbeat.heartbeat(folder, REPEATS))
+        if wanted("processes"):
+            print()
+            short += processes.contention(folder)
         if any(wanted(f"stores {name}") for name, _, _ in stores.MEASURES):
             print()
             peer = packages.rust("backends.disk").DiskStore

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from swarmstate.checkpoints.protocol import CheckpointEngine
+    from swarmstate.items.protocol import ItemEngine
 
 __all__ = ["AsyncStore"]
 
@@ -75,11 +76,28 @@ class AsyncStore:
         """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
         return self._store.max_history
 
-    def checkpoint_engine(self) -> CheckpointEngine:
-        """Return how a checkpointer does its operations here."""
-        from swarmstate.checkpoints.generic import GenericEngine
+    def checkpoint_engine(
+        self, *, ttl: float | None = None, ttl_on_read: bool = False
+    ) -> CheckpointEngine:
+        """Return how a checkpointer does its operations here: as in the :class:`Store`."""
+        return self._store.checkpoint_engine(ttl=ttl, ttl_on_read=ttl_on_read)
 
-        return GenericEngine(self._store)
+    def item_engine(self) -> ItemEngine:
+        """Return how LangGraph's long-term memory keeps its items here."""
+        from swarmstate.items.generic import engine_of
+
+        return engine_of(self._store)
+
+    def scratch(self) -> Self:
+        """Return the store's place for what need not last, such as a cache.
+
+        It is a store of the same kind, and no part of this one: not of ``snapshot``, ``restore``,
+        ``clear``, ``count`` or any listing. It is closed with this one.
+        """
+        made = object.__new__(type(self))
+        place = self._store.scratch()
+        vars(made).update(vars(self), _store=place, steps=_InlineSteps(place))
+        return made
 
     async def set(self, namespace: str, key: str, value: Any) -> None:
         """Store one value."""
@@ -122,6 +140,34 @@ class AsyncStore:
     ) -> Any:
         """Replace a value by ``fn(value)`` atomically; return the new value."""
         return self._store.update(namespace, key, fn, default)
+
+    async def commit(
+        self,
+        items: Iterable[tuple[str, str, Any]] = (),
+        delete: Iterable[Pair] = (),
+        *,
+        expect: Mapping[Pair, Any] | None = None,
+    ) -> bool:
+        """Store and remove keys if others hold what is expected: everything or nothing."""
+        return self._store.commit(items, delete, expect=expect)
+
+    async def append(self, namespace: str, values: Iterable[Any]) -> list[str]:
+        """Add values to the end of a log, all or none; return their keys."""
+        return self._store.append(namespace, values)
+
+    async def tail(
+        self, namespace: str, limit: int | None = None, *, before: str | None = None
+    ) -> list[tuple[str, Any]]:
+        """Return the last (key, value) pairs of a log, oldest first."""
+        return self._store.tail(namespace, limit, before=before)
+
+    async def pop(self, namespace: str) -> tuple[str, Any] | None:
+        """Remove the last entry of a log; return its (key, value), or None if there is none."""
+        return self._store.pop(namespace)
+
+    async def expire(self, namespace: str, seconds: float) -> bool:
+        """Let a namespace be gone, with all its keys, from some time on."""
+        return self._store.expire(namespace, seconds)
 
     async def keys(self, namespace: str, prefix: str | None = None) -> list[str]:
         """Return the keys of a namespace, or those that start with ``prefix``."""

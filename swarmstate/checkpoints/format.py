@@ -37,23 +37,30 @@ lack these entries. No checkpoint id starts with NUL and a letter from p to w.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
-from swarmstate.arguments import shown
-from swarmstate.checkpoints.protocol import (
-    Blob,
-    CheckpointName,
-    CheckpointRecord,
-    StoredCheckpoint,
-    TaskWrite,
+from swarmstate._checkpoints import (
+    FORMAT,
+    LOST,
+    PARTS,
+    assemble,
+    decode_record,
+    decode_write,
+    encode_record,
+    encode_writes,
+    new_field,
+    record_fields,
 )
-from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError
+from swarmstate.arguments import shown
+from swarmstate.checkpoints.protocol import CheckpointName
+from swarmstate.errors import ArgumentValueError, DecodeError
 
 __all__ = [
     "FORMAT",
     "LOST",
+    "PARTS",
     "THREADS",
     "ThreadNames",
     "assemble",
@@ -70,6 +77,8 @@ __all__ = [
     "mark_of_writes",
     "names",
     "new_field",
+    "no_record",
+    "no_write",
     "place",
     "record_fields",
     "remembered",
@@ -77,11 +86,6 @@ __all__ = [
     "thread_of",
     "unreadable",
 ]
-
-FORMAT = 1
-"""The version of the format, first in every record."""
-
-_PARTS = 9
 
 T = TypeVar("T")
 
@@ -93,9 +97,6 @@ THREADS = "langgraph:thread:"
 
 _WRITES = "\0w"
 _PARENT = "\0p"
-
-LOST = "\0lost"
-"""The key, among pending writes, of what says that earlier ones are gone."""
 
 
 class ThreadNames(NamedTuple):
@@ -200,95 +201,8 @@ def check_id(checkpoint_id: str) -> None:
         )
 
 
-def new_field(channel: str, version: str | int | float) -> str:
-    """Return the key of a channel's value at one version; the type of the version counts.
-
-    Subclasses count as what they are made of, as they do for the codecs: an enum member that is a
-    text as well names the channel of that text.
-
-    Raises:
-        ArgumentTypeError: no channel or no version.
-    """
-    if type(channel) is not str:
-        if not isinstance(channel, str):
-            raise ArgumentTypeError(
-                f"a channel must be a str, not {type(channel).__name__} ({shown(channel)})"
-            )
-        channel = str.__str__(channel)
-    length = len(channel) if channel.isascii() else _length(channel)
-    if isinstance(version, str):
-        if version[32:33] == "." and version[0] == "0" and version[:32].isdigit():
-            # LangGraph's numbers are padded to 32 digits, which would be most of all keys.
-            return f"{length}z{channel}:{version.lstrip('0')}"
-        return f"{length}:{channel}:{str.__str__(version)}"
-    if isinstance(version, int) and not isinstance(version, bool):
-        return f"{length}i{channel}:{int.__repr__(version)}"
-    if isinstance(version, float):
-        return f"{length}f{channel}:{float.__repr__(version)}"
-    raise ArgumentTypeError(
-        f"the version of channel {shown(channel)} must be a str, an int or a float, "
-        f"not {type(version).__name__} ({shown(version)})"
-    )
-
-
-field = remembered(new_field, 8192)
-"""The same for versions that come again; a new one would only fill the cache."""
-
-
-def record_fields(
-    record: CheckpointRecord, channels: Collection[str] | None = None
-) -> dict[str, str]:
-    """Return channel -> key for every value that a checkpoint has or, of deltas, may have.
-
-    Args:
-        record: The checkpoint's record.
-        channels: The only channels that count; None: all of them.
-    """
-    versions = record.versions
-    named = record.stored + record.deltas
-    if channels is not None:
-        named = [name for name in named if name in channels]
-    return {name: field(name, versions[name]) for name in named if name in versions}
-
-
-def assemble(
-    name: CheckpointName,
-    record: CheckpointRecord,
-    fields: Mapping[str, str],
-    held: Mapping[str, Any],
-    writes: Iterable[tuple[str, Any]],
-    *,
-    marked: bool = False,
-) -> StoredCheckpoint:
-    """Return a checkpoint from what was read of it.
-
-    Args:
-        name: Which checkpoint it is.
-        record: Its record.
-        fields: Channel -> key of the values that were asked for.
-        held: Key -> value, for the keys that have one; a DecodeError where it could not be read.
-        writes: Key and value of each pending write.
-        marked: Whether there must be pending writes.
-
-    Raises:
-        DecodeError: a value or a write is not what it should be, or the writes are missing.
-    """
-    values: dict[str, Blob] = {}
-    for channel, key in fields.items():
-        value = held.get(key)
-        if value is not None:
-            try:
-                kind, data = value
-            except (TypeError, ValueError):
-                cause = value if isinstance(value, DecodeError) else None
-                raise unreadable(name, channel, value) from cause
-            values[channel] = (kind, data)
-    tasks = [decode_write(key, value, name) for key, value in writes]
-    if len(tasks) > 1:
-        tasks.sort(key=lambda write: write.order)
-    elif marked and not tasks:
-        raise lost_writes(name)
-    return StoredCheckpoint(name, record, values, tasks)
+field = new_field
+"""The same, where a version comes again."""
 
 
 def unreadable(name: CheckpointName, channel: str, value: Any) -> DecodeError:
@@ -311,103 +225,28 @@ def place(name: CheckpointName) -> str:
     return f"checkpoint {checkpoint_id} in namespace {space} of thread {thread}"
 
 
-def encode_record(record: CheckpointRecord) -> list[Any]:
-    """Return a record as plain lists for a codec."""
-    parent, versions, stored, deltas, body, metadata = record
-    return [FORMAT, parent, versions, stored, deltas, *body, *metadata]
-
-
-def decode_record(value: Any, name: CheckpointName) -> CheckpointRecord:
-    """Return a record from what the codec gave back.
-
-    Raises:
-        DecodeError: this is not a record, or one that a newer version wrote.
-    """
-    try:
-        form, parent, versions, stored, deltas, kind, body, metadata_kind, metadata = value
-        if (
-            form == FORMAT
-            and (parent is None or type(parent) is str)
-            and type(versions) is dict
-            and type(stored) is type(deltas) is list
-            and _names_and_versions(versions, stored, deltas)
-        ):
-            return CheckpointRecord(
-                parent, versions, stored, deltas, (kind, body), (metadata_kind, metadata)
-            )
-    except (TypeError, ValueError):
-        pass
-    raise _no_record(value, place(name))
-
-
-_VERSIONS = frozenset((str, int, float))
-
-
-def _names_and_versions(versions: dict[Any, Any], stored: list[Any], deltas: list[Any]) -> bool:
-    """Return whether all names are text and all versions are such; raise TypeError otherwise."""
-    try:
-        "".join((*versions, *versions.values(), *stored, *deltas))  # fails unless all are text
-    except TypeError:
-        "".join((*versions, *stored, *deltas))
-        return _VERSIONS.issuperset(map(type, versions.values()))
-    return True
-
-
-def _no_record(value: Any, where: str) -> DecodeError:
+def no_record(value: Any, name: CheckpointName) -> DecodeError:
     """Return the error that says what is wrong with a record."""
+    where = place(name)
     if not isinstance(value, list) or not value:
         return DecodeError(f"{where} is a {type(value).__name__}, not a record")
     if value[0] != FORMAT:
         return DecodeError(
             f"{where} has format {shown(value[0])}; this version of swarmstate reads {FORMAT}"
         )
-    if len(value) != _PARTS:
-        return DecodeError(f"{where} is a record of {len(value)} parts, not {_PARTS}")
+    if len(value) != PARTS:
+        return DecodeError(f"{where} is a record of {len(value)} parts, not {PARTS}")
     return DecodeError(
         f"{where} is a record whose parent, versions or channels have the wrong type: "
         f"{shown(value[1:5])}"
     )
 
 
-def encode_writes(
-    writes: Iterable[tuple[str, Any]],
-    task_id: str,
-    task_path: str,
-    special: Mapping[str, int],
-    dumps: Callable[[Any], Blob],
-) -> dict[str, list[Any]]:
-    """Return key -> value for a task's pending writes, in their checkpoint's namespace of writes.
-
-    Args:
-        writes: (channel, value) pairs; each is at its position, or at that of a special channel,
-            for which the last one counts.
-        task_id: The task.
-        task_path: Where the task comes in the order of its step.
-        special: The special channels -> their positions, below zero.
-        dumps: The serializer.
-    """
-    return {
-        f"{special.get(channel, position)}:{task_id}": [channel, *dumps(value), task_path]
-        for position, (channel, value) in enumerate(writes)
-    }
-
-
-def decode_write(key: str, value: Any, name: CheckpointName) -> TaskWrite:
-    """Return a pending write from its key and value.
-
-    Raises:
-        DecodeError: this is not a pending write of this checkpoint.
-    """
+def no_write(key: str, value: Any, name: CheckpointName) -> DecodeError:
+    """Return the error for a key and value that are not a pending write of this checkpoint."""
     if key == LOST:
-        raise lost_writes(name, some=True)
-    index, _, task_id = key.partition(":")
-    try:
-        channel, kind, data, task_path = value
-        if type(channel) is type(task_path) is str:
-            return TaskWrite(task_id, int(index), channel, (kind, data), task_path)
-    except (TypeError, ValueError):
-        pass
-    raise DecodeError(
+        return lost_writes(name, some=True)
+    return DecodeError(
         f"{shown(key)} of {place(name)} does not hold a pending write, "
         f"but {type(value).__name__} ({shown(value)})"
     )

@@ -47,14 +47,15 @@ from swarmstate.errors import ArgumentValueError
 from swarmstate.protocols import StoreLike
 from swarmstate.steps import InlineDriver
 
-__all__ = ["GenericEngine", "engine_of", "newest_first"]
+__all__ = ["GenericEngine", "engine_of", "lock_of", "newest_first", "refuse_expiry"]
 
 # Reentrant: the garbage collector may run a finalizer that uses the saver while we hold one.
 _locks: WeakKeyDictionary[StoreLike, threading.RLock] = WeakKeyDictionary()
 _locks_guard = threading.Lock()
 
 
-def _lock_of(store: StoreLike) -> threading.RLock:
+def lock_of(store: StoreLike) -> threading.RLock:
+    """Return the lock that all engines over one store share."""
     with _locks_guard:
         try:
             return _locks.setdefault(store, threading.RLock())
@@ -76,16 +77,30 @@ def engine_of(store: StoreLike, ttl: float | None, ttl_on_read: bool) -> Checkpo
     """
     milliseconds(ttl)
     offer = getattr(store, "checkpoint_engine", None)
+    if offer is None:
+        refuse_expiry(store, ttl, ttl_on_read)
+        return GenericEngine(store)
     if ttl is None and not ttl_on_read:
-        return GenericEngine(store) if offer is None else cast("CheckpointEngine", offer())
+        return cast("CheckpointEngine", offer())
     # An engine that cannot be told of a ttl would silently ignore it.
-    if offer is None or not {"ttl", "ttl_on_read"} <= signature(offer).parameters.keys():
+    if not {"ttl", "ttl_on_read"} <= signature(offer).parameters.keys():
+        refuse_expiry(store, ttl, ttl_on_read)
+    return cast("CheckpointEngine", offer(ttl=ttl, ttl_on_read=ttl_on_read))
+
+
+def refuse_expiry(store: StoreLike, ttl: float | None, ttl_on_read: bool) -> None:
+    """Raise if threads are to expire, of a store where they cannot.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: they are.
+    """
+    milliseconds(ttl)
+    if ttl is not None or ttl_on_read:
         asked = f"ttl={ttl}" if ttl is not None else f"ttl_on_read={ttl_on_read}"
         raise ArgumentValueError(
             f"{asked} needs a store whose threads can expire, such as RedisStore; those of a "
             f"{type(store).__name__} cannot"
         )
-    return cast("CheckpointEngine", offer(ttl=ttl, ttl_on_read=ttl_on_read))
 
 
 def newest_first(found: list[CheckpointName], limit: int | None) -> list[CheckpointName]:
@@ -99,7 +114,7 @@ class GenericEngine(InlineDriver):
 
     def __init__(self, store: StoreLike) -> None:
         self._store = store
-        self._lock = _lock_of(store)
+        self._lock = lock_of(store)
         self._limits = Limits(store)
 
     def put(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -64,30 +64,30 @@ class _Table:
     """What is known of a store's namespaces, by name; what was not used for long goes first."""
 
     def __init__(self) -> None:
-        self._noted: OrderedDict[str, _Noted] = OrderedDict()
+        self.noted: OrderedDict[str, _Noted] = OrderedDict()
         self._size = 0
         self.epoch = 0
         """How often others may have been there unnoticed."""
 
     def get(self, name: str) -> _Noted | None:
-        noted = self._noted.get(name)
+        noted = self.noted.get(name)
         if noted is not None:
-            self._noted.move_to_end(name)
+            self.noted.move_to_end(name)
         return noted
 
     def pop(self, name: str) -> _Noted | None:
-        noted = self._noted.pop(name, None)
+        noted = self.noted.pop(name, None)
         if noted is not None:
             self._size -= noted.size
         return noted
 
     def put(self, name: str, noted: _Noted) -> None:
         self.pop(name)
-        self._noted[name] = noted
+        self.noted[name] = noted
         noted.size = noted.references.size
         self._size += noted.size
         while self._size > _KEPT_BYTES:
-            self._size -= self._noted.popitem(last=False)[1].size
+            self._size -= self.noted.popitem(last=False)[1].size
 
 
 _tables: WeakKeyDictionary[StoreLike, _Table] = WeakKeyDictionary()
@@ -107,6 +107,11 @@ class Limits:
                 self._table = _tables.setdefault(store, _Table())
             except TypeError:  # a third-party store without weak references or a hash
                 self._table = _Table()
+
+    @property
+    def noted(self) -> Collection[str]:
+        """The namespaces of records of which something is known; it goes on to change."""
+        return self._table.noted
 
     def forget(self, where: ThreadNames) -> None:
         """Let go of what is known of a namespace: it changes in a way that is not noted."""

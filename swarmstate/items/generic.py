@@ -28,7 +28,7 @@ from swarmstate.items.format import (
     vectors_of,
 )
 from swarmstate.items.protocol import Change, ItemEngine, Place, Seen, Vectors
-from swarmstate.steps import Driver, Steps, calls_of, finish
+from swarmstate.steps import Driver, InlineDriver, Steps, calls_of, finish
 
 __all__ = ["GenericItems", "engine_of", "vectors_from"]
 
@@ -75,7 +75,9 @@ def engine_of(store: Any) -> ItemEngine:
     if offer is not None and not isinstance(store, type):
         return cast("ItemEngine", offer())
     calls, driver = calls_of(store)
-    return GenericItems(calls, driver, _shared_of(store) if calls is store else None)
+    # Of what never waits for a driver, or blocks, a lock can be held.
+    guarded = calls is store or type(driver) is InlineDriver
+    return GenericItems(calls, driver, _shared_of(store) if guarded else None)
 
 
 class GenericItems:

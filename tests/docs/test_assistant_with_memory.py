@@ -10,13 +10,7 @@ from pathlib import Path
 import pytest
 from documents import ROOT
 
-import swarmstate
-
 EXAMPLE = ROOT / "examples/assistant_with_memory.py"
-
-pytestmark = pytest.mark.skipif(
-    not hasattr(swarmstate, "open_store"), reason="stores cannot be opened by a URL yet"
-)
 
 
 @pytest.mark.parametrize("kind", ["file", "server"])

@@ -39,6 +39,23 @@ PYTHON = [
 ]
 
 
+# Other frameworks: who has not installed one still runs every other block.
+_FRAMEWORKS = {
+    "openai_agents": "agents",
+    "pydantic_ai": "pydantic_ai",
+    "google_adk": "google.adk",
+    "strands": "strands",
+}
+
+
+def skip_without_framework(section: list[Block]) -> None:
+    """Skip a section that is about a framework which is not installed."""
+    for block in section:
+        for name in re.findall(r"swarmstate\.integrations\.(\w+)", block.source):
+            if name in _FRAMEWORKS:
+                pytest.importorskip(_FRAMEWORKS[name], reason=f"{name} is not installed")
+
+
 def paste(section: list[Block], url: str, python: Path, directory: Path) -> None:
     """Paste the blocks of a section into a fresh interpreter."""
     parts = [
@@ -52,6 +69,7 @@ def paste(section: list[Block], url: str, python: Path, directory: Path) -> None
 def test_the_python_blocks_of_a_section_run_in_a_fresh_interpreter(
     section: list[Block], documented_server: str, tmp_path: Path
 ) -> None:
+    skip_without_framework(section)
     paste(section, documented_server, Path(sys.executable), tmp_path)
 
 
@@ -60,6 +78,7 @@ OFFERS = {
     "redis": "from swarmstate.backends.redis import RedisStore",
     "langgraph": "from swarmstate.integrations.langgraph import SwarmStateSaver",
     "zstd": "import zstandard",
+    "openai-agents": "from swarmstate.integrations.openai_agents import SwarmStateSession",
     "all": "import redis, langgraph.checkpoint, zstandard",
 }
 
@@ -172,7 +191,7 @@ def test_what_the_install_lines_install_is_what_the_blocks_need(
     assert ["."] in lines
     environment = Environment.create(tmp_path / "environment", distributions.wheel)
     for checkout, *others in lines:
-        if not (extras := re.fullmatch(r"\.(?:\[([\w,]+)\])?", checkout)):
+        if not (extras := re.fullmatch(r"\.(?:\[([\w,-]+)\])?", checkout)):
             environment.pip(checkout, *others)
             continue
         environment.install(extras[1] or "", *others)

@@ -16,6 +16,7 @@ import sys
 import _testcapi
 
 from swarmstate import Store
+from swarmstate.checkpoints.protocol import CheckpointName, CheckpointRecord
 
 NAMES = [("a", f"k{n}") for n in range(5)] + [("b", "x")]
 BATCH = [("a", f"k{n}", -n) for n in range(3, 30)] + [(f"new{n}", "x", n) for n in range(12)]
@@ -27,7 +28,15 @@ CALLS = {
     "delete_many": lambda store: store.delete_many(NAMES),
     "delete_namespace": lambda store: store.delete_namespace("a"),
     "clear": lambda store: store.clear(),
+    "put": lambda store: engines[store].put(ORPHAN, RECORD, VALUES, ()),
+    "put_writes": lambda store: engines[store].put_writes(OTHER, WRITES),
 }
+ORPHAN, OTHER = CheckpointName("thread", "", "1"), CheckpointName("another", "", "1")
+NONE = ("null", b"")
+RECORD = CheckpointRecord("0", {"x": "1", "d": "1"}, ["x"], ["d"], NONE, NONE)
+VALUES = {"1:x:1": NONE, "1:y:1": NONE}
+WRITES = {f"{n}:task": ["x", *NONE, ""] for n in range(3)}
+engines = {}
 
 
 def content(store):
@@ -37,6 +46,9 @@ def content(store):
 def prepared(recorded, indexed):
     store = Store()
     store.set_many([(*name, n) for n, name in enumerate(NAMES)])
+    engines.clear()
+    engines[store] = store.checkpoint_engine()
+    engines[store].put_writes(ORPHAN, WRITES)  # for which no checkpoint has come
     if indexed:
         store.max_key("a")
     held = [] if recorded is None else [store.snapshot()]
@@ -109,7 +121,17 @@ def sound() -> None:
 @pytest.mark.usefixtures("sound")
 @pytest.mark.parametrize(
     "call",
-    ["set", "set_many", "set_default", "delete", "delete_many", "delete_namespace", "clear"],
+    [
+        "set",
+        "set_many",
+        "set_default",
+        "delete",
+        "delete_many",
+        "delete_namespace",
+        "clear",
+        "put",
+        "put_writes",
+    ],
 )
 def test_a_call_that_runs_out_of_memory_has_done_all_or_nothing(call: str) -> None:
     ran = subprocess.run(

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from swarmstate import Store
+from swarmstate import AsyncStore, Store
 
-KINDS = ("memory", "foreign", "redis", "redis-awaited", "redis-no-scripts", "redis-cluster")
+KINDS = (
+    *("memory", "memory-awaited", "foreign", "disk", "disk-awaited"),
+    *("redis", "redis-awaited", "redis-no-scripts", "redis-cluster"),
+)
 _prefixes = itertools.count()
 
 
@@ -38,29 +41,40 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def store(kind: str, request: pytest.FixtureRequest) -> Iterator[Any]:
     """An empty store."""
-    if kind in ("memory", "foreign"):
-        yield Store() if kind == "memory" else Foreign()
+    if kind in ("memory", "memory-awaited", "foreign"):
+        yield {"memory": Store, "memory-awaited": AsyncStore, "foreign": Foreign}[kind]()
+        return
+    store: Any
+    if kind in ("disk", "disk-awaited"):
+        from swarmstate.backends.disk import AsyncDiskStore, DiskStore
+
+        path = request.getfixturevalue("tmp_path") / "sessions.db"
+        store = (DiskStore if kind == "disk" else AsyncDiskStore)(path)
+        yield store
+        store.driver.close()
         return
     from swarmstate.backends.redis import AsyncRedisStore, RedisStore
 
     server = {"redis-no-scripts": "no_scripts_url", "redis-cluster": "cluster_url"}
     url = request.getfixturevalue(server.get(kind, "server_url"))
     made = AsyncRedisStore if kind == "redis-awaited" else RedisStore
-    store: Any = made(url, prefix=f"frameworks{next(_prefixes)}-{id(request)}")
+    store = made(url, prefix=f"frameworks{next(_prefixes)}-{id(request)}")
     yield store
     store.driver.close()
 
 
 def blocking(store: Any) -> Any:
     """Return a store of the same content whose methods block, to look into it."""
+    from swarmstate.backends.disk import AsyncDiskStore, DiskStore
     from swarmstate.backends.redis import AsyncRedisStore, RedisStore
 
-    if isinstance(store, Foreign):
+    if isinstance(store, Foreign | AsyncStore):
         return store._store
-    if isinstance(store, AsyncRedisStore):
-        seen: Any = object.__new__(RedisStore)
-        vars(seen).update(vars(store))
-        return seen
+    for awaited, kind in ((AsyncRedisStore, RedisStore), (AsyncDiskStore, DiskStore)):
+        if isinstance(store, awaited):
+            seen: Any = object.__new__(kind)
+            vars(seen).update(vars(store))
+            return seen
     return store
 
 

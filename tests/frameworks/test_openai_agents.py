@@ -184,7 +184,9 @@ async def test_an_item_that_cannot_be_stored_is_refused_and_none_is_added(
 
 async def test_a_closed_store_is_told(store: Any, session: SwarmStateSession, kind: str) -> None:
     closed = store._store if kind == "foreign" else store
-    closed.close() if kind != "redis-awaited" else await closed.close()
+    done = closed.close()
+    if done is not None:
+        await done
     with pytest.raises(StoreUnavailable):
         await session.add_items([said("1")])
 

@@ -181,7 +181,9 @@ async def test_what_the_store_raises_is_the_cause(
     store: Any, storage: SwarmStateStorage, kind: str
 ) -> None:
     closed = store._store if kind == "foreign" else store
-    closed.close() if kind != "redis-awaited" else await closed.close()
+    done = closed.close()
+    if done is not None:
+        await done
     for call in (storage.write("k", b""), storage.read("k"), storage.list()):
         with pytest.raises(StorageError, match="closed") as failure:
             await call

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from freezegun import freeze_time
 from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.integrations.langgraph import SwarmStateSaver
@@ -87,6 +88,27 @@ async def test_an_id_without_a_time_leaves_it_to_the_timestamp(saver: SwarmState
     with freeze_time(NOW, real_asyncio=True):
         assert sorted(await saver.aprune_idle(older_than=DAY)) == ["old", "zulu"]
     assert sorted(saver.threads()) == ["new", "random", "unknown"]
+
+
+def test_a_thread_that_is_written_to_meanwhile_stays(make_store: Callable[..., StoreLike]) -> None:
+    class Busy(JsonPlusSerializer):
+        """Has another worker write to the thread while its age is found out."""
+
+        def loads_typed(self, data: tuple[str, bytes]) -> Any:
+            if not self.done:
+                self.done = True
+                put(other, "old", "2", "2026-05-01T11:59:00+00:00")
+            return super().loads_typed(data)
+
+        done = False
+
+    store = make_store()
+    other = SwarmStateSaver(store)
+    put(other, "old", "1", "2026-01-01T12:00:00+00:00")
+    put(other, "older", "1", "2025-01-01T12:00:00+00:00")
+    with freeze_time(NOW, real_asyncio=True):
+        assert SwarmStateSaver(store, serde=Busy()).prune_idle(older_than=DAY) == ["older"]
+    assert other.threads() == ["old"]
 
 
 def test_real_checkpoints_tell_their_age(saver: SwarmStateSaver) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
@@ -12,15 +13,11 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import CachePolicy
 
-import swarmstate
 from swarmstate import Store
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, StoreUnavailable
 from swarmstate.integrations.langgraph import SwarmStateCache, SwarmStateSaver, SwarmStateStore
 from swarmstate.protocols import StoreLike
 
-opening = pytest.mark.skipif(
-    not hasattr(swarmstate, "open_store"), reason="stores cannot be opened by a URL yet"
-)
 PARTS: list[Any] = [SwarmStateSaver, SwarmStateStore, SwarmStateCache]
 
 
@@ -60,7 +57,6 @@ async def test_what_was_given_a_store_leaves_it_open_when_awaited(part: Any) -> 
     store.set("ns", "key", 1)
 
 
-@opening
 @pytest.mark.parametrize("part", PARTS)
 def test_what_opened_its_store_closes_it(part: Any) -> None:
     with part.from_conn_string("memory://") as entered:
@@ -70,7 +66,6 @@ def test_what_opened_its_store_closes_it(part: Any) -> None:
         store.get("ns", "key")
 
 
-@opening
 @pytest.mark.parametrize("part", PARTS)
 async def test_what_opened_its_store_closes_it_when_awaited(part: Any) -> None:
     async with part.from_conn_string("memory://") as entered:
@@ -80,7 +75,20 @@ async def test_what_opened_its_store_closes_it_when_awaited(part: Any) -> None:
         store.get("ns", "key")
 
 
-@opening
+def test_a_file_outlives_who_opened_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/agents.db"
+    with SwarmStateSaver.from_conn_string(url) as saver:
+        saver.setup()
+        put(saver)
+    with SwarmStateStore.from_conn_string(url) as memory:
+        memory.put(("a",), "k", {"n": 1})
+    with SwarmStateSaver.from_conn_string(url) as saver:
+        assert saver.get(config()) is not None
+        item = SwarmStateStore(saver.store).get(("a",), "k")
+        assert item is not None
+        assert item.value == {"n": 1}
+
+
 def test_options_go_where_they_belong(server_url: str) -> None:
     saver = SwarmStateSaver.from_conn_string(
         server_url, prefix="swapped", ttl=1000, max_checkpoints_per_thread=1

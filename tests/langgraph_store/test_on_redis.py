@@ -17,6 +17,7 @@ from rights import MEMORY, SCRIPTS, STORE, limited
 from servers import Server
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
+from swarmstate.errors import SwarmStateError
 from swarmstate.integrations.langgraph import SwarmStateCache, SwarmStateStore
 
 Trips = Callable[[Callable[[], Any]], int]
@@ -290,6 +291,26 @@ def test_a_namespace_is_listed_before_its_first_item_on_a_cluster(cluster_url: s
         assert memory.list_namespaces() == [("n7",)]
         assert memory.list_namespaces(prefix=("n7",)) == [("n7",)]
         assert memory.list_namespaces(prefix=("n8",)) == []
+
+
+@pytest.mark.parametrize("kind", ["server_url", "cluster_url"])
+def test_where_a_namespace_cannot_be_listed_nothing_is_stored_in_it(
+    request: pytest.FixtureRequest, kind: str
+) -> None:
+    url = request.getfixturevalue(kind)
+    prefix = f"unlisted{next(_prefixes)}"
+    client: Any = redis.RedisCluster if kind == "cluster_url" else redis.Redis
+    with (
+        RedisStore(url, prefix=prefix) as store,
+        client.from_url(url.replace("+cluster", "")) as raw,
+    ):
+        memory = SwarmStateStore(store)
+        raw.set(f"{prefix}:langgraph:store", "another program's")
+        for n in range(20):
+            with pytest.raises(SwarmStateError):
+                memory.put((f"n{n}",), "k", {"n": n})
+        raw.delete(f"{prefix}:langgraph:store")
+        assert store.namespaces() == []
 
 
 def test_writers_in_many_threads_lose_nothing(make: Callable[..., RedisStore]) -> None:

@@ -211,7 +211,7 @@ def test_what_is_kept_of_vectors_stays_under_its_bound(
         ({"embed": lambda texts: [["a"] * 16] * len(texts)}, ArgumentTypeError, "numbers"),
         ({"embed": lambda texts: []}, ArgumentValueError, "0 vectors for 1 texts"),
     ],
-    ids=repr,
+    ids=lambda part: part if isinstance(part, str) else "",
 )
 def test_what_cannot_be_indexed_is_refused_and_nothing_is_stored(
     index: Any, change: Any, error: type[Exception], text: str
@@ -249,6 +249,18 @@ def test_vectors_that_another_program_broke_are_an_error(index: Any) -> None:
     store.set("langgraph:vectors:{s:1:a}", "=one", "text")
     with pytest.raises(DecodeError, match="format of vectors"):
         memory.search(("a",), query="one")
+
+
+def test_an_item_that_says_it_has_no_vectors_is_not_found_by_old_ones(index: Any) -> None:
+    store = Store()
+    memory = SwarmStateStore(store, index=index)
+    put_texts(memory, "one", "two")
+    assert found(memory, "one", limit=1) == ["one"]
+    row = store.get("langgraph:items:{s:1:a}", "one")
+    store.set("langgraph:items:{s:1:a}", "one", [*row[:4], False, {"text": "other"}])
+    assert found(memory, "one", limit=1) == ["two"]
+    assert found(memory, "one") == ["two", "one"]
+    assert memory.search(("a",), query="one")[1].score is None
 
 
 def test_without_numpy_an_index_is_an_error_that_names_it(

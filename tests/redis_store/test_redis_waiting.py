@@ -41,7 +41,7 @@ def node_of(store: RedisStore) -> Node:
 
 
 def waiting(stock: Stock[Any]) -> int:
-    return len(stock._line)
+    return len(stock.line)
 
 
 class Caller(threading.Thread):
@@ -98,7 +98,7 @@ def test_whoever_comes_now_does_not_go_past_those_who_wait() -> None:
     held = stock.take()
     (caller,), served = line_up(stock, 1)
     # Given back as by an interrupted caller, who woke nobody.
-    stock._idle.append(held)
+    stock.idle.append(held)
     assert stock.take() is None, "it is for the one who waits"
     caller.may_go.set()
     caller.join()
@@ -134,9 +134,9 @@ def test_a_place_whose_owner_was_interrupted_is_passed_over() -> None:
     held = stock.take()
     # Twice: so that they could not leave the line, and somebody keeps the traceback.
     gone: _Waiter[Thing] = _Waiter()
-    stock._line.append(weakref.ref(gone))
+    stock.line.append(weakref.ref(gone))
     # And once more, so that nothing is left of them.
-    stock._line.append(weakref.ref(_Waiter()))
+    stock.line.append(weakref.ref(_Waiter()))
     (caller,), _ = line_up(stock, 1)
     caller.may_go.set()
     stock.release(held)
@@ -153,7 +153,7 @@ def test_a_caller_whose_place_was_taken_in_vain_is_served_all_the_same() -> None
     caller.start()
     wait_until(lambda: waiting(stock) == 1)
     # As by somebody who was interrupted before they could hand over what they had.
-    stock._line.popleft()
+    stock.line.popleft()
     stock.release(held)
     caller.join(60)
     assert caller.got is held

@@ -435,8 +435,11 @@ class DiskCheckpoints:
             now = now_ms()
             found: list[CheckpointName] = []
             for thread in threads:
-                only = checkpoint_ns
-                for each in listed_in(connection, thread, now) if only is None else [only]:
+                if checkpoint_ns is None:
+                    spaces = listed_in(connection, thread, now)
+                else:
+                    spaces = [checkpoint_ns]
+                for each in spaces:
                     space = listed(connection, thread, each, now)
                     if space is not None:
                         ids = connection.execute(statement, (space[0], *more)).fetchall()

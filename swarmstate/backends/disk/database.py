@@ -106,8 +106,9 @@ class Database:
         self._rest = rest
         self._closed = False
         self._reset()
-        self._idle.append(self._new_reader())
-        _databases.add(self)
+        with _making:
+            self._idle.append(self._new_reader())
+            _databases.add(self)
 
     def _reset(self) -> None:
         """Begin without connections, as a forked child must."""
@@ -509,10 +510,13 @@ def _again(work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connecti
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _abandoned: list[object] = []
+# So that none is made while a fork is under way.
+_making = threading.RLock()
 _forking: list[Database] = []
 
 
 def _before_fork() -> None:
+    _making.acquire()
     _forking[:] = sorted(_databases, key=id)
     for database in _forking:
         database.before_fork()
@@ -522,9 +526,12 @@ def _after_fork_in_parent() -> None:
     for database in _forking:
         database.after_fork_in_parent()
     _forking.clear()
+    _making.release()
 
 
 def _after_fork_in_child() -> None:
+    global _making
+    _making = threading.RLock()
     for database in _forking:
         database.after_fork_in_child()
     _forking.clear()

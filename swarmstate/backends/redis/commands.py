@@ -15,10 +15,10 @@ The logic of the stores (and of the checkpointer over them) is written once, as 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
+from swarmstate._redis import Batch
 from swarmstate.errors import AccessDenied, StoreUnavailable, SwarmStateError
 
 __all__ = [
@@ -66,60 +66,6 @@ class Script:
 
 Command = tuple[Argument | Script, ...]
 """The name and the arguments; the first key stands at index 1, in a script's call at index 2."""
-
-_READS = frozenset(
-    [
-        *("EXISTS", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSCAN", "HSTRLEN"),
-        *("PTTL", "SCAN", "TOUCH", "TYPE", "ZCARD", "ZRANGE", "ZRANGEBYLEX", "ZREVRANGE"),
-        "ZREVRANGEBYLEX",
-    ]
-)
-
-
-@dataclass(slots=True)
-class Batch:
-    """Commands for one round trip (on a cluster: one per node, at the same time).
-
-    The replies come back in the order of the commands. The first command that the server refused
-    raises :class:`CommandRefused` at the ``yield`` instead; unless the batch is atomic, the others
-    were carried out all the same.
-
-    Attributes:
-        commands: what to send.
-        atomic: carried out as a whole or not at all, with nothing in between, by MULTI and EXEC;
-            on a cluster that holds for the commands of each slot.
-        idempotent: may be sent again when the connection broke before the reply was there, because
-            carrying it out twice does no harm. Without it the outcome is then unknown to the
-            caller, and StoreUnavailable says so. What provably was not carried out is always sent
-            again.
-        everywhere: send to every primary node of a cluster; each reply is then a list with one
-            entry per node, also on a single server.
-        ignore: codes of errors that stand for None, such as WRONGTYPE for a key that is
-            another program's.
-        inline: from here on the call calls functions of the caller's, which expect its thread: if
-            awaited it never goes on in another one, however large the replies are.
-        part: one of many parts of a long work, each of which may take as long as a call.
-        then: what follows from the replies, for commands that begin with WATCH: is given the
-            replies and returns commands, or None for nothing to do. These are sent as a transaction
-            on the same connection, which nobody else uses meanwhile. The replies to the batch are
-            then those to the transaction: none where there was nothing to do, and None instead of a
-            list where a watched key has changed. ``idempotent`` is about what comes before: the
-            transaction is never sent again.
-    """
-
-    commands: Sequence[Command]
-    atomic: bool = False
-    idempotent: bool = False
-    everywhere: bool = False
-    ignore: tuple[str, ...] = ()
-    inline: bool = False
-    part: bool = False
-    then: Callable[[list[Any]], Sequence[Command] | None] | None = None
-
-    @property
-    def reads(self) -> bool:
-        """Whether it certainly changes nothing; of a script that is not known."""
-        return all(command[0] in _READS for command in self.commands)
 
 
 class CommandRefused(SwarmStateError):  # noqa: N818 (as its public kinds)

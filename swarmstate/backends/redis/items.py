@@ -64,12 +64,17 @@ local now = tonumber(ARGV[1])
 local held = redis.call('HLEN', KEYS[1])
 redis.call('HLEN', KEYS[2])
 if held == 0 and ARGV[3] == '' then return 0 end
+if KEYS[4] then
+  redis.call('HSET', KEYS[4], ARGV[4], ARGV[5])
+  ordered(KEYS[5])
+  redis.call('ZADD', KEYS[5], 0, ARGV[4])
+end
 ordered(KEYS[3])
 local reindexed = false
 local function forget(key)
   if redis.call('HDEL', KEYS[2], '=' .. key) == 1 then reindexed = true end
 end
-for i = 4, #ARGV, 3 do
+for i = 6, #ARGV, 3 do
   local key, row, vectors = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local old = redis.call('HGET', KEYS[1], key)
   local before, after = due(old), due(row)
@@ -111,9 +116,10 @@ return 1
 )
 """Store and remove items of one LangGraph namespace, and up to 20 that have expired.
 
-KEYS: items, vectors, what expires when. ARGV: now, the next version as it is stored, 1 if the
-namespace may be new or "", then for each item its key, what to store or "" to remove it, and its
-vectors or "".
+KEYS: items, vectors, what expires when, and, if it is to be listed here, the names and their order.
+ARGV: now, the next version as it is stored, 1 if the namespace may be new or "", its name, what is
+stored for a name, then for each item its key, what to store or "" to remove it, and its vectors or
+"".
 
 Returns 0, with nothing done, if the namespace is new and must not be.
 """
@@ -488,17 +494,23 @@ class RedisItems:
         listed = [
             name for name, some in by_name.items() if any(change.row is not None for change in some)
         ]
-        commands = self._listing(listed)
-        first = len(commands)
         clustered = self._driver.clustered
+        # On a cluster the names are on another node: there a new one comes first.
+        commands = self._listing(listed) if clustered else []
+        first = len(commands)
         parts = [
             (name, flat[at : at + 3 * _AT_ONCE])
             for name, flat in encoded.items()
             for at in range(0, len(flat), 3 * _AT_ONCE)
         ]
-        # On a cluster the names are on another node: there a new one comes first.
         commands += [
-            self._writing(name, flat, now, new=not (clustered and name in listed))
+            self._writing(
+                name,
+                flat,
+                now,
+                new=not (clustered and name in listed),
+                listed=name in listed and not clustered,
+            )
             for name, flat in parts
         ]
         expiring = [key for name in encoded for key in self._keys(name)]
@@ -519,9 +531,14 @@ class RedisItems:
         one = self._steps.encode(1)
         return [LIST([self._names, self._order], [one, *some]) for some in _in_parts(names)]
 
-    def _writing(self, name: str, flat: Sequence[Any], now: int, *, new: bool) -> Command:
-        version = self._steps.encode(getrandbits(63))
-        return WRITE(self._keys(name), [now, version, "1" if new else "", *flat])
+    def _writing(
+        self, name: str, flat: Sequence[Any], now: int, *, new: bool, listed: bool = False
+    ) -> Command:
+        keys = self._keys(name)
+        names = (self._names, self._order) if listed else ()
+        encode = self._steps.encode
+        head: list[Any] = [now, encode(getrandbits(63)), "1" if new else "", name, encode(1)]
+        return WRITE([*keys, *names], [*head, *flat])
 
     def _encoded(self, change: Change) -> tuple[str, bytes, bytes]:
         row = change.row

@@ -228,9 +228,12 @@ class ScratchLayout(Layout):
         ]
 
     def classify(
-        self, hashes: Iterable[bytes], before: Iterable[bytes], apart: Iterable[bytes]
+        self, hashes: Iterable[bytes], before: Iterable[bytes], apart: Iterable[bytes] = ()
     ) -> Found:
-        """Return what of an enumeration belongs here: all of it, there are no longer prefixes."""
+        """Return what of an enumeration belongs here: all of it, there are no longer prefixes.
+
+        Version 0.1.0 kept nothing here, so that there are two kinds: hashes, and what is derived.
+        """
         return Found(
             hashes=frozenset(filter(_is_text, hashes)), derived=frozenset((*before, *apart))
         )

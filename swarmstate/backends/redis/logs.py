@@ -361,8 +361,8 @@ class LogSteps(WholeStore):
         Returns:
             The replies of the transaction; none where nothing was to be done.
         """
-        if written and monotonic() >= self._marker.due_to_writes:
-            yield from self._marker.write()
+        if written and monotonic() >= self.marker.due_to_writes:
+            yield from self.marker.write()
 
         def follow(replies: list[Any]) -> list[Command] | None:
             commands = decide(replies[1:])

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any, NoReturn
 
 from swarmstate import codecs
+from swarmstate._redis import Values
 from swarmstate.arguments import check_default, milliseconds, shown
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, Script
 from swarmstate.backends.redis.keys import Layout
@@ -89,7 +90,8 @@ class Sending:
         check_default(default)
         self.layout = layout
         self.codec = codecs.get(codec)
-        self.encode: Callable[[Any], bytes] = functools.partial(self.codec.encode, default=default)
+        self.values = Values(self.codec, default)
+        self.encode = self.values.encode
         self.ttl_ms = milliseconds(ttl)
         if ttl_on_read and self.ttl_ms is None:
             raise ArgumentValueError(
@@ -100,9 +102,10 @@ class Sending:
         self._clustered = near is not None
         # As far as known. On a cluster only those that touch nothing but what they declare.
         self._scripting = True
-        self._marker = Marker(
+        self.marker = Marker(
             layout, None if near is None else functools.partial(near, layout.marker)
         )
+        """Due from time to time: then :meth:`written` and :meth:`asked` carry it along."""
         self._may_watch = True
         self._renews_from = 0.0
         self._warned = False
@@ -152,7 +155,7 @@ class Sending:
             AccessDenied: the user may not write the marker.
             CommandRefused: a command was refused.
         """
-        marker = self._marker
+        marker = self.marker
         along: list[Command] = []
         due = monotonic() >= marker.due_to_writes
         if due:
@@ -267,7 +270,7 @@ class Sending:
         # A transaction only where one is needed: a full server before Redis 7.2 refuses everything
         # in one.
         atomic = len(commands) > 1
-        marker = self._marker
+        marker = self.marker
         while True:
             expiry: list[Command] = []
             along: list[Command] = []
@@ -325,7 +328,7 @@ class Sending:
         """
         if not commands:
             return []
-        marker = self._marker
+        marker = self.marker
         due = monotonic() >= marker.due_to_reads
         along = marker.carried(key_of(commands[0]), write=False) if due else []
         while True:

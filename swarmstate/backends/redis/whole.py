@@ -134,7 +134,7 @@ class WholeStore(Sending):
         # Scripts see one node.
         if self._clustered or not self._scripting or not self._enumerable:
             return None
-        marker = self._marker
+        marker = self.marker
         due = monotonic() >= marker.due_to_reads
         along = marker.carried(None, write=False) if due else []
         try:
@@ -245,8 +245,8 @@ class WholeStore(Sending):
             # So that it makes room on a full server.
             yield from self.clear()
             return
-        if self._clustered and not self._marker.written:
-            yield from self._marker.write()
+        if self._clustered and not self.marker.written:
+            yield from self.marker.write()
         if self._clustered or not (yield from self._put_in(content, everything=True)):
             yield from self._restore_plainly(content)
 
@@ -267,7 +267,7 @@ class WholeStore(Sending):
             keys = list(content)
             if everything:
                 restore = self._whole(RESTORE, self._script_ttl, *arguments, keys=keys)
-                commands = [restore, *self._marker.first()[1:]]
+                commands = [restore, *self.marker.first()[1:]]
             else:
                 commands = [FILL(keys, [self._script_ttl, 0, *arguments])]
             replies = yield from self._scripted(commands, write=not everything, idempotent=True)
@@ -275,7 +275,7 @@ class WholeStore(Sending):
                 return False
             self._take_filled(replies[0])
             if everything:
-                yield from self._marker.wrote(replies)
+                yield from self.marker.wrote(replies)
             return True
         if not self._enumerable:
             return False
@@ -287,8 +287,8 @@ class WholeStore(Sending):
         It is written where no namespace is, and a script puts all of it in place.
         """
         layout = self.layout
-        if monotonic() >= self._marker.due_to_writes:
-            yield from self._marker.write()
+        if monotonic() >= self.marker.due_to_writes:
+            yield from self.marker.write()
         where = layout.derived(f"staged:{secrets.token_hex(8)}:")
         batches: list[list[Command]] = [[]]
         size = count = 0
@@ -354,7 +354,7 @@ class WholeStore(Sending):
         # A transaction does not stop at a command that fails, so nothing in it must.
         yield from self._check_types(content)
         scripted = self._clustered and self._scripting
-        marks = [] if self._clustered else self._marker.first()
+        marks = [] if self._clustered else self.marker.first()
 
         def replace(found: Found) -> list[Command]:
             gone = found.keys
@@ -380,7 +380,7 @@ class WholeStore(Sending):
             else:
                 break
         if marks:
-            yield from self._marker.wrote(replies[: len(marks)])
+            yield from self.marker.wrote(replies[: len(marks)])
         if scripted:
             for reply in replies:
                 if isinstance(reply, list):

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 
+from swarmstate._checkpoints import config_of, name_of, text
 from swarmstate.arguments import iterate, shown
 from swarmstate.checkpoints.protocol import CheckpointName
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
@@ -19,11 +20,14 @@ __all__ = [
     "text",
     "thread_id_of",
     "thread_ids_of",
+    "unnamed",
+    "unusual_name_of",
+    "unusual_text",
 ]
 
 
-def name_of(config: RunnableConfig) -> CheckpointName:
-    """Return which checkpoint a config names; the id "" stands for the latest one.
+def unusual_name_of(config: RunnableConfig) -> CheckpointName:
+    """Return what :func:`name_of` does, for a config that is not made of plain dicts and texts.
 
     Raises:
         ArgumentTypeError, ArgumentValueError: it names none that a store can hold.
@@ -54,17 +58,6 @@ def configurable_of(config: RunnableConfig) -> Mapping[str, Any]:
     # LangChain's type lets every key be absent.
     found: Mapping[str, Any] = cast("Mapping[str, Any]", config)["configurable"]
     return found
-
-
-def config_of(name: CheckpointName) -> RunnableConfig:
-    """Return the config that names a checkpoint."""
-    return {
-        "configurable": {
-            "thread_id": name.thread,
-            "checkpoint_ns": name.checkpoint_ns,
-            "checkpoint_id": name.id,
-        }
-    }
 
 
 def checkpoint_id_of(configurable: Mapping[str, Any]) -> str:
@@ -113,10 +106,15 @@ def thread_ids_of(what: str, value: Any) -> list[str]:
     return [thread_id_of(each) for each in iterate(what, value, "an iterable of thread ids")]
 
 
-def text(what: str, value: object) -> str:
-    """Return a str that every store can hold, or raise."""
-    if type(value) is str and value.isascii():
-        return value
+def unnamed(config: RunnableConfig) -> ArgumentValueError:
+    """Return the error for a config that must name a checkpoint and names only its thread."""
+    return ArgumentValueError(
+        f"config must hold configurable.checkpoint_id, and {shown(config)} does not"
+    )
+
+
+def unusual_text(what: str, value: object) -> str:
+    """Return what :func:`text` does, also of a value that is no plain ASCII."""
     if not isinstance(value, str):
         raise ArgumentTypeError(
             f"{what} must be a str, not {type(value).__name__} ({shown(value)})"

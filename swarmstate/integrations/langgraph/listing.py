@@ -8,7 +8,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 
 from swarmstate.checkpoints.protocol import CheckpointEngine, CheckpointName, StoredCheckpoint
 from swarmstate.integrations.langgraph.serialization import CheckpointReader
-from swarmstate.steps import Steps, finish
+from swarmstate.steps import Outcome, Steps, finish
 
 __all__ = ["PAGE", "PAGE_BYTES", "Listing"]
 
@@ -61,8 +61,11 @@ class Listing:
         self._matching: dict[CheckpointName, Any] = {}
         self.done = limit is not None and limit <= 0
 
-    def list_page(self) -> Steps[list[CheckpointTuple]]:
+    def list_page(self) -> Outcome[list[CheckpointTuple]]:
         """Return the next checkpoints; may be empty although more follow."""
+        return self._page()
+
+    def _page(self) -> Steps[list[CheckpointTuple]]:
         if self._found is None:
             self._found = yield from self._names()
             self._found.reverse()  # the next one is taken off the end

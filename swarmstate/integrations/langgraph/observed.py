@@ -50,8 +50,8 @@ class Observer:
     @contextmanager
     def observing(
         self, operation: str, config: RunnableConfig | None
-    ) -> Iterator[Callable[[Steps[T]], Steps[T]]]:
-        """Measure one operation; drive what the function it gives makes of the steps."""
+    ) -> Iterator[Callable[..., Steps[Any]]]:
+        """Measure one operation; drive the steps that the function it gives makes of it."""
         tally = _Tally()
         attributes: dict[str, Any] = {"thread": "", "namespace": ""}
         # What is wrong with a config is the operation's to tell.
@@ -67,8 +67,8 @@ class Observer:
             else span_of.start_as_current_span(f"swarmstate.checkpoint.{operation}")
         )
 
-        def watched(steps: Steps[T]) -> Steps[T]:
-            counted = _counted(steps, tally)
+        def watched(step: Callable[..., Outcome[T]], /, *args: Any) -> Steps[T]:
+            counted = _counted(_begun(step, args), tally)
             # By this name the errors of a store tell what failed.
             counted.__name__ = operation  # type: ignore[attr-defined]
             return counted
@@ -99,6 +99,11 @@ class Observer:
                         self._record(operation, seconds, attributes)
         finally:
             _current.reset(token)
+
+
+def _begun(step: Callable[..., Outcome[T]], args: tuple[Any, ...]) -> Steps[T]:
+    """Return the steps of an operation that begins when they are driven."""
+    return (yield from finish(step(*args)))
 
 
 def _counted(steps: Steps[T], tally: _Tally) -> Steps[T]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
-from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -46,7 +45,8 @@ class Owner:
         Raises:
             ArgumentTypeError, ArgumentValueError: there is no such store, or no such option.
         """
-        open_store = import_module("swarmstate").open_store
+        from swarmstate import open_store
+
         own = inspect.signature(cls).parameters.keys() - {"store"}
         mine = {name: options.pop(name) for name in own & options.keys()}
         store: StoreLike = open_store(url, **options)

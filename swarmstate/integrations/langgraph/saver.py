@@ -8,9 +8,10 @@ method with an ``a`` in front awaits it.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from time import time
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -21,14 +22,20 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from swarmstate._checkpoints import next_version, parts_of, writes_of
 from swarmstate.arguments import check_count, check_method, check_number, shown
-from swarmstate.checkpoints.format import encode_writes, field, new_field
 from swarmstate.checkpoints.generic import engine_of
-from swarmstate.checkpoints.protocol import Blob, CheckpointEngine, CheckpointRecord
+from swarmstate.checkpoints.protocol import (
+    Blob,
+    CheckpointEngine,
+    CheckpointName,
+    CheckpointRecord,
+    StoredCheckpoint,
+    Surplus,
+)
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.integrations.langgraph import ages, history, retention
 from swarmstate.integrations.langgraph.config import (
@@ -36,20 +43,19 @@ from swarmstate.integrations.langgraph.config import (
     config_of,
     configurable_of,
     name_of,
-    text,
     thread_id_of,
     thread_ids_of,
 )
 from swarmstate.integrations.langgraph.listing import Listing
+from swarmstate.integrations.langgraph.metadata import stored_metadata
 from swarmstate.integrations.langgraph.owning import Owner
-from swarmstate.integrations.langgraph.serde import fast
 from swarmstate.integrations.langgraph.serialization import (
     CheckpointReader,
     OnBlocked,
     watch_blocked_types,
 )
 from swarmstate.protocols import StoreLike
-from swarmstate.steps import Steps, finish
+from swarmstate.steps import Outcome, Steps, finish, then
 
 if TYPE_CHECKING:
     from swarmstate.integrations.langgraph.observed import Observer
@@ -57,13 +63,13 @@ if TYPE_CHECKING:
 
 __all__ = ["SwarmStateSaver"]
 
+_Parts: TypeAlias = tuple[CheckpointName, CheckpointRecord, dict[str, Blob], dict[str, str]]
+"""What a put stores: name, record, new values by field, and field -> channel for the others."""
+
 T = TypeVar("T")
-P = ParamSpec("P")
 
 # Unique, not secret.
 _bits = random.getrandbits
-
-_KEPT_APART = ("channel_values", "channel_versions")
 
 
 def _no_store(value: object) -> str:
@@ -140,6 +146,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         self._engine: CheckpointEngine = engine_of(store, ttl, ttl_on_read)
         self._limit = max_checkpoints_per_thread
         self._strict = on_blocked == "error"
+        self._last_reader: CheckpointReader | None = None
         if self._strict:
             watch_blocked_types()
         self._observer: Observer | None = None
@@ -163,15 +170,14 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
             DecodeError: a stored value is missing or cannot be read.
             StoreUnavailable: the store cannot be reached; never reported as "no checkpoint".
         """
-        return self._run("get_tuple", config, self._get_tuple(config))
+        return self._run("get_tuple", config, self._get_tuple, config)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Await :meth:`get_tuple`."""
-        return await self._arun("get_tuple", config, self._get_tuple(config))
+        return await self._arun("get_tuple", config, self._get_tuple, config)
 
-    def _get_tuple(self, config: RunnableConfig) -> Steps[CheckpointTuple | None]:
-        found = yield from finish(self._engine.get(name_of(config)))
-        return None if found is None else self._reader().tuple(found)
+    def _get_tuple(self, config: RunnableConfig) -> Outcome[CheckpointTuple | None]:
+        return then(self._engine.get(name_of(config)), self._reader().tuple_if_found)
 
     def list(
         self,
@@ -194,7 +200,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         """
         listing = self._listing(config, filter, before, limit)
         while not listing.done:
-            yield from self._run("list", config, listing.list_page())
+            yield from self._run("list", config, listing.list_page)
 
     async def alist(
         self,
@@ -207,7 +213,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         """Yield what :meth:`list` yields."""
         listing = self._listing(config, filter, before, limit)
         while not listing.done:
-            for found in await self._arun("list", config, listing.list_page()):
+            for found in await self._arun("list", config, listing.list_page):
                 yield found
 
     def _listing(
@@ -256,7 +262,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         Returns:
             The config that names the stored checkpoint.
         """
-        return self._run("put", config, self._put(config, checkpoint, metadata, new_versions))
+        return self._run("put", config, self._put, config, checkpoint, metadata, new_versions)
 
     async def aput(
         self,
@@ -267,7 +273,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """Await :meth:`put`."""
         return await self._arun(
-            "put", config, self._put(config, checkpoint, metadata, new_versions)
+            "put", config, self._put, config, checkpoint, metadata, new_versions
         )
 
     def _put(
@@ -276,49 +282,43 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
-    ) -> Steps[RunnableConfig]:
-        parent = name_of(config)
-        name = parent._replace(id=text("the id of a checkpoint", checkpoint["id"]))
-        dumps, _ = fast(self.serde)
-        channels = checkpoint["channel_values"]
-        versions = checkpoint["channel_versions"]
-        values: dict[str, Blob] = {
-            new_field(channel, version): dumps(channels[channel])
-            for channel, version in new_versions.items()
-            if channel in channels
-        }
-        stored = [channel for channel in versions if channel in channels]
-        inherited = {
-            field(channel, versions[channel]): channel
-            for channel in stored
-            if new_versions.get(channel) != versions[channel]
-        }
-        body: dict[str, Any] = {**checkpoint}
-        for part in _KEPT_APART:
-            body.pop(part, None)
-        counters = metadata.get("counters_since_delta_snapshot") or ()
-        record = CheckpointRecord(
-            parent.id or None,
-            versions,
-            stored,
-            [channel for channel in counters if channel not in channels],
-            dumps(body),
-            dumps(get_checkpoint_metadata(config, metadata)),
+    ) -> Outcome[RunnableConfig]:
+        dumps = self._reader().dumps
+        parts = parts_of(config, checkpoint, metadata, new_versions, dumps, stored_metadata)
+        caller = None if self._limit is None else retention.caller_of(parts[0], metadata)
+        return self._add(parts, caller, checkpoint["channel_values"])
+
+    # No closures: one that calls itself is a cycle, which every put would leave to the collector.
+
+    def _add(
+        self, parts: _Parts, caller: CheckpointName | None, channels: Mapping[str, Any]
+    ) -> Outcome[RunnableConfig]:
+        name, record, values, inherited = parts
+        answer = self._engine.put(
+            name, record, values, tuple(inherited), keep=self._limit, caller=caller
         )
-        limit = self._limit
-        caller = None if limit is None else retention.caller_of(name, metadata)
-        while True:
-            surplus, missing = yield from finish(
-                self._engine.put(name, record, values, tuple(inherited), keep=limit, caller=caller)
-            )
-            if not missing:
-                break
+        return then(answer, self._added, parts, caller, channels)
+
+    def _added(
+        self,
+        answer: tuple[Surplus | None, Sequence[str]],
+        parts: _Parts,
+        caller: CheckpointName | None,
+        channels: Mapping[str, Any],
+    ) -> Outcome[RunnableConfig]:
+        name, _, values, inherited = parts
+        surplus, missing = answer
+        if missing:
             # The checkpoint that these values came from has been removed meanwhile.
+            dumps = self._reader().dumps
             for key in missing:
                 values[key] = dumps(channels[inherited[key]])
-        if limit is not None and surplus is not None:
-            yield from retention.thin(self._engine, self._reader(), surplus, limit)
-        return config_of(name)
+            return self._add(parts, caller, channels)
+        stored = config_of(name)
+        if surplus is None or self._limit is None:
+            return stored
+        thinned: Outcome[Any] = retention.thin(self._engine, self._reader(), surplus, self._limit)
+        return then(thinned, lambda _: stored)
 
     def put_writes(
         self,
@@ -332,7 +332,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         Writes to the special channels (errors, interrupts, resumes, schedules) are replaced.
         One round trip over Redis for any number of writes.
         """
-        self._run("put_writes", config, self._put_writes(config, writes, task_id, task_path))
+        self._run("put_writes", config, self._put_writes, config, writes, task_id, task_path)
 
     async def aput_writes(
         self,
@@ -342,7 +342,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         task_path: str = "",
     ) -> None:
         """Await :meth:`put_writes`."""
-        await self._arun("put_writes", config, self._put_writes(config, writes, task_id, task_path))
+        await self._arun("put_writes", config, self._put_writes, config, writes, task_id, task_path)
 
     def _put_writes(
         self,
@@ -350,17 +350,11 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         writes: Sequence[tuple[str, Any]],
         task_id: str,
         task_path: str,
-    ) -> Steps[None]:
-        name = name_of(config)
-        if not name.id:
-            raise ArgumentValueError(
-                f"config must hold configurable.checkpoint_id, and {shown(config)} does not"
-            )
-        task_id = text("task_id", task_id)
-        task_path = text("task_path", task_path)
-        dumps, _ = fast(self.serde)
-        stored = encode_writes(writes, task_id, task_path, WRITES_IDX_MAP, dumps)
-        yield from finish(self._engine.put_writes(name, stored))
+    ) -> Outcome[None]:
+        name, stored = writes_of(
+            config, writes, task_id, task_path, WRITES_IDX_MAP, self._reader().dumps
+        )
+        return self._engine.put_writes(name, stored)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -370,7 +364,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         Walks the ancestors of the checkpoint in pages of 100, at most three round trips a page.
         """
         return self._run(
-            "get_delta_channel_history", config, self._get_delta_channel_history(config, channels)
+            "get_delta_channel_history", config, self._get_delta_channel_history, config, channels
         )
 
     async def aget_delta_channel_history(
@@ -378,25 +372,25 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         """Await :meth:`get_delta_channel_history`."""
         return await self._arun(
-            "get_delta_channel_history", config, self._get_delta_channel_history(config, channels)
+            "get_delta_channel_history", config, self._get_delta_channel_history, config, channels
         )
 
     def _get_delta_channel_history(
         self, config: RunnableConfig, channels: Sequence[str]
     ) -> Steps[Mapping[str, DeltaChannelHistory]]:
         name = name_of(config)
-        return (yield from history.delta_history(self._engine, self._reader(), name, channels))
+        return history.delta_history(self._engine, self._reader(), name, channels)
 
     def delete_thread(self, thread_id: str) -> None:
         """Remove everything of a thread, and of no other."""
-        self._run("delete_thread", None, self._delete_thread(thread_id))
+        self._run("delete_thread", None, self._delete_thread, thread_id)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Await :meth:`delete_thread`."""
-        await self._arun("delete_thread", None, self._delete_thread(thread_id))
+        await self._arun("delete_thread", None, self._delete_thread, thread_id)
 
-    def _delete_thread(self, thread_id: str) -> Steps[None]:
-        yield from finish(self._engine.delete_thread(thread_id_of(thread_id)))
+    def _delete_thread(self, thread_id: str) -> Outcome[None]:
+        return self._engine.delete_thread(thread_id_of(thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints that these runs made, with their writes, in all threads.
@@ -404,26 +398,26 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         Enumerates the store. A ``DeltaChannel`` that is rebuilt from writes of such a run loses
         them; :meth:`prune` is what keeps them.
         """
-        self._run("delete_for_runs", None, self._delete_for_runs(run_ids))
+        self._run("delete_for_runs", None, self._delete_for_runs, run_ids)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Await :meth:`delete_for_runs`."""
-        await self._arun("delete_for_runs", None, self._delete_for_runs(run_ids))
+        await self._arun("delete_for_runs", None, self._delete_for_runs, run_ids)
 
-    def _delete_for_runs(self, run_ids: Sequence[str]) -> Steps[None]:
-        return (yield from retention.delete_for_runs(self._engine, self._reader(), run_ids))
+    def _delete_for_runs(self, run_ids: Sequence[str]) -> Outcome[None]:
+        return retention.delete_for_runs(self._engine, self._reader(), run_ids)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Add all checkpoints and writes of one thread to another; they appear at once."""
-        self._run("copy_thread", None, self._copy_thread(source_thread_id, target_thread_id))
+        self._run("copy_thread", None, self._copy_thread, source_thread_id, target_thread_id)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Await :meth:`copy_thread`."""
-        await self._arun("copy_thread", None, self._copy_thread(source_thread_id, target_thread_id))
+        await self._arun("copy_thread", None, self._copy_thread, source_thread_id, target_thread_id)
 
-    def _copy_thread(self, source_thread_id: str, target_thread_id: str) -> Steps[None]:
+    def _copy_thread(self, source_thread_id: str, target_thread_id: str) -> Outcome[None]:
         source, target = thread_id_of(source_thread_id), thread_id_of(target_thread_id)
-        yield from finish(self._engine.copy_thread(source, target))
+        return self._engine.copy_thread(source, target)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Remove old checkpoints of these threads.
@@ -433,18 +427,21 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
             strategy: ``"keep_latest"`` keeps the latest checkpoint of every namespace, and what a
                 ``DeltaChannel`` in it is rebuilt from; ``"delete"`` keeps nothing.
         """
-        self._run("prune", None, self._prune(thread_ids, strategy))
+        self._run("prune", None, self._prune, thread_ids, strategy)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Await :meth:`prune`."""
-        await self._arun("prune", None, self._prune(thread_ids, strategy))
+        await self._arun("prune", None, self._prune, thread_ids, strategy)
 
-    def _prune(self, thread_ids: Sequence[str], strategy: str) -> Steps[None]:
+    def _prune(self, thread_ids: Sequence[str], strategy: str) -> Outcome[None]:
         if strategy not in ("keep_latest", "delete"):
             raise ArgumentValueError(
                 f"strategy must be 'keep_latest' or 'delete', not {shown(strategy)}"
             )
-        for thread in thread_ids_of("thread_ids", thread_ids):
+        return self._prune_each(thread_ids_of("thread_ids", thread_ids), strategy)
+
+    def _prune_each(self, threads: Sequence[str], strategy: str) -> Steps[None]:
+        for thread in threads:
             if strategy == "delete":
                 yield from finish(self._engine.delete_thread(thread))
             else:
@@ -462,18 +459,18 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
             metadata: What the metadata of a thread's newest checkpoint must hold, if given.
             limit: How many at most.
         """
-        return self._run("threads", None, self._threads(metadata, limit))
+        return self._run("threads", None, self._threads, metadata, limit)
 
     async def athreads(
         self, *, metadata: Mapping[str, Any] | None = None, limit: int | None = None
     ) -> Sequence[str]:
         """Await :meth:`threads`."""
-        return await self._arun("threads", None, self._threads(metadata, limit))
+        return await self._arun("threads", None, self._threads, metadata, limit)
 
     def _threads(
         self, metadata: Mapping[str, Any] | None, limit: int | None
-    ) -> Steps[Sequence[str]]:
-        return (yield from ages.newest_threads(self._engine, self._reader(), metadata, limit))
+    ) -> Outcome[Sequence[str]]:
+        return ages.newest_threads(self._engine, self._reader(), metadata, limit)
 
     def prune_idle(self, *, older_than: float) -> Sequence[str]:
         """Remove the threads that were not written to for so long.
@@ -488,37 +485,30 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         Returns:
             The ids of the threads that are gone.
         """
-        return self._run("prune_idle", None, self._prune_idle(older_than))
+        return self._run("prune_idle", None, self._prune_idle, older_than)
 
     async def aprune_idle(self, *, older_than: float) -> Sequence[str]:
         """Await :meth:`prune_idle`."""
-        return await self._arun("prune_idle", None, self._prune_idle(older_than))
+        return await self._arun("prune_idle", None, self._prune_idle, older_than)
 
-    def _prune_idle(self, older_than: float) -> Steps[Sequence[str]]:
+    def _prune_idle(self, older_than: float) -> Outcome[Sequence[str]]:
         check_number("older_than", older_than, 0)
         before = time() - older_than
-        return (yield from ages.prune_idle(self._engine, self._reader(), before))
+        return ages.prune_idle(self._engine, self._reader(), before)
 
     def task_paths(self, config: RunnableConfig) -> dict[str, str]:
         """Return task id -> task path for the pending writes of the checkpoint ``config`` names.
 
         LangGraph's own tuples do not carry the paths, which decide the order of the writes.
         """
-        return self._run("task_paths", config, self._task_paths(config))
+        return self._run("task_paths", config, self._task_paths, config)
 
-    def _task_paths(self, config: RunnableConfig) -> Steps[dict[str, str]]:
-        found = yield from finish(self._engine.get(name_of(config)))
-        return {} if found is None else {write.task_id: write.task_path for write in found.writes}
+    def _task_paths(self, config: RunnableConfig) -> Outcome[dict[str, str]]:
+        return then(self._engine.get(name_of(config)), _paths)
 
     def get_next_version(self, current: str | int | float | None, channel: None) -> str:
         """Return a version greater than ``current`` that no other branch will ever give out."""
-        if current is None:
-            number = 0
-        elif isinstance(current, str):
-            number = int(current.split(".")[0])
-        else:
-            number = int(current)
-        return f"{number + 1:032}.{_bits(56):014x}"
+        return next_version(current, _bits(56))
 
     def _attach(self, store: StoreLike) -> None:
         self.store = store
@@ -529,19 +519,51 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
             self._engine = CountingEngine(self._engine)
 
     def _reader(self) -> CheckpointReader:
-        return CheckpointReader(self.serde, self._strict)
+        reader = self._last_reader
+        if reader is None or reader.serde is not self.serde:
+            reader = self._last_reader = CheckpointReader(self.serde, self._strict)
+        return reader
 
-    def _run(self, name: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
-        # By this name the errors of a store tell what failed.
-        steps.__name__ = name  # type: ignore[attr-defined]
+    def _run(
+        self,
+        name: str,
+        config: RunnableConfig | None,
+        step: Callable[..., Outcome[T]],
+        /,
+        *args: Any,
+    ) -> T:
+        """Do one operation: at once where nothing has to be waited for, else its steps."""
         if self._observer is None:
-            return self._engine.run(steps)
-        with self._observer.observing(name, config) as watched:
-            return self._engine.run(watched(steps))
+            outcome: Any = step(*args)
+            if isinstance(outcome, GeneratorType):
+                # By this name the errors of a store tell what failed.
+                outcome.__name__ = name
+                outcome = self._engine.run(outcome)
+        else:
+            with self._observer.observing(name, config) as watched:
+                outcome = self._engine.run(watched(step, *args))
+        result: T = outcome
+        return result
 
-    async def _arun(self, name: str, config: RunnableConfig | None, steps: Steps[T]) -> T:
-        steps.__name__ = name  # type: ignore[attr-defined]
+    async def _arun(
+        self,
+        name: str,
+        config: RunnableConfig | None,
+        step: Callable[..., Outcome[T]],
+        /,
+        *args: Any,
+    ) -> T:
         if self._observer is None:
-            return await self._engine.arun(steps)
-        with self._observer.observing(name, config) as watched:
-            return await self._engine.arun(watched(steps))
+            outcome: Any = step(*args)
+            if isinstance(outcome, GeneratorType):
+                outcome.__name__ = name
+                outcome = await self._engine.arun(outcome)
+        else:
+            with self._observer.observing(name, config) as watched:
+                outcome = await self._engine.arun(watched(step, *args))
+        result: T = outcome
+        return result
+
+
+def _paths(found: StoredCheckpoint | None) -> dict[str, str]:
+    return {} if found is None else {write.task_id: write.task_path for write in found.writes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Any, Literal
 
 from langgraph.checkpoint.base import CheckpointTuple
@@ -10,6 +11,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from swarmstate._checkpoints import tuple_of
 from swarmstate.arguments import shown
 from swarmstate.checkpoints.format import place
 from swarmstate.checkpoints.protocol import Blob, CheckpointName, StoredCheckpoint
@@ -99,11 +101,15 @@ class CheckpointReader:
         strict: Whether it is an error where the serializer gives back something else: for a type
             that it is not allowed to load, and, if it is LangGraph's own, for whatever it cannot
             rebuild.
+
+    Attributes:
+        serde: The serializer.
+        dumps: The fastest that does what its ``dumps_typed`` does.
     """
 
     def __init__(self, serde: SerializerProtocol, strict: bool) -> None:
-        self._serde = serde
-        _, self._loads = fast(serde)
+        self.serde = serde
+        self.dumps, self._loads = fast(serde)
         self._strict = strict
         # What another serializer replaces cannot be seen.
         self._looks = strict and type(serde) is JsonPlusSerializer
@@ -114,25 +120,18 @@ class CheckpointReader:
         Raises:
             CheckpointDecodeError: a value is missing or cannot be read.
         """
+        if not self._strict:
+            # The common case pays for no bookkeeping; what fails is loaded again to be located.
+            with suppress(Exception):  # any serializer may be plugged in, and it may raise anything
+                return tuple_of(found, self._loads, metadata, CheckpointTuple)
         name, record, blobs, writes = found
         for channel in record.stored:
             if channel not in blobs:
                 raise missing(name, channel)
-        try:
-            if self._strict:
-                raise _Locate
-            # The common case pays for no bookkeeping; what fails is loaded again to be located.
-            loads = self._loads
-            body = loads(record.body)
-            if metadata is None:
-                metadata = loads(record.metadata)
-            values = {channel: loads(blob) for channel, blob in blobs.items()}
-            pending = [(w[0], w[2], loads(w[3])) for w in writes]
-        except Exception:  # noqa: BLE001 (any serializer may be plugged in; located below)
-            body = self.load(record.body, name, "checkpoint")
-            metadata = self.load(record.metadata, name, "metadata")
-            values = {channel: self.load(blob, name, channel) for channel, blob in blobs.items()}
-            pending = [(w[0], w[2], self.load(w[3], name, w[2])) for w in writes]
+        body = self.load(record.body, name, "checkpoint")
+        metadata = self.load(record.metadata, name, "metadata")
+        values = {channel: self.load(blob, name, channel) for channel, blob in blobs.items()}
+        pending = [(w[0], w[2], self.load(w[3], name, w[2])) for w in writes]
         body["channel_values"] = values
         body["channel_versions"] = record.versions
         return CheckpointTuple(
@@ -142,6 +141,10 @@ class CheckpointReader:
             None if record.parent is None else config_of(name._replace(id=record.parent)),
             pending,
         )
+
+    def tuple_if_found(self, found: StoredCheckpoint | None) -> CheckpointTuple | None:
+        """Return what :meth:`tuple` does, or None for none."""
+        return None if found is None else self.tuple(found)
 
     def metadata(self, found: StoredCheckpoint) -> Any:
         """Return only the metadata of a stored checkpoint."""
@@ -171,14 +174,10 @@ class CheckpointReader:
     def _check_rebuilt(self, blob: Blob, name: CheckpointName, channel: str) -> None:
         """Raise if the serializer gave back something else for an object within a value."""
         try:
-            lost = replaced(self._serde, blob)
+            lost = replaced(self.serde, blob)
         except Exception as error:  # what is damaged within may make any class raise anything
             reason = f"an object within it is damaged: {type(error).__name__}: {error}"
             raise CheckpointDecodeError(reason, name, channel, str(blob[0])) from error
         if lost is not None:
             reason = f"the serializer cannot rebuild {lost} and would give back something else"
             raise CheckpointDecodeError(reason, name, channel, lost)
-
-
-class _Locate(Exception):  # noqa: N818 (it reports nothing: it leads to the careful way)
-    """Values have to be loaded one by one."""

@@ -37,8 +37,11 @@ class Derived:
     def __init__(self, keys: ThreadKeys) -> None:
         self._keys = keys
         self._refused_until = 0.0
-        # By hash, so that long ids do not make it large; of two alike, one is compared later.
-        self._compared: dict[int, float] = {}
+        self.known: dict[int, float] = {}
+        """When to compare an order next; of one that is not here, not even the size was compared.
+
+        By hash of the key, so that long ids do not make it large; of two alike, one comes later.
+        """
         self._turn = randrange(_TURNS)  # noqa: S311 (it only spreads what is looked at)
 
     @property
@@ -46,13 +49,9 @@ class Derived:
         """Whether the server has just refused to put something right."""
         return monotonic() < self._refused_until
 
-    def is_new(self, checkpoints: bytes) -> bool:
-        """Return whether nothing is known yet of an order: not even its size was compared."""
-        return hash(checkpoints) not in self._compared
-
     def comparison(self, checkpoints: bytes) -> int | str:
         """Return what tells a script to compare an order one by one, or "" if that is too early."""
-        wait = self._compared.get(hash(checkpoints), 0.0)
+        wait = self.known.get(hash(checkpoints), 0.0)
         if wait and monotonic() < wait:
             return ""
         self._turn = (self._turn + 1) % _TURNS
@@ -60,12 +59,12 @@ class Derived:
 
     def compared(self, checkpoints: bytes, size: int) -> None:
         """Note that an order fits: of that size, it was compared one by one; of 0, by its size."""
-        if len(self._compared) >= _MOST_REMEMBERED:
-            self._compared.clear()
+        if len(self.known) >= _MOST_REMEMBERED:
+            self.known.clear()
         wait = 0.0
         if size > FEW:
             wait = monotonic() + min(size, _MOST_COMPARED) * _SECONDS_PER_ID
-        self._compared[hash(checkpoints)] = wait
+        self.known[hash(checkpoints)] = wait
 
     def put_right(self, thread: str, checkpoint_ns: str) -> Steps[bool]:
         """Make an order fit its hash, and return whether that was allowed. Two round trips."""

@@ -11,9 +11,11 @@ transactions and a few more round trips.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from swarmstate._redis import assembled, put_arguments, unknown, writes_arguments
 from swarmstate.arguments import milliseconds
 from swarmstate.backends.redis.checkpoints import scripts as lua
 from swarmstate.backends.redis.checkpoints.copies import Copies
@@ -29,11 +31,10 @@ from swarmstate.backends.redis.steps import StoreSteps
 from swarmstate.backends.redis.transport.driver import Driver
 from swarmstate.checkpoints.format import (
     THREADS,
-    assemble,
     check_id,
+    encode_record,
     field,
     is_id,
-    record_fields,
     thread_of,
 )
 from swarmstate.checkpoints.generic import newest_first
@@ -77,9 +78,7 @@ def _or_plainly(operation: _Operation[P, T]) -> _Operation[P, T]:
             try:
                 return (yield from operation(self, *args, **kwargs))
             except CommandRefused as refused:
-                if not refused.scripting_refused:
-                    raise
-                self.scripting = False
+                self._do_without_scripts(refused)
         result: T = yield from getattr(self.plain, name)(*args, **kwargs)
         return result
 
@@ -119,7 +118,11 @@ class RedisCheckpoints:
                 "there is nothing to renew"
             )
         self._store = steps
-        self._driver = driver
+        # No methods of the engine's own: a frame more costs a hundredth of a put.
+        self.run = driver.run
+        """Run an operation, blocking on one connection of the pool."""
+        self.arun = driver.arun
+        """Run an operation without blocking; what many tasks send shares pipelines."""
         self._clustered = driver.clustered
         self._keys = ThreadKeys(steps)
         self._life = Lifetime(self._keys, lifetime, on_read=ttl_on_read)
@@ -132,17 +135,17 @@ class RedisCheckpoints:
         self.scripting = True
         """Whether the server lets us run scripts, as far as known."""
 
-    def run(self, steps: Generator[Any, Any, T]) -> T:
-        """Run an operation, blocking on one connection of the pool."""
-        return self._driver.run(steps)
-
-    async def arun(self, steps: Generator[Any, Any, T]) -> T:
-        """Run an operation without blocking; what many tasks send shares pipelines."""
-        return await self._driver.arun(steps)
+    def _do_without_scripts(self, refused: CommandRefused) -> None:
+        """Take note that the server refuses scripts, or raise what it has refused."""
+        if not refused.scripting_refused:
+            raise refused
+        self.scripting = False
 
     # Writing -----------------------------------------------------------------------------------
 
-    @_or_plainly
+    # As _or_plainly() does, the calls of every step of a graph do without a generator of its own: a
+    # frame more costs a hundredth of them.
+
     def put(
         self,
         name: CheckpointName,
@@ -154,53 +157,58 @@ class RedisCheckpoints:
         caller: CheckpointName | None = None,
     ) -> Steps[tuple[Surplus | None, list[str]]]:
         """Store a checkpoint. One round trip."""
-        check_id(name.id)
-        encode = self._store.encode
-        encoded = self._keys.encode_record(record)
-        # The same as record_fields() gives, most of it without making the names again.
-        deltas = [field(c, record.versions[c]) for c in record.deltas if c in record.versions]
-        asked: Sequence[str] = inherited
-        kept: Sequence[str] = ()
-        new: Mapping[str, Blob] = values
-        if any(key in values for key in inherited):
-            asked = [key for key in inherited if key not in values]
-            kept = [key for key in inherited if key in values]
-            new = {key: value for key, value in values.items() if key not in kept}
-        arguments: _Arguments = [
-            name.id,
-            encoded,
-            self._keys.entry(encoded, record.parent, (*new, *inherited, *deltas)),
-            self._keys.one,
-            (record.parent or "") if record.deltas else "",
-            len(asked),
-            len(kept),
-            *asked,
-        ]
-        for key in kept:
-            arguments += (key, encode(values[key]))
-        for key, value in new.items():
-            arguments += (key, encode(value))
-        if keep is None:
-            missing, _ = yield from self._write(lua.PUT, name, arguments)
+        if name.id[:1] == "\0":
+            check_id(name.id)
+        if self.scripting:
+            deltas: Sequence[str] = ()
+            if record.deltas:
+                # As record_fields() gives them.
+                versions = record.versions
+                deltas = [field(c, versions[c]) for c in record.deltas if c in versions]
+            arguments = put_arguments(
+                self._store.values,
+                name.id,
+                encode_record(record),
+                values,
+                inherited,
+                deltas,
+                self._keys.one,
+            )
             surplus = None
-        else:
-            arguments.append(self._retention.argument(keep, caller, rebuilt_channels(record)))
-            more = self._retention.noted(name, caller)
-            missing, found = yield from self._write(PUT_WITHIN, name, arguments, more)
-            surplus = yield from self._retention.found(name, keep, found)
-        if missing:
-            return None, [key.decode() for key in missing]
-        self._guess(name)
-        return surplus, []
+            try:
+                if keep is None:
+                    missing, _ = yield from self._write(lua.PUT, name, arguments)
+                else:
+                    rebuilt = rebuilt_channels(record)
+                    arguments.append(self._retention.argument(keep, caller, rebuilt))
+                    more = self._retention.noted(name, caller)
+                    missing, found = yield from self._write(PUT_WITHIN, name, arguments, more)
+                    surplus = yield from self._retention.found(name, keep, found)
+            except CommandRefused as refused:
+                self._do_without_scripts(refused)
+            else:
+                if missing:
+                    return None, [key.decode() for key in missing]
+                if self._clustered:
+                    self._guess(name)
+                return surplus, []
+        return (
+            yield from self.plain.put(name, record, values, inherited, keep=keep, caller=caller)
+        )
 
-    @_or_plainly
     def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
         """Store pending writes. One round trip for any number."""
-        check_id(name.id)
-        arguments: _Arguments = [name.id, self._keys.one]
-        for key, value in writes.items():
-            arguments += (key, self._store.encode(value))
-        yield from self._write(lua.PUT_WRITES, name, arguments)
+        if name.id[:1] == "\0":
+            check_id(name.id)
+        if self.scripting:
+            arguments = writes_arguments(self._store.values, name.id, writes, self._keys.one)
+            try:
+                yield from self._write(lua.PUT_WRITES, name, arguments)
+            except CommandRefused as refused:
+                self._do_without_scripts(refused)
+            else:
+                return
+        yield from self.plain.put_writes(name, writes)
 
     def _write(
         self,
@@ -214,17 +222,22 @@ class RedisCheckpoints:
         Returns:
             What it lacks, and what else it says.
         """
-        thread, checkpoint_ns, _ = name
-        keys, start, before = self._keys.named(thread, checkpoint_ns)
+        thread, checkpoint_ns, checkpoint_id = name
+        names = self._keys.kept.get((thread, checkpoint_ns))
+        keys, start, before = names or self._keys.named(thread, checkpoint_ns)
         checkpoints = keys[1]
-        is_new = self._derived.is_new(checkpoints)
-        keys = (*keys, start + name.id.encode())
+        is_new = hash(checkpoints) not in self._derived.known
+        keys = (*keys, start + checkpoint_id.encode())
         if is_new or self._clustered or more:
             keys += (*before, *more)
         for _ in range(_TRIES):
             first = (checkpoint_ns, self._life.argument, 1 if is_new or more else 0)
             command = (script, len(keys), *keys, *first, *arguments)
-            outcome = (yield from self._store.written([command], atomic=False, idempotent=True))[0]
+            if monotonic() >= self._store.marker.due_to_writes:
+                replies = yield from self._store.written([command], atomic=False, idempotent=True)
+            else:
+                replies = yield Batch([command], idempotent=True)
+            outcome = replies[0]
             if not isinstance(outcome, list):
                 if is_new:
                     self._derived.compared(checkpoints, 0)
@@ -248,23 +261,37 @@ class RedisCheckpoints:
 
     # Reading -----------------------------------------------------------------------------------
 
-    @_or_plainly
     def get(self, name: CheckpointName) -> Steps[StoredCheckpoint | None]:
         """Return a checkpoint. One round trip.
 
         By the id "" on a cluster two, where the latest id is not known yet. Up to three more where
         what is derived must be put right first.
         """
-        if name.id:
-            found = yield from self._load([name], None, writes=True)
-            return found[0]
+        if self.scripting:
+            try:
+                if name.id:
+                    return (yield from self._load([name], None, writes=True))[0]
+                certain, found = yield from self._latest(name)
+                if certain:
+                    return found
+            except CommandRefused as refused:
+                self._do_without_scripts(refused)
+        return (yield from self.plain.get(name))
+
+    def _latest(self, name: CheckpointName) -> Steps[tuple[bool, StoredCheckpoint | None]]:
+        """Return the latest checkpoint of a namespace, and whether what is derived could tell."""
+        store = self._store
         thread, checkpoint_ns, _ = name
         checkpoints = self._keys.of(thread, checkpoint_ns)[1]
         compare = self._derived.comparison(checkpoints)
         guess = self._guesses.get(checkpoints, "") if self._clustered else ""
         for _ in range(_TRIES):
-            command = self._reading(name, ["", guess], None, True, compare)
-            reply = (yield from self._store.asked([command]))[0]
+            command = self._reading(name, ("", guess), None, True, compare)
+            if monotonic() >= store.marker.due_to_reads:
+                replies = yield from store.asked([command])
+            else:
+                replies = yield Batch([command], idempotent=True)
+            reply = replies[0]
             if isinstance(reply, bytes):
                 guess = reply.decode()
                 continue
@@ -275,18 +302,19 @@ class RedisCheckpoints:
             if compare and reply[4] > FEW:
                 self._derived.compared(checkpoints, reply[4])
                 compare = ""
-            unknown = self._unknown(name, reply)
-            if unknown:
-                if not (yield from self._derived.remember(thread, checkpoint_ns, unknown)):
+            missing = unknown(reply)
+            if missing:
+                entries = self._entries(name, missing)
+                if not (yield from self._derived.remember(thread, checkpoint_ns, entries)):
                     break
                 continue
             if reply[3] >= 0 and self._life.outdated_on_read(reply[3]):
                 yield from self._life.renew(thread, reply[3], scripted=True, read=True)
-            for latest in self._assembled(name, reply, None):
-                self._guess(latest.name)
-                return latest
-            return None
-        return (yield from self.plain.get(name))
+            found = assembled(store.values, name, reply, None)
+            if found and self._clustered:
+                self._guess(found[0].name)
+            return True, found[0] if found else None
+        return False, None
 
     @_or_plainly
     def load(
@@ -328,13 +356,15 @@ class RedisCheckpoints:
             again = []
             for (space, ids), reply in zip(asked, replies, strict=True):
                 left[space.thread] = reply[3]
-                unknown = self._unknown(space, reply)
-                if unknown:
-                    yield from self._derived.remember(space.thread, space.checkpoint_ns, unknown)
+                missing = unknown(reply)
+                if missing:
+                    entries = self._entries(space, missing)
+                    yield from self._derived.remember(space.thread, space.checkpoint_ns, entries)
                     again.append((space, ids))
                 else:
                     unread.update(space._replace(id=each) for each in ids[reply[6] :])
-                    found.update((one.name, one) for one in self._assembled(space, reply, channels))
+                    for one in assembled(self._store.values, space, reply, channels):
+                        found[one.name] = one
             asked = again
         for thread, milliseconds_left in left.items():
             if self._life.outdated_on_read(milliseconds_left):
@@ -371,36 +401,15 @@ class RedisCheckpoints:
         asked = (int(writes), compare, on_read, share, len(chosen), *chosen, *ids)
         return (lua.READ, len(keys), *keys, checkpoint_ns, start, kind, *asked)
 
-    def _unknown(self, space: CheckpointName, reply: list[Any]) -> dict[bytes, bytes]:
-        """Return what is to be derived of records of which that is missing."""
-        unknown = {}
-        for raw_id, raw, known, _ in reply[0]:
-            if not known:
-                name = space._replace(id=raw_id.decode())
-                unknown[raw_id] = self._keys.entry_of(raw, name)
-        return unknown
-
-    def _assembled(
-        self, space: CheckpointName, reply: list[Any], channels: Collection[str] | None
-    ) -> Iterator[StoredCheckpoint]:
-        found, keys, data, _, _, missing, _ = reply
-        held = self._keys.blobs(keys, data)
-        for raw_id, raw, _, written in found:
-            name = CheckpointName(space.thread, space.checkpoint_ns, raw_id.decode())
-            record = self._keys.decode_record(raw, name)
-            yield assemble(
-                name,
-                record,
-                record_fields(record, channels) if held else {},
-                held,
-                self._keys.writes_of(name, written),
-                marked=bool(missing) and b"\0w" + raw_id in missing,
-            )
+    def _entries(
+        self, space: CheckpointName, records: Iterable[tuple[bytes, bytes]]
+    ) -> dict[bytes, bytes]:
+        """Return by id what is to be derived of records."""
+        entry = self._keys.entry_of
+        return {raw_id: entry(raw, space._replace(id=raw_id.decode())) for raw_id, raw in records}
 
     def _guess(self, name: CheckpointName) -> None:
         """Keep the id of what may be the latest checkpoint: a cluster is asked by it."""
-        if not self._clustered:
-            return
         key = self._keys.of(*name[:2])[1]
         if len(key) + len(name.id) <= _LONGEST_GUESS:
             if len(self._guesses) >= _MOST_GUESSES:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from swarmstate import codecs
-from swarmstate.backends.redis.commands import Batch, Command, fields
+from swarmstate import _redis, codecs
+from swarmstate.backends.redis.commands import Batch, Command
 from swarmstate.backends.redis.steps import StoreSteps
 from swarmstate.checkpoints.format import (
-    decode_record,
     encode_record,
     names,
-    place,
     record_fields,
-    remembered,
 )
 from swarmstate.checkpoints.protocol import CheckpointName, CheckpointRecord
-from swarmstate.errors import DecodeError
 from swarmstate.steps import Steps
 
 __all__ = ["AT_A_TIME", "Part", "ThreadKeys", "id_in", "in_parts", "is_record", "marks"]
@@ -29,6 +24,11 @@ AT_A_TIME = 500
 """How much one command asks for: none keeps a server busy for more than a few milliseconds."""
 
 _plain = codecs.get("msgpack")
+
+_Names: TypeAlias = tuple[tuple[bytes, ...], bytes, tuple[bytes, ...]]
+# Of how many checkpoint namespaces the names are kept, and up to how many characters.
+_MOST_KEPT = 1024
+_LONGEST_KEPT = 256
 
 
 def in_parts(items: Sequence[T], size: int | None = None) -> Iterator[Sequence[T]]:
@@ -81,9 +81,20 @@ class ThreadKeys:
     def __init__(self, store: StoreSteps) -> None:
         self.store = store
         self.one = store.encode(1)
+        self.kept: dict[tuple[str, str], _Names] = {}
+        """What :meth:`named` has returned, for who looks there first; nothing that is long."""
+
+    def named(self, thread: str, checkpoint_ns: str) -> _Names:
+        """Return of a checkpoint namespace what the next three methods return."""
         # Every call on a thread needs its keys, and checking names is most of their cost.
-        self.named = remembered(self._name, 1024)
-        """Of a thread and a checkpoint namespace: what the next three methods return."""
+        found = self.kept.get((thread, checkpoint_ns))
+        if found is None:
+            found = self._name(thread, checkpoint_ns)
+            if len(thread) + len(checkpoint_ns) <= _LONGEST_KEPT:
+                if len(self.kept) >= _MOST_KEPT:
+                    self.kept.clear()
+                self.kept[thread, checkpoint_ns] = found
+        return found
 
     def of(self, thread: str, checkpoint_ns: str) -> tuple[bytes, ...]:
         """Return the six keys of a checkpoint namespace, in the order that the scripts expect."""
@@ -105,9 +116,7 @@ class ThreadKeys:
         """Return the key of a checkpoint's pending writes."""
         return self.named(name.thread, name.checkpoint_ns)[1] + name.id.encode()
 
-    def _name(
-        self, thread: str, checkpoint_ns: str
-    ) -> tuple[tuple[bytes, ...], bytes, tuple[bytes, ...]]:
+    def _name(self, thread: str, checkpoint_ns: str) -> _Names:
         layout = self.store.layout
         where = names(thread, checkpoint_ns)
         keys = (
@@ -165,16 +174,11 @@ class ThreadKeys:
 
     def decode_record(self, data: bytes, name: CheckpointName) -> CheckpointRecord:
         """Return a record, or raise for what is not one."""
-        try:
-            value = self.store.codec.decode(data)
-        except DecodeError as error:
-            raise DecodeError(f"{place(name)}: {error}") from error
-        return decode_record(value, name)
+        return _redis.record_of(self.store.values, data, name)
 
     def entry(self, encoded: bytes, parent: str | None, values: Iterable[str]) -> bytes:
         """Return what is derived of a record, in plain msgpack, whatever the store's codec."""
-        digest = hashlib.sha1(encoded, usedforsecurity=False).hexdigest()
-        return _plain.encode([digest[:16], parent or "", *values])
+        return _redis.entry(encoded, parent, values)
 
     def entry_of(self, data: bytes, name: CheckpointName) -> bytes:
         """Return what is derived of a record that was read."""
@@ -204,23 +208,8 @@ class ThreadKeys:
 
     def blobs(self, keys: Iterable[bytes | str], data: Iterable[Any]) -> dict[str, Any]:
         """Return field -> value for the fields that have one, right or wrong."""
-        decode = self.store.codec.decode
-        found: dict[str, Any] = {}
-        for key, value in zip(keys, data, strict=True):
-            if value is not None:
-                name = key.decode() if isinstance(key, bytes) else key
-                try:
-                    found[name] = decode(value)
-                except DecodeError as error:
-                    # Only who knows the checkpoint can say what is lost by this.
-                    found[name] = error
-        return found
+        return _redis.blobs(self.store.values, keys, data)
 
-    def writes_of(self, name: CheckpointName, reply: Any) -> Iterator[tuple[str, Any]]:
-        """Yield key and value of each pending write in the reply to HGETALL."""
-        decode = self.store.codec.decode
-        try:
-            for key, data in fields(reply).items():
-                yield key.decode(), decode(data)
-        except DecodeError as error:
-            raise DecodeError(f"a pending write of {place(name)}: {error}") from error
+    def writes_of(self, name: CheckpointName, reply: Any) -> list[tuple[str, Any]]:
+        """Return key and value of each pending write in the reply to HGETALL."""
+        return _redis.writes_of(self.store.values, reply, name)

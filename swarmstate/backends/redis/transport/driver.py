@@ -9,9 +9,9 @@ import threading
 import weakref
 from typing import Any, TypeVar
 
+from swarmstate._redis import Job
 from swarmstate.backends.redis.transport.clock import monotonic
 from swarmstate.backends.redis.transport.exchange import Exchange
-from swarmstate.backends.redis.transport.jobs import Job
 from swarmstate.backends.redis.transport.lanes import Carrier, start
 from swarmstate.backends.redis.transport.topology import Topology
 from swarmstate.errors import StoreUnavailable
@@ -78,11 +78,12 @@ class Driver:
             StoreUnavailable: a batch failed and the steps did not handle it.
             AccessDenied: the server does not let us in, or not do this.
         """
-        self.check_open(steps)
         exchange = self._exchange
         operation: str = getattr(steps, "__name__", "call")
         seconds = exchange.seconds
         try:
+            if self._closed:
+                self.check_open(steps)
             batch = next(steps)
             while True:
                 if self._closed:

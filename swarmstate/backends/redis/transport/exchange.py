@@ -18,11 +18,11 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from swarmstate._redis import Courier, Job, Trip, Unit
 from swarmstate.backends.redis.transport import faults
 from swarmstate.backends.redis.transport.clock import jitter, monotonic, sleep
 from swarmstate.backends.redis.transport.fence import Guard, NotNow, ask, limits, line
 from swarmstate.backends.redis.transport.following import go_on, judged
-from swarmstate.backends.redis.transport.jobs import Job, Trip, Unit
 from swarmstate.backends.redis.transport.topology import (
     Node,
     Topology,
@@ -45,6 +45,8 @@ LARGE = 256 * 1024
 """Bytes of a request from which it shares a connection with no other. No limit of a server's on the
 size of requests can be set below 1 MiB."""
 
+# Chunks of less together go out by one system call.
+_ONE_CALL = 64 * 1024
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 # As many redirects are followed at once; nodes that do not agree yet point at each other.
@@ -53,7 +55,7 @@ _REDIRECTS = 3
 _LOOK_SECONDS = 0.2
 
 
-class Exchange:
+class Exchange(Courier):
     """Carries jobs out over a topology.
 
     Args:
@@ -68,22 +70,16 @@ class Exchange:
     """
 
     def __init__(self, topology: Topology, timeout: float, retries: int) -> None:
+        self._guards: dict[str, Guard] = {}
+        only = None
+        if not topology.clustered:
+            node = topology.node(None)
+            only = (node, self.guard(node))
+        super().__init__(only, (*topology.failures, NotNow), timeout, read)
         self.topology = topology
         self.seconds = (retries + 1) * timeout
         self.stale = False
-        self._timeout = timeout
         self._retries = retries
-        self._guards: dict[str, Guard] = {}
-
-    def perform(self, job: Job) -> None:
-        """Carry one job out, blocking until it is settled."""
-        units = self.split(job)
-        if len(units) == 1 and not self.topology.clustered:
-            again = self.carry(self._trip(self.topology.node(None), units))
-        else:
-            again = self._round(units)
-        if again:
-            self.complete(again)
 
     def complete(self, waiting: list[Unit]) -> None:
         """Carry units out, blocking until all of them are settled."""
@@ -92,10 +88,10 @@ class Exchange:
             if pause > 0:
                 sleep(pause)
             now = monotonic()
-            self.refresh(min(now + self._timeout, min(unit.job.deadline for unit in waiting)))
+            self.refresh(min(now + self.timeout, min(unit.job.deadline for unit in waiting)))
             now = monotonic()
             later = [unit for unit in waiting if unit.not_before > now]
-            waiting = later + self._round(unit for unit in waiting if unit.not_before <= now)
+            waiting = later + self.round(unit for unit in waiting if unit.not_before <= now)
 
     def refresh(self, deadline: float | None = None) -> None:
         """Ask a cluster for its map if there was a sign that it has changed."""
@@ -135,7 +131,7 @@ class Exchange:
         failures = 0
         while True:
             try:
-                soon = min(job.deadline, monotonic() + self._timeout)
+                soon = min(job.deadline, monotonic() + self.timeout)
                 if failures:
                     self.topology.refresh(soon)
                 nodes = self.topology.primaries(soon)
@@ -197,7 +193,7 @@ class Exchange:
 
     # One round ---------------------------------------------------------------------------------
 
-    def _round(self, units: Iterable[Unit]) -> list[Unit]:
+    def round(self, units: Iterable[Unit]) -> list[Unit]:
         """Send units, read their replies, and return those that must try again."""
         again: list[Unit] = []
         by_node: dict[Node, list[Unit]] = {}
@@ -207,133 +203,63 @@ class Exchange:
                 by_node.setdefault(node, []).append(unit)
         return self._travel([self._trip(node, group) for node, group in by_node.items()], again)
 
-    def carry(self, trip: Trip) -> list[Unit]:
-        """Carry out what one trip has, and return the units that must try again."""
-        again: list[Unit] = []
-        try:
-            self._send(trip, again)
-            if trip.unread:
-                self._receive(trip, again)
-        finally:
-            trip.end()
-        return again
-
     def _travel(self, trips: Sequence[Trip], again: list[Unit]) -> list[Unit]:
         """Send what the trips carry, then read the replies; add to ``again`` and return it."""
         try:
             for trip in trips:
-                self._send(trip, again)
+                self.send(trip, again)
             for trip in trips:
-                self._receive(trip, again)
+                self.receive(trip, again)
         finally:
             for trip in trips:
                 trip.end()
         return again
 
-    def _send(self, trip: Trip, again: list[Unit]) -> None:
-        units = []
-        for unit in trip.units:
-            unit.trip = trip
-            if unit.chunks or unit.pack(trip.guard.scripts):
-                units.append(unit)
-        if not units:
+    def write(self, sock: Any, chunks: list[bytes], deadline: float) -> None:
+        """Send several chunks."""
+        if sum(map(len, chunks)) < _ONE_CALL:
+            sock.sendall(b"".join(chunks))
+        else:
+            write(sock, chunks, deadline)
+
+    def unsent(self, trip: Trip, error: Exception, again: list[Unit]) -> None:
+        """See to the units of a trip that could not set out, or broke while it did."""
+        units = trip.units
+        if isinstance(error, NotNow):
+            trip.end()
+            for unit in units:
+                self._refused(unit, unit.indexes, trip, error.reply, again)
             return
-        trip.units = units
-        deadline = trip.deadline
-        try:
-            sock = self._board(trip, deadline)
-            trip.unread = units[::-1]
-            chunks: list[bytes] = []
-            for unit in units:
-                if unit.job.given_up:
-                    # Nobody waits for it. What is given up from now on has been sent.
-                    trip.unread.remove(unit)
-                    unit.trip = None
-                    unit.settle()
-                else:
-                    chunks += unit.chunks
-                unit.chunks = ()
-            if len(chunks) > 1:
-                if sum(map(len, chunks)) < 1 << 16:
-                    sock.sendall(b"".join(chunks))
-                else:
-                    write(sock, chunks, deadline)
-            elif chunks:
-                sock.sendall(chunks[0])
-        except NotNow as answer:
-            trip.end()
-            for unit in units:
-                self._refused(unit, unit.indexes, trip, answer.reply, again)
-        except self.topology.failures as error:
-            _pass_on(error)
-            sent = bool(trip.unread)
-            if len(trip.unread) == 1:
-                error = _last_word(trip) or error
-            trip.end()
-            for unit in units:
-                self._broken(unit, trip, error, again, sent=sent)
+        _pass_on(error)
+        sent = bool(trip.unread)
+        if len(trip.unread) == 1:
+            error = _last_word(trip) or error
+        trip.end()
+        for unit in units:
+            self._broken(unit, trip, error, again, sent=sent)
 
-    def _board(self, trip: Trip, deadline: float) -> Any:
-        """Get the trip a connection on which it may write, and return its socket."""
-        guard = trip.guard
-        if guard.loose or guard.adrift:
-            guard.clear(trip.node, min(deadline, monotonic() + self._timeout))
-        while True:
-            # First the trip's, which gives it back: an exception that is kept also keeps what has
-            # a name here.
-            trip.connection = trip.node.acquire(deadline)
-            connection = trip.connection
-            trip.peer = peer = guard.peer_of(connection)
-            if peer is None:
-                trip.peer = peer = guard.meet(connection)
-            if peer.era == guard.era:
-                break
-            # It leads to where the server was before.
-            trip.end()
-        seconds = min(deadline - monotonic(), self._timeout)
-        if peer.timeout is None or peer.timeout > 1.01 * seconds:
-            trip.hurry(seconds)
-        return peer.socket
-
-    def _receive(self, trip: Trip, again: list[Unit]) -> None:
-        unread = trip.unread
-        connection = trip.connection
-        try:
-            while unread:
-                unit = unread[-1]
-                replies = unit.replies
-                try:
-                    while len(replies) < unit.expected:
-                        replies.append(read(connection))
-                        if len(replies) == unit.expected and unit.job.batch.then and not unit.more:
-                            go_on(unit, trip)
-                except self.topology.failures as error:
-                    _pass_on(error)
-                    if not faults.timed_out(error) or not self._overdue(trip):
-                        raise
-                    continue
-                unread.pop()
-                unit.trip = None
-                if not unit.settled:
-                    self._take(unit, trip, again)
-        except self.topology.failures as error:
-            _pass_on(error)
-            lost = unread[::-1]
-            if len(lost) == 1:
-                error = _told(lost[0]) or error
-            trip.end()
-            for unit in lost:
-                self._broken(unit, trip, error, again, sent=True)
+    def broken(self, trip: Trip, error: Exception, again: list[Unit]) -> None:
+        """See to the units whose replies do not come any more."""
+        _pass_on(error)
+        lost = trip.unread[::-1]
+        if len(lost) == 1:
+            error = _told(lost[0]) or error
+        trip.end()
+        for unit in lost:
+            self._broken(unit, trip, error, again, sent=True)
 
     # Waiting -----------------------------------------------------------------------------------
 
-    def _overdue(self, trip: Trip) -> bool:
-        """See what to do when nothing has come for a while; return whether to go on waiting.
+    def overdue(self, trip: Trip, error: Exception) -> bool:
+        """See what to do when reading has failed; return whether to go on waiting.
 
         A server that answers on another connection is not at work on what was sent on this one:
         that was lost, and may be sent again. One that does not answer there either is only asked
         again where it may have been replaced.
         """
+        _pass_on(error)
+        if not faults.timed_out(error):
+            return False
         now = monotonic()
         for unit in trip.unread:
             if now >= unit.job.deadline and not unit.settled:
@@ -341,7 +267,7 @@ class Exchange:
         waiting = [unit for unit in trip.unread if not unit.settled and not unit.job.given_up]
         if not waiting:
             return False
-        soon = min(now + self._timeout, max(unit.job.deadline for unit in waiting))
+        soon = min(now + self.timeout, max(unit.job.deadline for unit in waiting))
         try:
             with line(trip.node, soon) as other:
                 ask(other, ("PING",), soon)
@@ -354,13 +280,13 @@ class Exchange:
             # Only a server that was started since has its data to load.
             if split_error(answer.reply)[0] == "LOADING":
                 return False
-        except self.topology.failures as error:
-            _pass_on(error)
-            if not faults.timed_out(error) and not readable(trip.connection):
+        except self.topology.failures as failure:
+            _pass_on(failure)
+            if not faults.timed_out(failure) and not readable(trip.connection):
                 return False
             if self.topology.clustered and self._replaced(trip.node, waiting, soon):
                 return False
-        trip.hurry(min(trip.deadline - monotonic(), self._timeout))
+        trip.hurry(min(trip.deadline - monotonic(), self.timeout))
         return True
 
     def _replaced(self, node: Node, units: Sequence[Unit], deadline: float) -> bool:
@@ -386,22 +312,18 @@ class Exchange:
         )
         unit.settle(reason)
 
+    def follow(self, unit: Unit, trip: Trip) -> None:
+        """Send what depends on the replies of a unit."""
+        go_on(unit, trip)
+
     # What came back ----------------------------------------------------------------------------
 
-    def _take(self, unit: Unit, trip: Trip, again: list[Unit]) -> None:
-        """Settle a unit whose replies are all there, or send it again."""
+    def sort(self, unit: Unit, trip: Trip, again: list[Unit]) -> None:
+        """Settle a unit of several replies, or of errors, or send again what has to be."""
         job = unit.job
         replies = unit.replies
-        if unit.taught:
-            trip.guard.scripts.update(unit.taught)
         if unit.more:
             self._take_more(unit, trip, again)
-            return
-        if len(replies) == 1 and unit.part is None and not isinstance(replies[0], Exception):
-            # Most units are of one command.
-            job.replies[unit.indexes[0]] = replies[0]
-            unit.settled = True
-            job.settle()
             return
         if job.batch.atomic and len(unit.indexes) > 1:
             outcome = replies[-1]
@@ -447,7 +369,7 @@ class Exchange:
         # It is not to be repeated: the others were carried out.
         code, text = split_error(error)
         command = command_name(unit.command(index))
-        place = f"{command} for {unit.job.name} on {trip.node.address}"
+        place = f"{command} for {faults.call_name(unit.job.operation)} on {trip.node.address}"
         unit.settle(faults.refusal(code, command, place, text))
 
     def _refused(
@@ -501,7 +423,7 @@ class Exchange:
             unit.not_before = monotonic() + min(pause, 0.9 * left)
             again.append(unit)
             return
-        place = f"{command} for {job.name} on {trip.node.address}"
+        place = f"{command} for {faults.call_name(job.operation)} on {trip.node.address}"
         unit.settle(faults.refusal(code, command, place, text))
 
     def _target(self, node: Node, text: str) -> Node | None:
@@ -563,7 +485,7 @@ class Exchange:
     def _oversize(self, unit: Unit, trip: Trip, answer: tuple[str, str] | None) -> str | None:
         """Return what a request is too large for that broke its connection, if it is."""
         known: dict[str, int] = {}
-        soon = min(unit.job.deadline, monotonic() + self._timeout)
+        soon = min(unit.job.deadline, monotonic() + self.timeout)
         try:
             known = limits(trip.node, soon)
         except NotNow:
@@ -599,11 +521,12 @@ class Exchange:
     ) -> SwarmStateError:
         """Return the error for a call whose connection failed."""
         reason: SwarmStateError
+        name = faults.call_name(job.operation)
         if not sent and denied(error):
-            reason = AccessDenied(f"{job.name} was denied on {address}{share}: {error}")
+            reason = AccessDenied(f"{name} was denied on {address}{share}: {error}")
         else:
             doubtful = " (it may or may not have been carried out)" if doubt else ""
-            reason = StoreUnavailable(f"{job.name} failed on {address}{share}{doubtful}: {error}")
+            reason = StoreUnavailable(f"{name} failed on {address}{share}{doubtful}: {error}")
         reason.__cause__ = error
         return reason
 

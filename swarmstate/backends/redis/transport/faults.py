@@ -23,7 +23,9 @@ __all__ = [
 
 # Answers that say "not here" or "not now": nothing was carried out, so all may be sent again.
 REDIRECTS = frozenset(("MOVED", "ASK"))
-NOT_NOW = frozenset(("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN"))
+NOT_NOW: frozenset[str] = frozenset(
+    ("BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN")
+)
 NOT_HERE = frozenset(("LOADING", "MASTERDOWN", "NOREPLICAS"))
 """Those among them that another server may not give, where one name leads to several in turn."""
 # Answers that will be the same the next time.

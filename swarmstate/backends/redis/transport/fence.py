@@ -12,20 +12,26 @@ the id alone could be a stranger's.
 from __future__ import annotations
 
 import contextlib
-import socket
 import warnings
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from swarmstate._redis import Peer, pack
 from swarmstate.backends.redis.commands import Command, Script
 from swarmstate.backends.redis.transport.clock import monotonic, sleep
 from swarmstate.backends.redis.transport.faults import NOT_NOW
-from swarmstate.backends.redis.transport.pool import Identity, identity
+from swarmstate.backends.redis.transport.pool import identity
 from swarmstate.backends.redis.transport.topology import Node
-from swarmstate.backends.redis.transport.wire import pack, read, socket_of, split_error, write
+from swarmstate.backends.redis.transport.wire import (
+    parser_of,
+    read,
+    socket_of,
+    split_error,
+    write,
+)
 from swarmstate.forks import here
 
-__all__ = ["Guard", "NotNow", "Peer", "Sent", "ask", "limits", "line"]
+__all__ = ["Guard", "NotNow", "Sent", "ask", "limits", "line"]
 
 _LIMITS = ("proto-max-bulk-len", "client-query-buffer-limit", "maxmemory-clients")
 _LOOK_SECONDS = 0.005
@@ -50,34 +56,6 @@ class Sent(Protocol):
         ...
 
 
-class Peer:
-    """A connection as its server knows it, for as long as its socket is the same.
-
-    Attributes:
-        socket: the socket.
-        era: of the server's, see :class:`Guard`.
-        timeout: how long the socket waits, as its client has set it.
-        id: the server's number for the connection; None where it does not tell.
-        address: where the connection comes from, as the server sees it.
-        fenced: whether it was closed there.
-    """
-
-    __slots__ = ("era", "fenced", "identity", "socket", "timeout")
-
-    def __init__(self, sock: Any, identity: Identity | None, era: int) -> None:
-        self.socket = sock
-        self.identity = identity
-        self.era = era
-        self.timeout: float | None = sock.gettimeout()
-        self.fenced = False
-
-    def shut_down(self) -> None:
-        """End the connection under whoever waits for it, in another thread."""
-        with contextlib.suppress(OSError):
-            # Not the method of a TLS socket, which first takes its state apart.
-            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
-
-
 class Guard:
     """What is known of one server, and what was given up there.
 
@@ -98,15 +76,13 @@ class Guard:
         self._warned = False
         self._process = here.process
 
-    def peer_of(self, connection: Any) -> Peer | None:
-        """Return who a connection is, if that is known of the socket that it has now."""
-        peer: Peer | None = getattr(connection, "swarmstate_peer", None)
-        return peer if peer is not None and peer.socket is socket_of(connection) else None
-
     def meet(self, connection: Any) -> Peer:
-        """Return who a connection is that was not used before."""
-        peer = Peer(socket_of(connection), identity(connection), self.era)
-        connection.swarmstate_peer = peer
+        """Return who a connection is, for as long as its socket is the one that it has now."""
+        peer: Peer | None = getattr(connection, "swarmstate_peer", None)
+        sock = socket_of(connection)
+        if peer is None or peer.socket is not sock:
+            peer = Peer(sock, identity(connection), self.era, parser_of(connection))
+            connection.swarmstate_peer = peer
         return peer
 
     def lose(self, peer: Peer) -> None:

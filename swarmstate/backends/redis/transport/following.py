@@ -1,14 +1,14 @@
 """What follows from replies, on the same connection: reads that are watched, then a transaction.
 
 WATCH belongs to a connection. So a unit whose batch has a ``then`` has a connection to itself until
-the transaction has come out, or UNWATCH has ended what was begun.
+the transaction has come out; where nothing follows, an empty one ends what was begun.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from swarmstate.backends.redis.transport.jobs import Trip, Unit
+from swarmstate._redis import Trip, Unit
 from swarmstate.backends.redis.transport.wire import split_error, write
 
 __all__ = ["go_on", "judged"]
@@ -42,7 +42,7 @@ def judged(unit: Unit) -> tuple[Refused | None, bool]:
     for index, reply in enumerate(replies):
         if isinstance(reply, Exception):
             return (begun + index, reply), False
-    if len(unit.more) == 1:
+    if not unit.decided:
         return None, False
     first = begun + [command[0] for command in unit.more].index("MULTI") + 1
     for index, reply in enumerate(replies[-1] or ()):

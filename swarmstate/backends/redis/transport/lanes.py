@@ -23,9 +23,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from swarmstate._redis import Job, Trip, Unit
 from swarmstate.backends.redis.transport.clock import monotonic
 from swarmstate.backends.redis.transport.exchange import LARGE, Exchange
-from swarmstate.backends.redis.transport.jobs import Job, Trip, Unit
 from swarmstate.backends.redis.transport.topology import Node
 from swarmstate.errors import StoreUnavailable
 
@@ -281,7 +281,7 @@ class Carrier:
         try:
             known = self._exchange.guard(lane.node).scripts
             for unit in units:
-                if unit.chunks or unit.pack(known):
+                if unit.chunks is not None or unit.pack(known):
                     if lane.kind is not None and _kind(unit) is None:
                         passed.append(unit)
                         self._pass_on(unit)

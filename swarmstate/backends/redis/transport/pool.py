@@ -17,9 +17,11 @@ from os import getpid
 from queue import Queue
 from typing import Any, NamedTuple, Protocol
 
+from swarmstate._redis import AtHand
 from swarmstate.backends.redis.transport.clock import monotonic, sleep
 from swarmstate.backends.redis.transport.deadlines import within
 from swarmstate.backends.redis.transport.stock import Stock
+from swarmstate.forks import here
 
 __all__ = ["BorrowedPool", "ConnectionPool", "Identity", "Pool", "apart", "identity"]
 
@@ -52,6 +54,10 @@ def identity(connection: Any) -> Identity | None:
 class ConnectionPool(Protocol):
     """Connections to one server."""
 
+    def ready(self) -> Any:
+        """Return one that is at hand, as :meth:`acquire` would; None: ask that one."""
+        ...
+
     def acquire(self, deadline: float) -> Any:
         """Return a connection that is connected and has nothing to say."""
         ...
@@ -73,7 +79,7 @@ class ConnectionPool(Protocol):
         ...
 
 
-class Pool:
+class Pool(AtHand):
     """Connections that the store opens itself.
 
     Not the library's own pool: that one has neither line nor deadline, and what else it does for
@@ -91,18 +97,20 @@ class Pool:
         self._options = {**options, **_without_greeting(kind)}
         self._size = size
         # Something new whenever connections become obsolete.
-        self._epoch = object()
-        self._closed = False
+        self.epoch = object()
+        self.closed = False
         self._stocks: dict[int, Stock[Any]] = {}
-        self._pid = 0
+        self.pid = 0
+        self.process = -1
         self._move_in()
 
     def _move_in(self) -> None:
         """Start without connections in this process: its parent's are not for talking."""
         pid = getpid()
         stock = Stock(partial(_make, self._kind, self._options), self._size)
-        self._stock = self._stocks.setdefault(pid, stock)
-        self._pid = pid
+        self.stock = self._stocks.setdefault(pid, stock)
+        self.pid = pid
+        self.process = here.process
         for other in [each for each in self._stocks if each != pid]:
             self._stocks.pop(other, None)
 
@@ -112,12 +120,12 @@ class Pool:
         Raises:
             TimeoutError: all were in use until the deadline, or connecting took longer.
         """
-        if self._pid != getpid():
+        if self.process != here.process:
             self._move_in()
-        connection = self._stock.take()
+        connection = self.stock.take()
         if connection is None:
             begin = monotonic()
-            connection = self._stock.wait(deadline)
+            connection = self.stock.wait(deadline)
             if connection is None:
                 raise TimeoutError(
                     f"all {self._size} connections were in use for {monotonic() - begin:.3g} s "
@@ -125,7 +133,7 @@ class Pool:
                 )
         try:
             if (
-                connection.swarmstate_epoch is self._epoch
+                connection.swarmstate_epoch is self.epoch
                 and connection._sock is not None
                 and not _spoke(connection)
             ):
@@ -139,7 +147,7 @@ class Pool:
         return within(deadline, connect, self.release, "connecting to the server")
 
     def _connect(self, connection: Any) -> Any:
-        epoch = self._epoch
+        epoch = self.epoch
         try:
             if connection._sock is not None:
                 connection.disconnect()
@@ -152,29 +160,20 @@ class Pool:
         connection.swarmstate_epoch = epoch
         return connection
 
-    def release(self, connection: Any) -> None:
-        """Take a connection back; one of a parent process is closed."""
-        if self._pid != getpid() or connection.pid != self._pid:
-            connection.disconnect()
-            return
-        if self._closed:
-            connection.disconnect()
-        self._stock.release(connection)
-
     def open(self) -> Any:
         """Return a new connection that is not counted; whoever asked for it disconnects it."""
         return _opened(self._kind, self._options)
 
     def drop_idle(self) -> None:
         """Let no connection that is open now be handed out again; O(1)."""
-        self._epoch = object()
+        self.epoch = object()
 
     def close(self) -> None:
         """Close every connection, those in use when they come back."""
-        self._closed = True
-        if self._pid != getpid():
+        self.closed = True
+        if self.process != here.process:
             self._move_in()
-        for connection in self._stock.drain():
+        for connection in self.stock.drain():
             connection.disconnect()
 
 
@@ -223,6 +222,10 @@ class BorrowedPool:
             made = Pool(pool.connection_class, apart(pool), min(self._size, self._most))
             own = self._own.setdefault(pid, made)
         return own
+
+    def ready(self) -> Any:
+        """Return None: what is at hand in a pool that is shared, only the pool can tell."""
+        return None
 
     def acquire(self, deadline: float) -> Any:
         """Return a connection that is connected and has nothing to say.
@@ -365,6 +368,7 @@ def _make(kind: Callable[..., Any], options: Mapping[str, Any]) -> Any:
     connection = kind(**options)
     connection.swarmstate_direct = _keeps_no_books(connection)
     connection.swarmstate_epoch = None
+    connection.swarmstate_peer = None
     return connection
 
 

@@ -55,25 +55,29 @@ class Stock(Generic[T]):
     Args:
         make: makes a thing, which must allow weak references.
         size: how many there are at most.
+
+    Attributes:
+        idle: the things that nobody uses.
+        line: the places of those who wait.
     """
 
-    __slots__ = ("_alive", "_idle", "_line", "_make", "_size")
+    __slots__ = ("_alive", "_make", "_size", "idle", "line")
 
     def __init__(self, make: Callable[[], T], size: int) -> None:
         self._make = make
         self._size = size
         self._alive: set[weakref.ref[T]] = set()
-        self._idle: deque[T] = deque()
-        self._line: deque[weakref.ref[_Waiter[T]]] = deque()
+        self.idle: deque[T] = deque()
+        self.line: deque[weakref.ref[_Waiter[T]]] = deque()
 
     @property
     def taken(self) -> bool:
         """Whether others have all things at this moment, or wait for one."""
-        return not self._idle and len(self._alive) >= self._size
+        return not self.idle and len(self._alive) >= self._size
 
     def take(self) -> T | None:
         """Return a thing; None if there is none now, or others wait for one already."""
-        return None if self._line else self._take()
+        return None if self.line else self._take()
 
     def wait(self, deadline: float) -> T | None:
         """Return a thing when it is the caller's turn; None if that is not before the deadline."""
@@ -82,9 +86,9 @@ class Stock(Generic[T]):
         thing = None
         try:
             with waiter.waiting:
-                self._line.append(place)
+                self.line.append(place)
                 # Something may have been given back just before.
-                self._serve()
+                self.serve()
                 while thing is None and (left := deadline - monotonic()) > 0:
                     thing = self._handed(waiter, place, left)
         except BaseException:  # an interrupt: whoever keeps it must not keep the thing
@@ -94,9 +98,9 @@ class Stock(Generic[T]):
         finally:
             # Looked at first: the interpreter may keep an exception that is being handled, with all
             # that has a name here, where an interrupt comes just then.
-            if place in self._line:
+            if place in self.line:
                 with suppress(ValueError):
-                    self._line.remove(place)
+                    self.line.remove(place)
             # What came at the last moment, or twice because a place had seemed lost.
             while (extra := _left_over(waiter)) is not None:
                 self.release(extra)
@@ -104,35 +108,35 @@ class Stock(Generic[T]):
 
     def _handed(self, waiter: _Waiter[T], place: weakref.ref[_Waiter[T]], left: float) -> T | None:
         try:
-            others = self._line[0] is not place
+            others = self.line[0] is not place
         except IndexError:
             others = False
         left = min(left, _OTHERS_LOOK_SECONDS if others else _FIRST_LOOKS_SECONDS)
         with suppress(Empty):
             return waiter.handed.get(timeout=left)
-        if place not in self._line and waiter.handed.empty():
+        if place not in self.line and waiter.handed.empty():
             # Whoever took the place out of the line was interrupted.
-            self._line.appendleft(place)
-        self._serve()
+            self.line.appendleft(place)
+        self.serve()
         return None
 
     def release(self, thing: T) -> None:
         """Take a thing back, for whoever has waited longest."""
-        self._idle.append(thing)
-        if self._line:
-            self._serve()
+        self.idle.append(thing)
+        if self.line:
+            self.serve()
 
     def drain(self) -> list[T]:
         """Take all things that nobody uses, for good."""
         drained = []
         with suppress(IndexError):
             while True:
-                drained.append(self._idle.pop())
+                drained.append(self.idle.pop())
         return drained
 
     def _take(self) -> T | None:
         try:
-            return self._idle.pop()
+            return self.idle.pop()
         except IndexError:
             pass
         if len(self._alive) >= self._size:
@@ -142,23 +146,23 @@ class Stock(Generic[T]):
         # Others may have made one at the same moment. Then all of them wait, and one is served.
         return thing if len(self._alive) <= self._size else None
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
         """Hand what there is to those who wait."""
-        while self._line and (thing := self._take()) is not None:
+        while self.line and (thing := self._take()) is not None:
             waiter = self._next()
             if waiter is None:
-                self._idle.append(thing)
+                self.idle.append(thing)
                 continue
             waiter.handed.put(thing)
             if not waiter.waiting.locked() and (thing := _left_over(waiter)) is not None:
                 # They had given up meanwhile.
-                self._idle.append(thing)
+                self.idle.append(thing)
 
     def _next(self) -> _Waiter[T] | None:
         """Take the first place out of the line at which someone still waits."""
         while True:
             try:
-                place = self._line.popleft()
+                place = self.line.popleft()
             except IndexError:
                 return None
             waiter = place()

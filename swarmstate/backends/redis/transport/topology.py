@@ -110,12 +110,14 @@ class Node:
     Every error that comes from here is free of passwords.
     """
 
-    __slots__ = ("_pool", "_redaction", "address", "release")
+    __slots__ = ("_pool", "_redaction", "address", "ready", "release")
 
     def __init__(self, pool: ConnectionPool, address: str, redaction: Redaction) -> None:
         self._pool = pool
         self._redaction = redaction
         self.address = address
+        self.ready: Callable[[], Any] = pool.ready
+        """Return a connection that is connected and idle, and at hand; None: acquire one."""
         self.release: Callable[[Any], None] = pool.release
         """Give a connection back: closed, or with every reply read."""
 

@@ -1,4 +1,4 @@
-"""Packing commands and reading replies on one connection of the client library.
+"""Writing and reading on one connection of the client library.
 
 The connections, their TLS, their logins and their parsers are the client library's; what goes over
 them is ours. So every kind of client is served the same way, transactions and redirects on clusters
@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import re
 import select
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any
 
-from swarmstate.arguments import shown
 from swarmstate.backends.redis.commands import Command, Script
 from swarmstate.backends.redis.transport.clock import monotonic
-from swarmstate.errors import ArgumentTypeError
 
 __all__ = [
     "command_name",
     "is_reply",
-    "pack",
+    "parser_of",
     "read",
     "readable",
     "socket_of",
@@ -29,89 +26,8 @@ __all__ = [
     "write",
 ]
 
-_CHUNK = 64 * 1024
-# Commands of no more arguments are written in one go.
-_FEW = 64
 # As much of a large value as must be taken by the network within one timeout.
 _STRIDE = 1 << 20
-
-
-def pack(commands: Iterable[Sequence[Any]], *, source: bool = False) -> list[bytes]:
-    """Return the commands in the wire format, in chunks that are worth a system call each.
-
-    Args:
-        commands: the commands; a :class:`Script` becomes EVALSHA, or EVAL with ``source``.
-        source: send the text of scripts instead of their hash.
-
-    Raises:
-        ArgumentTypeError: what cannot be an argument of a command.
-        UnicodeEncodeError: text with a lone surrogate.
-    """
-    chunks: list[bytes] = []
-    parts: list[bytes] = []
-    size = 0
-    for command in commands:
-        arguments = command
-        head = command[0]
-        if isinstance(head, Script):
-            if source:
-                arguments = (b"EVAL", head.source, *command[1:])
-            else:
-                arguments = (b"EVALSHA", head.sha, *command[1:])
-        flat: list[Any] = []
-        length = 0
-        argument: Any
-        for argument in arguments:
-            kind = type(argument)
-            if kind is bytes:
-                data = argument
-            elif kind is str:
-                data = argument.encode()
-            elif kind is int:
-                data = b"%d" % argument
-            else:
-                data = _plain(argument, command)
-            length += len(data)
-            flat += (len(data), data)
-        size += length
-        if length < _CHUNK and len(arguments) <= _FEW:
-            parts.append(_form(len(arguments)) % tuple(flat))
-        else:
-            parts.append(b"*%d\r\n" % len(arguments))
-            pairs = iter(flat)
-            for length, data in zip(pairs, pairs, strict=True):
-                if length < _CHUNK:
-                    parts.append(b"$%d\r\n%b\r\n" % (length, data))
-                else:
-                    # A large value goes out as it is: joining would copy it once more.
-                    parts.append(b"$%d\r\n" % length)
-                    chunks += (b"".join(parts), data)
-                    parts = [b"\r\n"]
-                    size = 0
-        if size > _CHUNK:
-            chunks.append(b"".join(parts))
-            parts = []
-            size = 0
-    if parts:
-        chunks.append(b"".join(parts))
-    return chunks
-
-
-def _plain(argument: Any, command: Sequence[Any]) -> bytes:
-    if isinstance(argument, str):
-        return str.encode(argument)
-    if isinstance(argument, bytes | bytearray):
-        return bytes(argument)
-    raise ArgumentTypeError(
-        f"{command_name(command)} takes bytes, str or int, not {type(argument).__name__} "
-        f"({shown(argument)})"
-    )
-
-
-@lru_cache(maxsize=_FEW)
-def _form(count: int) -> bytes:
-    """Return what the lengths and the bytes of so many arguments are filled into."""
-    return b"*%d\r\n" % count + b"$%d\r\n%b\r\n" * count
 
 
 # Connections ------------------------------------------------------------------------------------
@@ -124,6 +40,19 @@ def socket_of(connection: Any) -> Any:
     except AttributeError:
         # A client that caches replies wraps its connections.
         return connection._conn._sock
+
+
+def parser_of(connection: Any) -> Any:
+    """Return the library's parser over its reader in C, where no more is needed to read, or None.
+
+    Only of a connection that was not read from halfway.
+    """
+    if not getattr(connection, "swarmstate_direct", False):
+        return None
+    parser = connection._parser
+    reader: Any = getattr(parser, "_reader", None)
+    known = all(hasattr(reader, name) for name in ("feed", "gets", "has_data"))
+    return parser if known and not reader.has_data() and hasattr(parser, "_buffer") else None
 
 
 def write(sock: Any, chunks: Sequence[bytes], deadline: float) -> None:

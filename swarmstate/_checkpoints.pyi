@@ -1,0 +1,204 @@
+"""Types of the compiled module; ``ext/_checkpoints.pyx`` is the source."""
+
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from typing import Any, TypeVar
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+
+from swarmstate.checkpoints.protocol import (
+    Blob,
+    CheckpointName,
+    CheckpointRecord,
+    StoredCheckpoint,
+    TaskWrite,
+)
+
+T = TypeVar("T")
+
+FORMAT: int
+PARTS: int
+LOST: str
+
+def new_field(channel: str, version: str | int | float) -> str:
+    """Return the key of a channel's value at one version; the type of the version counts.
+
+    Subclasses count as what they are made of, as they do for the codecs: an enum member that is a
+    text as well names the channel of that text.
+
+    Raises:
+        ArgumentTypeError: no channel or no version.
+    """
+
+def record_fields(
+    record: CheckpointRecord, channels: Collection[str] | None = None
+) -> dict[str, str]:
+    """Return channel -> key for every value that a checkpoint has or, of deltas, may have.
+
+    Args:
+        record: The checkpoint's record.
+        channels: The only channels that count; None: all of them.
+    """
+
+def encode_record(record: CheckpointRecord) -> list[Any]:
+    """Return a record as plain lists for a codec."""
+
+def decode_record(value: Any, name: CheckpointName) -> CheckpointRecord:
+    """Return a record from what the codec gave back.
+
+    Raises:
+        DecodeError: this is not a record, or one that a newer version wrote.
+    """
+
+def encode_writes(
+    writes: Iterable[tuple[str, Any]],
+    task_id: str,
+    task_path: str,
+    special: Mapping[str, int],
+    dumps: Callable[[Any], Blob],
+) -> dict[str, list[Any]]:
+    """Return key -> value for a task's pending writes, in their checkpoint's namespace of writes.
+
+    Args:
+        writes: (channel, value) pairs; each is at its position, or at that of a special channel,
+            for which the last one counts.
+        task_id: The task.
+        task_path: Where the task comes in the order of its step.
+        special: The special channels -> their positions, below zero.
+        dumps: The serializer.
+    """
+
+def decode_write(key: str, value: Any, name: CheckpointName) -> TaskWrite:
+    """Return a pending write from its key and value.
+
+    Raises:
+        DecodeError: this is not a pending write of this checkpoint.
+    """
+
+def assemble(
+    name: CheckpointName,
+    record: CheckpointRecord,
+    fields: Mapping[str, str],
+    held: Mapping[str, Any],
+    writes: Iterable[tuple[str, Any]],
+    *,
+    marked: bool = False,
+) -> StoredCheckpoint:
+    """Return a checkpoint from what was read of it.
+
+    Args:
+        name: Which checkpoint it is.
+        record: Its record.
+        fields: Channel -> key of the values that were asked for.
+        held: Key -> value, for the keys that have one; a DecodeError where it could not be read.
+        writes: Key and value of each pending write.
+        marked: Whether there must be pending writes.
+
+    Raises:
+        DecodeError: a value or a write is not what it should be, or the writes are missing.
+    """
+
+def name_of(config: RunnableConfig) -> CheckpointName:
+    """Return which checkpoint a config names; the id "" stands for the latest one.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: it names none that a store can hold.
+    """
+
+def text(what: str, value: object) -> str:
+    """Return a value as a str that every store can hold, or raise.
+
+    Args:
+        what: What errors call it.
+        value: The value.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: it is not one.
+    """
+
+def config_of(name: CheckpointName) -> RunnableConfig:
+    """Return the config that names a checkpoint."""
+
+def checkpoint_metadata(
+    excluded: Container[str], config: RunnableConfig, metadata: CheckpointMetadata
+) -> dict[str, Any]:
+    """Return the metadata that is stored, as LangGraph's ``get_checkpoint_metadata`` makes it.
+
+    Args:
+        excluded: The keys of the config that are left out.
+        config: The config of the call; what it adds to the metadata are texts and numbers.
+        metadata: The metadata of the call.
+    """
+
+def parts_of(
+    config: RunnableConfig,
+    checkpoint: Checkpoint,
+    metadata: CheckpointMetadata,
+    new_versions: ChannelVersions,
+    dumps: Callable[[Any], Blob],
+    metadata_of: Callable[[RunnableConfig, CheckpointMetadata], Mapping[str, Any]],
+) -> tuple[CheckpointName, CheckpointRecord, dict[str, Blob], dict[str, str]]:
+    """Return what a call of ``put`` stores.
+
+    Args:
+        config: Names the checkpoint that this one continues.
+        checkpoint: The checkpoint.
+        metadata: Its metadata.
+        new_versions: Channel -> version, for the channels that have changed.
+        dumps: The serializer.
+        metadata_of: Returns the metadata that is stored, from the config and the metadata.
+
+    Returns:
+        The checkpoint's name, its record, its new values by field, and field -> channel for the
+        others.
+    """
+
+def next_version(current: str | float | None, bits: int) -> str:
+    """Return a version greater than ``current``, as LangGraph's checkpointers number them.
+
+    Args:
+        current: The version before, if any.
+        bits: What tells it from that of another branch, below 2**56.
+    """
+
+def writes_of(
+    config: RunnableConfig,
+    writes: Iterable[tuple[str, Any]],
+    task_id: str,
+    task_path: str,
+    special: Mapping[str, int],
+    dumps: Callable[[Any], Blob],
+) -> tuple[CheckpointName, dict[str, list[Any]]]:
+    """Return what a call of ``put_writes`` stores.
+
+    Args:
+        config: Names the checkpoint.
+        writes: (channel, value) pairs.
+        task_id: The task.
+        task_path: Where the task comes in the order of its step.
+        special: The special channels -> their positions, below zero.
+        dumps: The serializer.
+
+    Returns:
+        The checkpoint's name, and what `encode_writes` returns.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: the config names no checkpoint, or the others are not
+            text.
+    """
+
+def tuple_of(
+    found: StoredCheckpoint, loads: Callable[[Blob], Any], metadata: Any, kind: type[T]
+) -> T:
+    """Return a stored checkpoint as LangGraph knows it.
+
+    Args:
+        found: The checkpoint.
+        loads: The serializer.
+        metadata: Its metadata, if it has been loaded already.
+        kind: LangGraph's ``CheckpointTuple``.
+
+    Raises:
+        KeyError: the value of a channel is missing.
+        Exception: whatever the serializer raises.
+    """
