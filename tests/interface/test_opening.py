@@ -24,14 +24,14 @@ REDIS = [
 
 
 @pytest.mark.parametrize("url", [*REDIS, "unix:///tmp/no.sock?db=1", "REDIS://localhost:1"])
-def test_a_server_s_url_gives_its_store_without_asking_it(url: str) -> None:
+def test_a_redis_server_s_url_gives_its_store_without_asking_it(url: str) -> None:
     with open_store(url, prefix="app", timeout=1.0) as store:
         assert type(store) is RedisStore
         assert store.prefix == "app"
     assert type(open_async_store(url)) is AsyncRedisStore
 
 
-def test_a_url_s_own_query_reaches_the_server(server: Server) -> None:
+def test_a_redis_url_s_own_query_reaches_the_server(server: Server) -> None:
     with open_store(f"{server.url.rpartition('/')[0]}?db=3", prefix="opened") as store:
         store.set("n", "k", 1)
         assert store.get("n", "k") == 1

@@ -66,7 +66,8 @@ def test_the_sdist_holds_every_tracked_file(distributions: Distributions) -> Non
 def test_the_sdist_holds_nothing_that_was_built(distributions: Distributions) -> None:
     with tarfile.open(distributions.sdist) as sdist:
         built = [name for name in sdist.getnames() if name.endswith((".so", ".c", ".pyc"))]
-    assert not built
+    # Written by hand: what the tests preload to cut the power.
+    assert [name for name in built if not name.endswith("tests/disk_store/recorder.c")] == []
 
 
 def test_the_metadata_agrees_with_the_package(metadata: Message) -> None:
@@ -74,7 +75,10 @@ def test_the_metadata_agrees_with_the_package(metadata: Message) -> None:
     assert metadata["Version"] == swarmstate.__version__
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.10"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"redis", "langgraph", "zstd", "all"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {
+        *("redis", "langgraph", "zstd", "all"),
+        *("openai-agents", "pydantic-ai", "google-adk", "strands"),
+    }
     required = {line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}
     assert {line.split(">")[0] for line in required} == {
         "msgpack",

@@ -159,7 +159,7 @@ def test_reading_a_log_keeps_the_marker_warm(
     store.append("log", [1])
     raw.delete(f"!{prefix}:\0store")
     # As if the last time had been long ago.
-    store.steps._marker.due_to_reads = 0.0
+    store.steps.marker.due_to_reads = 0.0
     assert store.tail("log", 1) == [(f"{1:016d}", 1)]
     assert raw.exists(f"!{prefix}:\0store")
 
