@@ -30,7 +30,7 @@ from swarmstate.integrations.langgraph import SwarmStateStore
 
 REPEATS = 11
 BASELINE = "SqliteStore"
-# Each of ours beside the one that keeps its items in the same kind of place.
+# Each of our stores, and the peer that keeps its items in the same kind of place.
 RIVALS = {"ours (file)": BASELINE, "ours (Valkey)": "HotKVStore (Valkey)"}
 OTHERS = ("langgraph-checkpoint-sqlite", "langgraph-checkpoint-hotkv")
 

@@ -17,7 +17,7 @@ class Calls:
     """Awaits the operations of a store.
 
     A store of ours is never waited for in the event loop, whether its own methods block or are
-    awaited; one of somebody else's that blocks is called in a thread.
+    awaited; a third-party one that blocks is called in a thread.
 
     Args:
         store: the store.

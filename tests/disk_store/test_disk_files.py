@@ -62,6 +62,13 @@ def test_the_default_is_a_file_in_the_working_directory(
     assert (tmp_path / "swarmstate.db").exists()
 
 
+def test_a_path_may_begin_with_two_slashes(tmp_path: Path) -> None:
+    with DiskStore(f"/{tmp_path}/state.db") as store:
+        store.set("n", "k", 1)
+    with DiskStore(tmp_path / "state.db") as store:
+        assert store.get("n", "k") == 1
+
+
 @pytest.mark.parametrize("name", ["a b", "a?b=c", "a#b", "a%20b", "é🐝", "a'b\"c", "file:x", "a&b"])
 def test_a_name_is_taken_literally(tmp_path: Path, name: str) -> None:
     with DiskStore(tmp_path / name) as store:

@@ -187,14 +187,15 @@ class File:
                 "wal_autocheckpoint=0",
             ):
                 connection.execute(f"PRAGMA {setting}")
-        except BaseException:
+        except BaseException:  # an interrupt too must leave no connection open
             connection.close()
             raise
         return connection
 
     def _connected(self, mode: str) -> sqlite3.Connection:
         return sqlite3.connect(
-            f"file:{quote(self.path)}?mode={mode}",
+            # The empty authority: POSIX lets a path begin with two slashes, which would be one.
+            f"file://{quote(self.path)}?mode={mode}",
             uri=True,
             timeout=0,
             isolation_level=None,
@@ -308,7 +309,7 @@ class File:
                 execute(f"PRAGMA application_id={APPLICATION}")
                 execute(f"PRAGMA user_version={FORMAT}")
             execute("COMMIT")
-        except BaseException:
+        except BaseException:  # an interrupt too must leave no transaction open
             if connection.in_transaction:
                 execute("ROLLBACK")
             raise

@@ -185,7 +185,7 @@ class Database:
                 reader = Reader(self.file.connect())
                 self._readers.add(reader)
                 return reader
-        except BaseException:
+        except BaseException:  # an interrupt at the end of a `with` can leave the lock held
             release(self._gate)
             raise
 
@@ -239,7 +239,7 @@ class Database:
                         if job not in self._waiting:
                             self._waiting.append(job)
                         self._lead(job)
-        except BaseException:
+        except BaseException:  # an interrupted caller must leave neither lock nor job behind
             release(self._lock)
             with suppress(ValueError):
                 self._waiting.remove(job)
