@@ -34,6 +34,11 @@ CALLS = {
     "clear": lambda store: store.clear(),
     "put": lambda store: engines[store].put(ORPHAN, RECORD, VALUES, ()),
     "put_writes": lambda store: engines[store].put_writes(OTHER, WRITES),
+    "items": lambda store: store.items("a"),
+    "tail": lambda store: logged.tail("log"),
+    "get_many": lambda store: store.get_many(NAMES),
+    "diff": lambda store: store.snapshot().diff(empty),
+    "snapshot_keys": lambda store: store.snapshot().keys,
 }
 ORPHAN, OTHER = CheckpointName("thread", "", "1"), CheckpointName("another", "", "1")
 NONE = ("null", b"")
@@ -41,6 +46,9 @@ RECORD = CheckpointRecord("0", {"x": "1", "d": "1"}, ["x"], ["d"], NONE, NONE)
 VALUES = {"1:x:1": NONE, "1:y:1": NONE}
 WRITES = {f"{n}:task": ["x", *NONE, ""] for n in range(3)}
 engines = {}
+empty = Store().snapshot()
+logged = Store()
+logged.append("log", range(20))
 
 
 def content(store):
@@ -129,6 +137,7 @@ def sound() -> None:
         *("set", "set_many", "set_default", "commit", "append"),
         *("delete", "delete_many", "delete_namespace", "clear"),
         *("put", "put_writes"),
+        *("items", "tail", "get_many", "diff", "snapshot_keys"),
     ],
 )
 def test_a_call_that_runs_out_of_memory_has_done_all_or_nothing(call: str) -> None:
