@@ -83,6 +83,13 @@ def failing_at(call, store, allocation):
     return False
 
 
+def check_nothing_is_freed_twice():
+    # What was freed twice is given out twice.
+    fresh = [(n, n) for n in range(50)]
+    assert len({id(one) for one in fresh}) == 50
+    assert fresh == [(n, n) for n in range(50)]
+
+
 gc.disable()
 call = CALLS[sys.argv[1]]
 failed = 0
@@ -96,6 +103,7 @@ for recorded, indexed in itertools.product((None, 0, 1, 3), (False, True)):
         kept = [snapshot.values() for snapshot in held]
         ended = failing_at(call, store, allocation)
         failed += ended
+        check_nothing_is_freed_twice()
         found = content(store)
         where = (recorded, indexed, allocation)
         assert found in ((before, after) if ended else (after,)), where
