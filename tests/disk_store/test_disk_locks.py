@@ -469,6 +469,33 @@ def test_loops_in_several_threads_share_a_store(path: Path) -> None:
     asyncio.run(store.close())
 
 
+class ClosingFirst:
+    """An inbox to which nothing comes before the store is closed, and its thread has ended."""
+
+    def __init__(self, store: AsyncDiskStore, inbox: Any) -> None:
+        self._store = store
+        self._inbox = inbox
+
+    def put(self, parcel: Any) -> None:
+        if parcel is not None:
+            closing = threading.Thread(target=self._store.driver.close)
+            closing.start()
+            closing.join()
+        self._inbox.put(parcel)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inbox, name)
+
+
+async def test_a_call_that_closing_has_overtaken_is_refused(path: Path) -> None:
+    store = AsyncDiskStore(path)
+    await store.set("n", "k", 1)
+    (courier,) = store.driver._couriers.values()
+    courier.inbox = ClosingFirst(store, courier.inbox)  # type: ignore[assignment]
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await asyncio.wait_for(store.get("n", "k"), 60)
+
+
 async def test_what_was_asked_for_before_closing_is_done(path: Path) -> None:
     store = AsyncDiskStore(path)
     calls = [asyncio.create_task(store.set("n", str(n), n)) for n in range(50)]
