@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -19,6 +17,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from forking import child
 
 from swarmstate.backends.disk import AsyncDiskStore, DiskStore
 from swarmstate.errors import StoreUnavailable
@@ -29,7 +28,6 @@ Make = Callable[..., DiskStore]
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 CHILDREN = 30
-SECONDS = 20
 
 
 def descriptors() -> int:
@@ -328,23 +326,6 @@ def test_a_write_in_a_signal_handler_is_refused_in_the_middle_of_a_write(store: 
 
 
 # Forks --------------------------------------------------------------------------------------------
-
-
-def child(work: Callable[[], Any]) -> int:
-    """Fork; do the work in the child and return its status: 0 if all went well."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(SECONDS)
-            work()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitpid(pid, 0)[1]
 
 
 def test_children_that_are_forked_under_writing_threads_all_work(
