@@ -19,7 +19,7 @@ sources := $(shell find swarmstate ext -name '*.py' -o -name '*.py[xdi]' -o -nam
 extension := $(shell find ext -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint stubs format typecheck dist build bench bench-disk bench-peers bench-savers bench-memories bench-codecs bench-serializer clean
+.PHONY: help demo test lint stubs format typecheck docs dist build bench bench-disk bench-peers bench-savers bench-memories bench-codecs bench-serializer clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -45,6 +45,9 @@ stubs: build ## Write the stubs of the stores, after one of their methods has ch
 format: build ## Rewrite the sources in the one style
 	$(python) -m ruff check --fix
 	$(python) -m ruff format
+
+docs: build ## Build the documentation site into site/: strict, with search and the API reference
+	NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build
 
 dist: $(VENV)/.ready ## Build an sdist, and a wheel from that sdist, into dist/
 	rm -rf dist
@@ -75,7 +78,7 @@ bench-serializer: build ## Compare the serializer in C with LangGraph's own
 	$(python) bench/test_serializer.py
 
 clean: ## Remove everything that was built, the virtual environments included
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info swarmstate/*.so
+	rm -rf $(VENV) $(DEMO) build dist site *.egg-info swarmstate/*.so
 
 # Virtual environments, each with a stamp that is older than what it depends on when it must be redone.
 
