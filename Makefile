@@ -49,6 +49,8 @@ format: build ## Rewrite the sources in the one style
 docs: build ## Build the documentation site into site/: strict, with search and the API reference
 	NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build
 
+# The moment of the last commit: every build of it is then the same to the byte.
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 dist: $(VENV)/.ready ## Build an sdist, and a wheel from that sdist, into dist/
 	rm -rf dist
 	$(python) -m build

@@ -16,11 +16,11 @@ from documents import ROOT
 # What is made by building, testing and version control is no source.
 _NOT_SOURCES = shutil.ignore_patterns(
     ".git", ".venv*", "build", "dist", "*.egg-info", "*.so", "__pycache__", ".*_cache",
-    ".hypothesis", ".benchmarks",
+    ".hypothesis", ".benchmarks", "site",
 )  # fmt: skip
 
 
-def execute(*command: str | Path, cwd: Path, stdin: str = "") -> str:
+def execute(*command: str | Path, cwd: Path, stdin: str = "", patience: float = 280) -> str:
     """Run a command and return what it printed; a failure shows all of it."""
     done = subprocess.run(
         [str(part) for part in command],
@@ -35,7 +35,7 @@ def execute(*command: str | Path, cwd: Path, stdin: str = "") -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=280,
+        timeout=patience,
     )
     if done.returncode:
         raise AssertionError(f"{' '.join(map(str, command))}\n{done.stdout}")
@@ -65,7 +65,8 @@ def build_once(directory: Path) -> Distributions:
             shutil.copytree(ROOT, sources, ignore=_NOT_SOURCES)
             # Without isolation: the build requirements are installed here already.
             command = (sys.executable, "-m", "build", "--no-isolation", "--outdir")
-            execute(*command, scratch / "dist", sources, cwd=scratch)
+            # The test's own timeout is shorter, unless it asks for more.
+            execute(*command, scratch / "dist", sources, cwd=scratch, patience=1800)
             (scratch / "dist").rename(finished)
     (sdist,) = finished.glob("*.tar.gz")
     (wheel,) = finished.glob("*.whl")
