@@ -8,6 +8,7 @@ build where a public name has no docstring or is not shown.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -152,15 +153,27 @@ def _page_of(title: str) -> str:
 
 
 def _examples() -> Iterator[tuple[str, str, Path]]:
-    """Yield the page, the title and the file of each example that is run by itself."""
-    for path in sorted((ROOT / "examples").glob("*.py")):
-        if "\nif __name__ ==" in path.read_text():
-            yield f"examples/{path.stem}.md", path.stem.replace("_", " ").capitalize(), path
+    """Yield the page, the title and the file of each notebook and of each example that is run."""
+    folder = ROOT / "examples"
+    programs = [one for one in folder.glob("*.py") if "\nif __name__ ==" in one.read_text()]
+    for path in [*sorted(folder.glob("*.ipynb")), *sorted(programs)]:
+        yield f"examples/{path.stem}.md", path.stem.replace("_", " ").capitalize(), path
 
 
 def _example(title: str, path: Path) -> str:
-    source = path.read_text()
-    return f"# {title}\n\n`{path.relative_to(ROOT)}`\n\n````python\n{source}````\n"
+    name = path.relative_to(ROOT)
+    if path.suffix == ".ipynb":
+        return "\n\n".join([*_cells(json.loads(path.read_text())), f"This page is `{name}`.", ""])
+    return f"# {title}\n\n`{name}`\n\n````python\n{path.read_text()}````\n"
+
+
+def _cells(notebook: dict[str, Any]) -> Iterator[str]:
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        yield source if cell["cell_type"] == "markdown" else f"````python\n{source}\n````"
+        for output in cell.get("outputs", []):
+            shown = output["text"] if "text" in output else output["data"]["text/plain"]
+            yield f"````text\n{''.join(shown)}\n````"
 
 
 def _replaced(nav: Any, generated: dict[str, list[Any]]) -> Any:
@@ -198,8 +211,8 @@ def _target(target: str, source: str, page: str) -> str | None:
         there = path.removeprefix("docs/")
     elif path in ("README.md", "docs"):
         there = "index.md"
-    elif path.startswith("examples/") and path.endswith(".py"):
-        there = path.removesuffix(".py") + ".md"
+    elif path.startswith("examples/") and path.endswith((".py", ".ipynb")):
+        there = f"{path.rpartition('.')[0]}.md"
     else:
         return None
     return relpath(there, f"{page}/..")
