@@ -19,7 +19,7 @@ sources := $(shell find swarmstate ext -name '*.py' -o -name '*.py[xdi]' -o -nam
 extension := $(shell find ext -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint stubs format typecheck docs dist build bench bench-disk bench-peers bench-savers bench-memories bench-codecs bench-serializer clean
+.PHONY: help demo test lint stubs format typecheck docs dist build bench bench-disk bench-peers bench-savers bench-memories bench-codecs bench-serializer bench-record bench-plots clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -78,6 +78,12 @@ bench-codecs: build ## Compare the codecs with the bare libraries, which check l
 
 bench-serializer: build ## Compare the serializer in C with LangGraph's own
 	$(python) bench/test_serializer.py
+
+bench-record: build ## Measure what the charts show, on a machine that has nothing else to do
+	PYTHONPATH=bench:bench/savers:tests/support:examples $(python) bench/record $(BENCH_ARGS)
+
+bench-plots: build ## Draw the charts of the newest run in bench/results, light and dark
+	$(python) bench/record/charts.py
 
 clean: ## Remove everything that was built, the virtual environments included
 	rm -rf $(VENV) $(DEMO) build dist site *.egg-info swarmstate/*.so

@@ -82,6 +82,9 @@ def on_page_markdown(markdown: str, page: Page, **kwargs: Any) -> str:
     """Let links that lead out of docs/ lead to the pages of the site."""
     if page.file.generated_by:
         return markdown
+    # Pictures are HTML, which mkdocs leaves as it is; a page is in a folder of its own.
+    up = "../" * page.file.url.count("/")
+    markdown = re.sub(r'\b(src|srcset)="(?=charts/)', rf'\1="{up}', markdown)
     return _moved(markdown, f"docs/{page.file.src_uri}", page.file.src_uri)
 
 
