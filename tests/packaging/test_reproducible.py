@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from built import Distributions, build_once
+from built import Distributions, build_once, copy_sources
 
 pytestmark = [
     pytest.mark.skipif(
@@ -26,10 +26,12 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Distributions, Dist
     """Two builds, in folders of other names, at other moments, with other rights for new files."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOURCE_DATE_EPOCH", str(MOMENT))
-        first = build_once(tmp_path_factory.mktemp("here"))
+        # Of both, so that whoever works on the sources meanwhile does no harm.
+        original = copy_sources(tmp_path_factory.mktemp("original") / "sources")
+        first = build_once(tmp_path_factory.mktemp("here"), original)
         mask = os.umask(0o077)
         try:
-            second = build_once(tmp_path_factory.mktemp("in-another-place"))
+            second = build_once(tmp_path_factory.mktemp("in-another-place"), original)
         finally:
             os.umask(mask)
     return first, second

@@ -50,7 +50,13 @@ class Distributions:
     wheel: Path
 
 
-def build_once(directory: Path) -> Distributions:
+def copy_sources(to: Path) -> Path:
+    """Copy the sources without anything that was made from them; return the copy."""
+    shutil.copytree(ROOT, to, ignore=_NOT_SOURCES)
+    return to
+
+
+def build_once(directory: Path, original: Path | None = None) -> Distributions:
     """Build the sdist from a copy of the sources, and the wheel from that sdist.
 
     Whoever comes later, in this process or another, waits and gets what was built.
@@ -62,7 +68,10 @@ def build_once(directory: Path) -> Distributions:
         if not finished.exists():
             scratch = Path(tempfile.mkdtemp(dir=directory))
             sources = scratch / "sources"
-            shutil.copytree(ROOT, sources, ignore=_NOT_SOURCES)
+            if original is None:
+                copy_sources(sources)
+            else:
+                shutil.copytree(original, sources)
             # Without isolation: the build requirements are installed here already.
             command = (sys.executable, "-m", "build", "--no-isolation", "--outdir")
             # The test's own timeout is shorter, unless it asks for more.
