@@ -105,6 +105,8 @@ def import_(display: Display, place: Place, file: Path, yes: bool) -> None:
     the command asks. It can be run again after it was interrupted.
     """
     header = archive.header_of(file)
+    for _ in archive.read(file):
+        pass  # what is damaged or cut shows before a store is opened, and perhaps made
     with place.as_stored().writing(make=True) as store:
         plan = _Plan(file, header.codec, place.codec)
         plan.compare(store)
@@ -226,7 +228,9 @@ def restore(display: Display, place: Place, file: Path, yes: bool) -> None:
         if part.expires is not None:
             expiring[part.name] = part.expires
         held = values.setdefault(part.name, {})
-        held.update((key, written_as(data, header.codec, place.codec)) for key, data in part.entries)
+        held.update(
+            (key, written_as(data, header.codec, place.codec)) for key, data in part.entries
+        )
     target = Snapshot.from_values(values, codec=place.codec)
     with place.as_stored().writing(make=True) as store:
         difference: Any = target.diff(store.snapshot())

@@ -5,38 +5,36 @@ from __future__ import annotations
 import functools
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
 from swarmstate import __version__
 from swarmstate.cli.opening import Place
-from swarmstate.cli.showing import Display
+from swarmstate.cli.showing import Display, printable
 from swarmstate.errors import InvalidArgumentError, SwarmStateError
+from swarmstate.shown import shown
 
-__all__ = ["Duration", "agreed", "cli", "command", "yes_option"]
+__all__ = ["agreed", "cli", "command", "duration", "yes_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_LONGEST = 2000
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
-class Duration(click.ParamType):
-    """A length of time: ``30d``, ``12h``, ``45m``, or seconds."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return it in seconds."""
-        if isinstance(value, (int, float)):
-            return float(value)
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw]?)", str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is not a length of time such as 30d, 12h, 45m or 90s", param, ctx)
-        return float(match[1]) * _UNITS[match[2]]
+def duration(value: str | float) -> float:
+    """Return a length of time in seconds: ``30d``, ``12h``, ``45m``, or seconds."""
+    if isinstance(value, (int, float)):
+        return float(value)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw]?)", value.strip())
+    if match is None:
+        raise click.BadParameter(
+            f"{value!r} is not a length of time such as 30d, 12h, 45m, 90s or 90"
+        )
+    return float(match[1]) * _UNITS[match[2]]
 
 
 class _Group(click.Group):
@@ -46,8 +44,14 @@ class _Group(click.Group):
         """Return the names of the commands, those that belong together side by side."""
         return list(self.commands)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the arguments."""
+        with _without_secrets():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
-        with warnings.catch_warnings():
+        """Run a command."""
+        with warnings.catch_warnings(), _without_secrets():
             warnings.showwarning = _warned
             try:
                 return super().invoke(ctx)
@@ -59,12 +63,24 @@ class _Group(click.Group):
                 raise click.ClickException(_line(error)) from error
 
 
+@contextmanager
+def _without_secrets() -> Iterator[None]:
+    """Take the passwords out of what click says of arguments, which it quotes."""
+    try:
+        yield
+    except click.UsageError as error:
+        text = error.format_message()
+        if "://" not in text and not re.search("passw", text, re.IGNORECASE):
+            raise
+        raise click.UsageError(shown(text, _LONGEST)[1:-1], error.ctx) from None
+
+
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def _warned(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+    click.echo(f"Warning: {printable(' '.join(str(message).split()))}", err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -99,7 +115,7 @@ def command(*, url: bool = True, **settings: Any) -> Callable[[Callable[..., Any
 
         options = [
             click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-            click.option("--timeout", type=Duration(), help="How long to wait for a reply."),
+            click.option("--timeout", type=duration, help="How long to wait for a reply."),
             click.option(
                 "--codec",
                 envvar="SWARMSTATE_CODEC",

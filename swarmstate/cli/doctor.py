@@ -108,7 +108,7 @@ def _library(found: Findings) -> dict[str, Any]:
             "install this one again from its checkout: pip install --force-reinstall .",
         )
     return {
-        "name": "swarmstate",
+        "package": "this one, and not the package of the same name on PyPI (written in Rust)",
         "version": swarmstate.__version__,
         "file": os.path.dirname(os.path.abspath(swarmstate.__file__)),
         "distribution": installed,

@@ -80,9 +80,7 @@ def get(display: Display, place: Place, namespace: str, key: str, raw: bool) -> 
     value = of_stored(data, place.codec)
     broken = isinstance(value, dict) and "$undecodable" in value
     if display.as_json:
-        display.json(
-            {"namespace": namespace, "key": key, "bytes": len(data), "value": value}
-        )
+        display.json({"namespace": namespace, "key": key, "bytes": len(data), "value": value})
     else:
         display.note(f"{shape_of(value)}, {bytes_of(len(data))}")
         display.value(value, None)

@@ -64,26 +64,26 @@ def copy(
     check_not_memory(origin)
     if origin == goal:
         raise click.UsageError("source and target are the same")
+    with origin.reading() as readable:
+        held = engine(readable)
+        there = settled(held, held.threads())
+    lost = [each for each in thread if each not in set(there)]
+    if lost:
+        raise click.ClickException(f"there is no thread {lost[0]!r}")
+    threads = list(dict.fromkeys(thread or sorted(there)))
     done = {"threads": 0, "copied": 0, "unchanged": 0, "keys": 0, "threads_without_their_expiry": 0}
     with (
         origin.as_stored().reading() as old,
         goal.as_stored().writing(make=True) as new,
-        origin.reading() as readable,
+        _progress(len(threads)) as advance,
     ):
-        held = engine(readable)
-        there = settled(held, held.threads())
-        lost = [each for each in thread if each not in set(there)]
-        if lost:
-            raise click.ClickException(f"there is no thread {lost[0]!r}")
-        threads = list(dict.fromkeys(thread or sorted(there)))
-        with _progress(len(threads)) as advance:
-            for each in threads:
-                keys, kept = _copied(old, new, each, (origin.codec, goal.codec))
-                done["threads"] += 1
-                done["copied" if keys else "unchanged"] += 1
-                done["keys"] += keys
-                done["threads_without_their_expiry"] += not kept
-                advance()
+        for each in threads:
+            keys, kept = _copied(old, new, each, (origin.codec, goal.codec))
+            done["threads"] += 1
+            done["copied" if keys else "unchanged"] += 1
+            done["keys"] += keys
+            done["threads_without_their_expiry"] += not kept
+            advance()
     if display.as_json:
         display.json(done)
         return
@@ -106,9 +106,7 @@ def _copied(
     namespaces = list(namespaces_of_thread(old, thread))
     missing: list[tuple[str, str, bytes]] = []
     for namespace in namespaces:
-        items = [
-            (key, written_as(data, *converted)) for key, data in sorted(old.items(namespace))
-        ]
+        items = [(key, written_as(data, *converted)) for key, data in sorted(old.items(namespace))]
         for some in in_parts(items, _AT_ONCE):
             found = new.get_many([(namespace, key) for key, _ in some])
             for (key, data), present in zip(some, found, strict=True):

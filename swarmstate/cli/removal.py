@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from swarmstate.cli.commands import Duration, agreed, command, yes_option
+from swarmstate.cli.commands import agreed, command, duration, yes_option
 from swarmstate.cli.opening import Place, check_not_memory, engine, settled
 from swarmstate.cli.showing import Display, plural
 from swarmstate.cli.threads import in_parts
@@ -52,7 +52,7 @@ def delete(display: Display, place: Place, thread: tuple[str, ...], yes: bool) -
     help="Keep so many of the newest checkpoints of each namespace, and what these need.",
 )
 @click.option(
-    "--idle", type=Duration(), help="Remove threads that were not written to for so long, as 30d."
+    "--idle", type=duration, help="Remove threads that were not written to for so long, as 30d."
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @yes_option

@@ -6,6 +6,7 @@ from typing import Any
 
 from swarmstate import open_store
 from swarmstate.backends.redis.commands import Batch, CommandRefused
+from swarmstate.backends.redis.transport.urls import parse
 from swarmstate.cli.doctor import Findings, latency, warn_if_slow
 from swarmstate.cli.opening import Place
 from swarmstate.cli.showing import bytes_of
@@ -51,8 +52,11 @@ return refused
 # What a command is asked about with, where it takes more than one key.
 _ARGUMENTS = {
     **dict.fromkeys(("hset", "hsetnx"), ("f", "v")),
-    **dict.fromkeys(("hget", "hmget", "hexists", "hdel", "hstrlen"), ("f",)),
-    **dict.fromkeys(("set", "pexpire"), ("1",)),
+    **dict.fromkeys(("hget", "hmget", "hexists", "hdel", "hstrlen", "hscan", "zscore"), ("f",)),
+    **dict.fromkeys(("set", "pexpire", "zrem"), ("1",)),
+    "rename": ("{key}",),
+    **dict.fromkeys(("zadd", "zrange", "zrevrange", "zlexcount", "zrangebylex"), ("-", "+")),
+    **dict.fromkeys(("zrevrangebylex", "zrangebyscore"), ("-", "+")),
 }
 
 
@@ -76,7 +80,8 @@ def examine_server(place: Place, facts: dict[str, Any], found: Findings) -> None
         facts["prefix"] = store.prefix
         facts["cluster"] = store.driver.clustered
         facts["role"] = info.get("role")
-        facts["user"] = _text(ask.one("ACL", "WHOAMI"))
+        named_in_url = parse(place.url).options.get("username")
+        facts["user"] = _text(ask.one("ACL", "WHOAMI")) or named_in_url or "default"
         facts["maxmemory"] = _number(info.get("maxmemory"))
         facts["used_memory"] = _number(info.get("used_memory"))
         facts["maxmemory_policy"] = info.get("maxmemory_policy") or ask.setting("maxmemory-policy")
@@ -170,30 +175,51 @@ def _refused(ask: _Asked, store: Any, facts: dict[str, Any], found: Findings) ->
             "not work",
         )
         return None
-    key = store.steps.layout.key("doctor").decode(errors="replace")
-    asked: list[str] = []
-    for name in names:
-        command, _, sub = name.partition("|")
-        parts = [command, *([sub] if sub else [key]), *_ARGUMENTS.get(command, ())]
-        if command in ("multi", "exec", "asking", "command", "scan"):
-            parts = [command, *(["0"] if command == "scan" else [])]
-        asked += [*parts, "", "", "", ""][:4]
-    answer = ask.one("EVAL", _ASK, "0", *asked)
+    layout = store.steps.layout
+    key = layout.key("doctor").decode(errors="replace")
+    asked: dict[str, list[str]] = {name: _example(name, key) for name in names}
+    needed["what is derived"] = ("!",)
+    asked["!"] = ["set", layout.marker.decode(errors="replace"), "1"]
+    arguments = [part for parts in asked.values() for part in [*parts, "", "", "", ""][:4]]
+    answer = ask.one("EVAL", _ASK, "0", *arguments)
     if not isinstance(answer, list):
         return None
-    refused = [names[int(at)] for at in answer]
+    refused = [list(asked)[int(at)] for at in answer]
+    user = facts["user"]
     for what, commands in needed.items():
-        lacks = [name.upper() for name in commands if name in refused]
+        lacks = [name for name in commands if name in refused]
         if not lacks:
             continue
         tell = found.error if what in _FATAL else found.warning
-        rights = " ".join(f"+{name.lower()}" for name in lacks)
+        patterns = f"~{store.prefix}:* ~!{store.prefix}:*"
+        if what == "what is derived":
+            found.error(
+                f"the user {user} may not write keys !{store.prefix}:*, where a store keeps what "
+                "is derived",
+                f"ACL SETUSER {user} {patterns}",
+            )
+            continue
         tell(
-            f"the user {facts['user']} may not run, or not on keys of prefix {store.prefix}: "
-            f"{' '.join(lacks)} ({what})",
-            f"ACL SETUSER {facts['user']} ~{store.prefix}:* ~!{store.prefix}:* {rights}",
+            f"the user {user} may not run, or not on keys of the prefix {store.prefix}: "
+            f"{' '.join(lacks).upper()} (for {what})",
+            f"ACL SETUSER {user} {patterns} {' '.join(f'+{name}' for name in lacks)}",
         )
-    return refused
+    return [name for name in refused if name != "!"]
+
+
+def _example(name: str, key: str) -> list[str]:
+    """Return a call of a command, to be asked about."""
+    command, _, sub = name.partition("|")
+    if sub:
+        return [command, sub, *([key] if command == "memory" else [])]
+    if command in ("multi", "exec", "asking", "command"):
+        return [command]
+    if command == "scan":
+        return [command, "0"]
+    if command in ("eval", "evalsha"):
+        return [command, "return 1", "1", key]
+    arguments = (part.format(key=key) for part in _ARGUMENTS.get(command, ()))
+    return [command, key, *arguments]
 
 
 def _judge(info: dict[str, str], facts: dict[str, Any], found: Findings) -> None:

@@ -60,10 +60,7 @@ def sizes(display: Display, place: Place, thread: tuple[str, ...], limit: int | 
             for row in rows
             for line in (
                 (row["thread"], "", bytes_of(row["bytes"]), row["bytes"]),
-                *(
-                    ("", channel, bytes_of(size), size)
-                    for channel, size in row["channels"].items()
-                ),
+                *(("", channel, bytes_of(size), size) for channel, size in row["channels"].items()),
             )
         ),
         "no threads",
@@ -99,9 +96,7 @@ def _channels(held: CheckpointEngine, thread: str) -> dict[tuple[str, str], str]
             for place, key in record_fields(one.record).items():
                 # A part of a value is named by its channel and where it is in it.
                 channel: Any = place
-                found[name.checkpoint_ns, key] = (
-                    channel if isinstance(channel, str) else channel[0]
-                )
+                found[name.checkpoint_ns, key] = channel if isinstance(channel, str) else channel[0]
     return found
 
 

@@ -68,8 +68,8 @@ def heads(
                 yield part[0], error
                 del left[:1]
                 continue
-            for one in part:
-                yield from heads(held, [one], whole=whole)
+            for name in part:
+                yield from heads(held, [name], whole=whole)
             del left[: len(part)]
             continue
         for name, one in zip(part, loaded, strict=False):

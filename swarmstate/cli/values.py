@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from swarmstate import codecs
 from swarmstate.checkpoints.protocol import Blob
@@ -83,9 +83,11 @@ def shape_of(value: Any) -> str:
     if isinstance(value, dict):
         for name in value:
             if name == "$object":
-                return str(value[name])
+                named: str = value[name]
+                return named
             if name.startswith("$"):
-                return name[1:]
+                kind: str = name[1:]
+                return kind
         return f"map of {len(value)}"
     if isinstance(value, list):
         return f"list of {len(value)}"

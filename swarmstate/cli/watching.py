@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
 import click
 
-from swarmstate.cli.commands import Duration, command
+from swarmstate.cli.commands import command, duration
 from swarmstate.cli.opening import Place, check_not_memory
 from swarmstate.cli.showing import Display, bytes_of
 from swarmstate.cli.values import of_stored
@@ -28,7 +29,7 @@ _Contents = dict[str, dict[str, bytes]]
 @command(name="watch")
 @click.argument("start", nargs=-1)
 @click.option(
-    "--interval", type=Duration(), default=1.0, show_default=True, help="Between two looks."
+    "--interval", type=duration, default=1.0, show_default=True, help="Between two looks."
 )
 @click.option("--looks", type=click.IntRange(1), help="Stop after so many looks.")
 @click.option("--values", is_flag=True, help="Show the new values too.")
@@ -46,7 +47,8 @@ def watch(
     the look took. What changes and changes back in between is not seen.
     """
     check_not_memory(place)
-    with place.as_stored().reading() as store:
+    # Interrupting it is how it ends.
+    with suppress(KeyboardInterrupt), place.as_stored().reading() as store:
         before: _Contents | None = None
         done = 0
         while True:

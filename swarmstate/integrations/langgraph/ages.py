@@ -104,8 +104,8 @@ def idle_threads(
     for first in range(0, len(threads), _AT_ONCE):
         newest = yield from _greatest(engine, threads[first : first + _AT_ONCE])
         for name in newest.values():
-            if (yield from _older(engine, reader, name, before)):
-                idle.append(name)
+            older = yield from _older(engine, reader, name, before)
+            idle += [name] if older else []
     return idle
 
 
