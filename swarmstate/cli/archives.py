@@ -13,7 +13,7 @@ from swarmstate import Snapshot, codecs
 from swarmstate.cli import archive
 from swarmstate.cli.archive import Namespace, Totals
 from swarmstate.cli.commands import agreed, command, yes_option
-from swarmstate.cli.contents import expire, expiries
+from swarmstate.cli.contents import expire, expiries, thread_in
 from swarmstate.cli.opening import Place, check_not_memory, written_as
 from swarmstate.cli.showing import Display, plural
 from swarmstate.cli.threads import in_parts
@@ -147,6 +147,8 @@ class _Plan:
         self._file = file
         self._codecs = source, target
         self._now = time.time() * 1000
+        self._known: set[str] | None = None
+        # Those that are to expire, and of which nothing is there that would expire with them.
         self._fresh: set[str] = set()
         self.new = self.same = self.different = 0
         self.expired = self.staying = 0
@@ -167,7 +169,7 @@ class _Plan:
             if self._has_expired(part):
                 self.expired += part.last
                 continue
-            if part.expires is not None and part.name not in store:
+            if part.expires is not None and self._is_new(store, part.name):
                 self._fresh.add(part.name)
             for some in in_parts(part.entries, _AT_ONCE):
                 there = store.get_many([(part.name, key) for key, _ in some])
@@ -196,6 +198,16 @@ class _Plan:
                 if part.last and part.expires is not None:
                     kept = part.name in self._fresh and expire(store, part.name, part.expires)
                     self.staying += not kept
+
+    def _is_new(self, store: StoreLike, namespace: str) -> bool:
+        """Return whether nothing is there of a namespace, or of the thread that it is of."""
+        thread = thread_in(namespace)
+        if thread is None:
+            return namespace not in store
+        if self._known is None:
+            threads = map(thread_in, store.namespaces("langgraph:"))
+            self._known = {each for each in threads if each is not None}
+        return thread not in self._known
 
     def _has_expired(self, part: Namespace) -> bool:
         return part.expires is not None and part.expires <= self._now

@@ -10,9 +10,12 @@ from swarmstate.checkpoints.format import id_of, names, thread_namespace
 from swarmstate.protocols import Expiring, StoreLike
 from swarmstate.steps import Steps, named
 
-__all__ = ["expire", "expiries", "namespaces_of_thread"]
+__all__ = ["expire", "expiries", "namespaces_of_thread", "thread_in"]
 
 _LEAST = 0.001
+_WRITES = "langgraph:writes:"
+_TAG = b"{t:"
+_PARTS = 4
 
 
 def namespaces_of_thread(store: StoreLike, thread: str) -> Iterator[str]:
@@ -76,16 +79,41 @@ def _in_file(steps: Any, namespaces: Sequence[str]) -> Steps[dict[str, int]]:
 def expire(store: StoreLike, namespace: str, at: int) -> bool:
     """Let a namespace expire at a time, in milliseconds since the Unix epoch, if the store can.
 
+    In a file the pending writes of all checkpoints of a LangGraph namespace expire together.
+
     Returns:
         Whether that is so now.
     """
     if not isinstance(store, Expiring):
         return False
-    from swarmstate.errors import ArgumentValueError
+    if namespace.startswith(_WRITES):
+        from swarmstate.backends.disk.store import DiskStore
 
-    try:
-        store.expire(namespace, max(at / 1000 - time.time(), _LEAST))
-    except ArgumentValueError:
-        # In a file the pending writes of a checkpoint have the time of their namespace.
-        return False
-    return True
+        if isinstance(store, DiskStore):
+            return store.driver.run(named("expire", _expire_in_file(store.steps, namespace, at)))
+    return store.expire(namespace, max(at / 1000 - time.time(), _LEAST))
+
+
+def _expire_in_file(steps: Any, namespace: str, at: int) -> Steps[bool]:
+    from swarmstate.backends.disk.driver import Write
+
+    def work(connection: Any) -> bool:
+        # The public method refuses this, because it is asked for one checkpoint.
+        changed = connection.execute(
+            "UPDATE space SET expires=? WHERE name=?", (at, steps.split(namespace)[0])
+        )
+        return bool(changed.rowcount)
+
+    return (yield Write(work))  # type: ignore[no-any-return]
+
+
+def thread_in(namespace: str) -> str | None:
+    """Return the LangGraph thread that a namespace is of, by its name; None if of none."""
+    parts = namespace.split(":", 3)
+    if len(parts) < _PARTS or parts[0] != "langgraph" or not parts[2].isdecimal():
+        return None
+    tagged = parts[3].encode()
+    end = len(_TAG) + int(parts[2])
+    if not tagged.startswith(_TAG) or tagged[end : end + 1] != b"}":
+        return None
+    return tagged[len(_TAG) : end].decode(errors="replace")

@@ -117,16 +117,17 @@ def _copied(
                         f"thread {shown(thread)} is there with something else at key {shown(key)} "
                         f"of {shown(namespace)}, and was left as it is: delete it there first"
                     )
-    fresh = {namespace for namespace in namespaces if namespace not in new}
+    is_new = not any(namespace in new for namespace in namespaces)
     for some in in_parts(missing, _AT_ONCE):
         new.set_many(some)
     for some in in_parts(missing, _AT_ONCE):
         if new.get_many([item[:2] for item in some]) != [data for *_, data in some]:
             raise CopyRefusedError(f"thread {shown(thread)} does not read as it was written there")
     kept = True
-    for some in in_parts(namespaces):
+    # What is there already keeps the time that it has.
+    for some in in_parts(namespaces) if is_new else ():
         for namespace, at in expiries(old, some).items():
-            if namespace in fresh and namespace in new:
+            if namespace in new:
                 kept = expire(new, namespace, at) and kept
     return len(missing), kept
 
