@@ -95,23 +95,23 @@ def _show(display: Display, found: Findings) -> None:
 
 def _library(found: Findings) -> dict[str, Any]:
     """Say which package answers to ``import swarmstate``: another project has the name on PyPI."""
-    installed: str | None
-    try:
-        installed = importlib.metadata.version("swarmstate")
-    except importlib.metadata.PackageNotFoundError:
-        installed = None
-    if installed not in (None, swarmstate.__version__):
-        found.warning(
-            f"the installed distribution swarmstate is {installed}, and what is imported is "
-            f"{swarmstate.__version__}: another package of this name, or a checkout that was not "
-            "installed again",
-            "install this one again from its checkout: pip install --force-reinstall .",
-        )
+    installed = {
+        str(each.locate_file("")): each.version
+        for each in importlib.metadata.distributions(name="swarmstate")
+    }
+    for folder, version in installed.items():
+        if version != swarmstate.__version__:
+            found.warning(
+                f"swarmstate {version} is installed in {folder}, and what is imported is "
+                f"{swarmstate.__version__}: that is another package of this name, or this one "
+                "before an upgrade",
+                "pip uninstall swarmstate, until nothing is left of it; then pip install . in the "
+                "checkout",
+            )
     return {
         "package": "this one, and not the package of the same name on PyPI (written in Rust)",
         "version": swarmstate.__version__,
         "file": os.path.dirname(os.path.abspath(swarmstate.__file__)),
-        "distribution": installed,
         "python": f"{platform.python_version()} at {sys.executable}",
     }
 

@@ -80,7 +80,7 @@ def test_idle_threads_are_removed_by_their_age(place: Where) -> None:
     saver = SwarmStateSaver(place.store)
     old = _id_of(time.time() - 40 * 86400)
     saver.put(config("old"), checkpoint({"a": "1"}, {"a": 1}, old), {}, {"a": "1"})
-    undated = {**checkpoint({"a": "1"}, {"a": 1}, "not a UUID"), "ts": "no time"}
+    undated: Any = {**checkpoint({"a": "1"}, {"a": 1}, "not a UUID"), "ts": "no time"}
     saver.put(config("undated"), undated, {}, {"a": "1"})
     grow(saver, 3, thread="new")
     assert place.json("prune", "--idle", "30d", "--dry-run") == {
