@@ -6,6 +6,7 @@ them share is in :mod:`~swarmstate.cli.commands`.
 
 from __future__ import annotations
 
+import io
 import sys
 
 __all__ = ["main"]
@@ -27,6 +28,6 @@ def main() -> None:
 
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal cannot show must not end the program.
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     cli(prog_name="swarmstate")

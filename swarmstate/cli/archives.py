@@ -119,8 +119,7 @@ def import_(display: Display, place: Place, file: Path, yes: bool) -> None:
         display.json(plan.told())
         return
     display.line(
-        f"added {plural(plan.new, 'key')}, replaced {plan.different:,}, "
-        f"{plan.same:,} were there already"
+        f"added {plural(plan.new, 'key')}; replaced: {plan.different:,}; unchanged: {plan.same:,}"
     )
     _tell_expiry(display, plan.expired, plan.staying)
 

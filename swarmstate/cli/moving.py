@@ -87,9 +87,7 @@ def copy(
     if display.as_json:
         display.json(done)
         return
-    display.line(
-        f"copied {plural(done['copied'], 'thread')}, {done['unchanged']:,} were there already"
-    )
+    display.line(f"copied {plural(done['copied'], 'thread')}; unchanged: {done['unchanged']:,}")
     if done["threads_without_their_expiry"]:
         count = plural(done["threads_without_their_expiry"], "thread")
         display.note(f"{count} had a time to live that could not be kept there")

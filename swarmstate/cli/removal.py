@@ -105,7 +105,11 @@ def prune(
     if display.as_json:
         display.json({"deleted": done, "checkpoints": pruned})
         return
-    display.line(f"removed {plural(len(done), 'idle thread')} and {plural(pruned, 'checkpoint')}")
+    removed = [
+        *([plural(len(done), "idle thread")] if before is not None else []),
+        *([plural(pruned, "checkpoint")] if keep is not None else []),
+    ]
+    display.line(f"removed {' and '.join(removed)}")
 
 
 def _reader() -> Any:

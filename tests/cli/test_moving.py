@@ -28,6 +28,11 @@ def content(store: StoreLike) -> dict[str, dict[str, bytes]]:
     return contents(store.snapshot())
 
 
+def packed(*records: Any) -> bytes:
+    pack: Any = msgpack.packb
+    return b"".join(map(pack, records))
+
+
 def filled(store: StoreLike) -> SwarmStateSaver:
     """Put threads, with a subgraph and writes of a checkpoint that is not there, and a value."""
     saver = SwarmStateSaver(store)
@@ -279,13 +284,13 @@ def test_an_archive_that_was_cut_anywhere_is_refused_before_anything_is_written(
 
 DAMAGED = {
     "text": (b"not an archive", "not an archive"),
-    "another stream": (gzip.compress(msgpack.packb({"format": "other"})), "not an archive"),
+    "another stream": (gzip.compress(packed({"format": "other"})), "not an archive"),
     "a newer version": (
-        gzip.compress(msgpack.packb({"format": "swarmstate-archive", "version": 2})),
+        gzip.compress(packed({"format": "swarmstate-archive", "version": 2})),
         "is of version 2, and this version of swarmstate reads 1",
     ),
     "a head without its parts": (
-        gzip.compress(msgpack.packb({"format": "swarmstate-archive", "version": 1})),
+        gzip.compress(packed({"format": "swarmstate-archive", "version": 1})),
         "its head lacks kind",
     ),
     "a huge length": (gzip.compress(b"\xdd\xff\xff\xff\xff"), "is damaged"),
@@ -324,7 +329,7 @@ def _header(**changes: Any) -> dict[str, Any]:
 )
 def test_a_stream_that_says_something_else_is_refused(tmp_path: Path, stream: list[Any]) -> None:
     archive = tmp_path / "archive"
-    archive.write_bytes(gzip.compress(b"".join(map(msgpack.packb, stream))))
+    archive.write_bytes(gzip.compress(packed(*stream)))
     result = run("import", str(archive), "--url", f"sqlite:///{tmp_path}/b.db")
     assert result.exit_code == 1
     assert "is damaged" in result.stderr
@@ -346,7 +351,7 @@ def test_what_expired_meanwhile_is_left_out_and_what_has_not_expires(
         ["entry", "k", b"\3"],
         ["end", 3, 3],
     ]
-    archive.write_bytes(gzip.compress(b"".join(map(msgpack.packb, stream))))
+    archive.write_bytes(gzip.compress(packed(*stream)))
     done = json.loads(place.good("import", str(archive), "--json"))
     assert done["expired_namespaces"] == 1
     assert done["namespaces_without_their_expiry"] == 0

@@ -124,8 +124,8 @@ def test_objects_arrive_by_a_copy_as_they_were(url_with_objects: str, tmp_path: 
 
 
 def packed(value: Any) -> bytes:
-    data: bytes = msgpack.packb(value)
-    return data
+    data: Any = msgpack.packb(value)
+    return bytes(data)
 
 
 def stored(value: Any, serde: JsonPlusSerializer | None = None) -> Any:

@@ -68,10 +68,8 @@ def _only_reads(steps: Steps[T]) -> Steps[T]:
 
 
 def _refusal(batch: Batch) -> CommandDenied:
-    for command in batch.commands:
-        name = command[0] if isinstance(command[0], str) else "EVALSHA"
-        if not Batch([(name,)]).reads:
-            break
+    names = [command[0] if isinstance(command[0], str) else "EVALSHA" for command in batch.commands]
+    name = next((each for each in names if not Batch([(each,)]).reads), "EVALSHA")
     return CommandDenied(
         "NOPERM", name, f"this store only reads, and may not run the '{name.lower()}' command"
     )
