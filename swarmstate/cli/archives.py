@@ -25,6 +25,7 @@ __all__: list[str] = []
 _file = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 _there = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 _AT_ONCE = 500
+_THREADS = 2
 
 
 # Out --------------------------------------------------------------------------------------------
@@ -186,11 +187,13 @@ class _Plan:
         What makes a LangGraph thread exist comes last: an import that is interrupted shows no part
         of a checkpoint.
         """
-        for rank in range(3):
+        for rank in range(_THREADS + 1):
             for part in archive.read(self._file):
                 if _rank(part.name) != rank or self._has_expired(part):
                     continue
-                for some in in_parts(part.entries, _AT_ONCE):
+                # A thread has all of its namespaces at once.
+                at_once = len(part.entries) if rank == _THREADS else _AT_ONCE
+                for some in in_parts(part.entries, at_once):
                     store.set_many(
                         (part.name, key, written_as(data, *self._codecs)) for key, data in some
                     )
@@ -215,7 +218,7 @@ class _Plan:
 def _rank(namespace: str) -> int:
     """Return when a namespace is to be written: values, then what names them, then threads."""
     if namespace.startswith("langgraph:thread:"):
-        return 2
+        return _THREADS
     return int(namespace.startswith(("langgraph:checkpoints:", "langgraph:strays:")))
 
 

@@ -78,10 +78,12 @@ def _show(display: Display, found: Findings) -> None:
             label = f"{above}{name.replace('_', ' ')}"
             if isinstance(fact, dict):
                 lines += rows(fact, f"{label}: ")
-            elif fact is not None:
-                text = {True: "yes", False: "no"}.get(fact) if isinstance(fact, bool) else fact
-                shown = ", ".join(map(str, fact)) if isinstance(fact, list) else str(text)
-                lines.append((label, shown or "none"))
+            elif isinstance(fact, list):
+                lines.append((label, ", ".join(map(str, fact)) or "none"))
+            else:
+                words: dict[Any, str] = {None: "not known", True: "yes", False: "no"}
+                is_word = fact is None or isinstance(fact, bool)
+                lines.append((label, words[fact] if is_word else str(fact)))
         return lines
 
     display.table(("what", "found"), rows(found.facts))

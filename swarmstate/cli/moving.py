@@ -116,8 +116,11 @@ def _copied(
                         f"of {shown(namespace)}, and was left as it is: delete it there first"
                     )
     is_new = not any(namespace in new for namespace in namespaces)
-    for some in in_parts(missing, _AT_ONCE):
+    # What makes it exist comes last, and in one call.
+    head = [item for item in missing if item[0] == namespaces[-1]]
+    for some in in_parts(missing[: len(missing) - len(head)], _AT_ONCE):
         new.set_many(some)
+    new.set_many(head)
     for some in in_parts(missing, _AT_ONCE):
         if new.get_many([item[:2] for item in some]) != [data for *_, data in some]:
             raise CopyRefusedError(f"thread {shown(thread)} does not read as it was written there")

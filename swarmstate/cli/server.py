@@ -38,6 +38,7 @@ _CLUSTER = ("cluster|slots", "cluster|nodes", "command", "asking")
 _FATAL = ("stores", "a cluster")
 # Redis 7 and Valkey: asks for no right but that of running scripts, and runs nothing.
 _ASK = """
+if not redis.acl_check_cmd then return false end
 local refused = {}
 for at = 1, #ARGV, 4 do
   local asked = {}

@@ -12,7 +12,7 @@ import pytest
 import redis
 from places import Where, good, run
 from rights import FENCES, LARGE, MEMORY, PAGES, SAVER, SCRIPTS, STORE, limited
-from servers import Server, running, wait_until
+from servers import BINARIES, Server, present, running, wait_until
 from threads import grow
 
 import swarmstate
@@ -129,6 +129,22 @@ def test_with_all_the_rights_that_the_documents_list_nothing_is_refused(
     found = examined(limited(server, raw, "doc", every), "--prefix", "doc")
     assert found["store"]["refused_commands"] == []
     assert problems(found, "error") == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BINARIES if present(kind)])
+def test_rights_are_not_known_where_a_server_cannot_be_asked(kind: str) -> None:
+    with running(kind) as server, server.client() as client:
+        every = [*STORE, *SCRIPTS]
+        found = examined(limited(server, client, "doc", every), "--prefix", "doc")
+        shown = good("doctor", server.url)
+    refused = found["store"]["refused_commands"]
+    if kind == "redis-6.2":
+        assert refused is None
+        assert re.search("refused commands +not known", shown)
+    else:
+        assert "zadd" in refused
+        assert re.search("refused commands +none", shown)
+    assert f"{'Valkey' if kind == 'valkey' else 'Redis'}\n" in shown
 
 
 def test_what_a_server_does_to_state_is_told() -> None:

@@ -17,6 +17,7 @@ from threads import config, grow
 
 from swarmstate import Store
 from swarmstate.backends.disk import DiskStore
+from swarmstate.cli import archives, moving
 from swarmstate.integrations.langgraph import SwarmStateSaver
 from swarmstate.protocols import StoreLike
 from swarmstate.snapshots import contents
@@ -207,6 +208,49 @@ def test_an_archive_brings_everything_into_any_store(
     assert threads_of(back.store) == threads_of(place.store)
     again = json.loads(good("import", str(archive), *back.options, "--json"))
     assert (again["added"], again["replaced"], again["unchanged"]) == (0, 0, told["entries"])
+
+
+@pytest.mark.parametrize("command", ["import", "copy"])
+def test_whenever_it_is_interrupted_threads_are_whole_or_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    with DiskStore(tmp_path / "a.db") as store:
+        filled(store)
+        whole, expected = threads_of(store), content(store)
+    archive, source = str(tmp_path / "archive"), f"sqlite:///{tmp_path}/a.db"
+    good("export", archive, "--url", source)
+    monkeypatch.setattr(archives, "_AT_ONCE", 1)
+    monkeypatch.setattr(moving, "_AT_ONCE", 1)
+    set_many = DiskStore.set_many
+    seen = set()
+    for most in range(100):
+        target = f"sqlite:///{tmp_path}/{most}.db"
+        left = [None] * most
+
+        def interrupted(self: Any, items: Any, left: Any = left) -> None:
+            if not left:
+                raise KeyboardInterrupt
+            left.pop()
+            set_many(self, items)
+
+        arguments = [archive, "--url", target] if command == "import" else [source, target]
+        with monkeypatch.context() as patch:
+            patch.setattr(DiskStore, "set_many", interrupted)
+            result = run(command, *arguments)
+        with DiskStore(tmp_path / f"{most}.db") as store:
+            found = threads_of(store)
+            for thread, history in found.items():
+                assert history == whole[thread]
+            seen.add(len(found))
+        good(command, *arguments)
+        with DiskStore(tmp_path / f"{most}.db") as store:
+            assert threads_of(store) == whole
+            if command == "import":
+                assert content(store) == expected
+        if result.exit_code == 0:
+            break
+    assert result.exit_code == 0
+    assert {0, len(whole)} <= seen
 
 
 def test_a_restore_makes_the_store_what_the_file_holds(place: Where, tmp_path: Path) -> None:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import re
 import sqlite3
+import struct
+import subprocess
+import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +18,7 @@ import pytest
 from places import Where, good, run
 from threads import config, grow
 
+import swarmstate
 from swarmstate.backends.disk import DiskStore
 from swarmstate.integrations.langgraph import SwarmStateSaver
 from swarmstate.snapshots import contents
@@ -285,3 +293,45 @@ def test_ids_are_neither_cut_nor_obeyed(tmp_path: Path) -> None:
     assert "\x1b" not in good("show", ODD, *where)
     assert "\x1b" not in good("keys", LONG, *where)
     assert good("keys", LONG, *where).count("\n") == 1
+
+
+def in_a_terminal(columns: int, *arguments: str) -> str:
+    """Return what the command prints in a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    with subprocess.Popen(
+        [sys.executable, "-m", "swarmstate", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=Path(swarmstate.__file__).parent.parent,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": ""},
+    ) as process:
+        os.close(theirs)
+        printed = bytearray()
+        try:
+            while part := os.read(ours, 65536):
+                printed += part
+        except OSError:  # the other end is closed
+            pass
+        finally:
+            os.close(ours)
+    assert process.returncode == 0
+    return printed.decode()
+
+
+def test_in_a_narrow_terminal_ids_are_folded_and_not_cut(tmp_path: Path) -> None:
+    thread = "".join(f"<{number}>" for number in range(40))
+    with DiskStore(tmp_path / "a.db") as store:
+        newest = grow(SwarmStateSaver(store), 1, thread=thread)["configurable"]["checkpoint_id"]
+    printed = in_a_terminal(60, "threads", "--url", f"sqlite:///{tmp_path}/a.db")
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", printed).splitlines()
+    assert len(lines) > 4
+    assert max(map(len, lines)) <= 60
+    assert "\u2026" not in printed
+    rule = next(at for at, line in enumerate(lines) if line.startswith("\u2500"))
+    rows = lines[rule + 1 :]
+    width = rows[0].index(" ")
+    assert "".join(row[:width].strip() for row in rows) == thread
+    start = rows[0].index(newest[:4])
+    assert "".join(row[start:].split(" ")[0] for row in rows).strip() == newest
