@@ -253,6 +253,66 @@ def test_whenever_it_is_interrupted_threads_are_whole_or_absent(
     assert {0, len(whole)} <= seen
 
 
+@pytest.mark.parametrize("command", ["import", "copy"])
+def test_whenever_it_is_interrupted_a_thread_that_grows_has_only_whole_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    archive, source = str(tmp_path / "archive"), f"sqlite:///{tmp_path}/a.db"
+    with DiskStore(tmp_path / "a.db") as store:
+        saver = SwarmStateSaver(store)
+        grow(saver, 1, thread="alpha", writes=1)
+        before = store.snapshot()
+        grow(saver, 2, thread="alpha")
+        whole = threads_of(store)["alpha"]
+    good("export", archive, "--url", source)
+    monkeypatch.setattr(archives, "_AT_ONCE", 1)
+    monkeypatch.setattr(moving, "_AT_ONCE", 1)
+    set_many = DiskStore.set_many
+    seen = set()
+    for most in range(100):
+        target = f"sqlite:///{tmp_path}/{most}.db"
+        with DiskStore(tmp_path / f"{most}.db") as store:
+            store.restore(before)
+        left = [None] * most
+
+        def interrupted(self: Any, items: Any, left: Any = left) -> None:
+            if not left:
+                raise KeyboardInterrupt
+            left.pop()
+            set_many(self, items)
+
+        arguments = [archive, "--url", target] if command == "import" else [source, target]
+        with monkeypatch.context() as patch:
+            patch.setattr(DiskStore, "set_many", interrupted)
+            result = run(command, *arguments)
+        with DiskStore(tmp_path / f"{most}.db") as store:
+            found = threads_of(store)["alpha"]
+        assert all(one in whole for one in found)
+        seen.add(len(found))
+        if result.exit_code == 0:
+            break
+    assert seen == {1, 2, 3}
+
+
+def test_a_thread_that_stays_does_not_begin_to_expire_by_an_import(
+    place: Where, make_place: MakePlace, tmp_path: Path
+) -> None:
+    saver = SwarmStateSaver(place.store)
+    last = grow(saver, 2, thread="alpha")
+    back = make_place()
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    place.good("export", first)
+    back.good("import", first)
+    SwarmStateSaver(place.store, ttl=1000).put_writes(last, [("x", 1)], "task")
+    place.good("export", second)
+    done = back.json("import", second)
+    assert done["added"] > 0
+    assert done["namespaces_without_their_expiry"] > 0
+    back.good("export", first, "--yes")
+    _, *rest = records(first)
+    assert {record[2] for record in rest if record[0] == "namespace"} == {None}
+
+
 def test_a_restore_makes_the_store_what_the_file_holds(place: Where, tmp_path: Path) -> None:
     filled(place.store)
     expected = content(place.store)
