@@ -85,6 +85,8 @@ def _no_store(value: object) -> str:
             f"store must be a swarmstate store, not a client ({name}); "
             "of a client make one: RedisStore(client=...)"
         )
+    if hasattr(value, "get") and hasattr(value, "set"):
+        return f"store must have the methods of a StoreLike: {name} has no set_many"
     return f"store must be a swarmstate store, not {name} ({shown(value)})"
 
 
@@ -105,6 +107,8 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
             ``"error"`` raises :class:`~swarmstate.errors.DecodeError`, also for every object that
             LangGraph's ``JsonPlusSerializer`` cannot rebuild and would replace. What another
             serializer replaces cannot be seen.
+        incremental: Means nothing: a value is always stored once per version. Programs for the Rust
+            package of the same name pass it.
         metrics: Where durations are recorded, see :mod:`swarmstate.observability`.
         tracer: Where spans are recorded, see :mod:`swarmstate.observability`.
 
@@ -127,6 +131,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         ttl_on_read: bool = False,
         max_checkpoints_per_thread: int | None = None,
         on_blocked: OnBlocked = "warn",
+        incremental: bool = True,
         metrics: Metrics | MetricsSink | None = None,
         tracer: Tracer | None = None,
     ) -> None:
