@@ -13,8 +13,10 @@ namespace                                                 key                  v
 the same                                                  ``\0w``, then an id  1
 the same                                                  ``\0p``, then an id  1
 ``langgraph:values:<len(thread)>:tag:<ns>``               channel and version  type tag, bytes
+the same                                                  channel and segment  ``elements``, bytes
 ``langgraph:strays:<len(thread)>:tag:<ns>``               checkpoint id        1
 ``langgraph:writes:<len(thread)>:tag:<len(ns)>:<ns><id>`` index and task id    a pending write
+the same                                                  ``\0s``, then a key  1
 ========================================================= ==================== ==================
 
 A value is stored once per channel and version. Its key is the length of the channel's name, a
@@ -22,6 +24,14 @@ colon, the name, a colon and the version. A version that begins with 32 digits, 
 zero, and a point, as LangGraph's do, loses its leading zeros, and its key has ``z`` for the first
 colon; for an int it has ``i`` and for a float ``f``. A record names all versions of its checkpoint,
 and lists the channels that have a value.
+
+A long list is stored in **segments**: rows of its elements, each row the plain concatenation of
+their msgpack. The key of a segment has ``s`` for the first colon, and in place of the version the
+first 20 letters of the base64 of its SHA-256. So it is stored once, however many checkpoints and
+writes name it. A record of format 2 has a tenth part: channel -> [how many elements the list has,
+the segments in order]. Such a channel has no value of its own. A write of such a list has the type
+tag ``list``, and the same array in place of its bytes. ``\0s`` and the key of a segment stand among
+the writes for each that these name, so that what is still needed is known without decoding them.
 
 A thread exists while its first namespace does, and a checkpoint namespace while it is listed there.
 The orphans are checkpoint ids that have pending writes but, so far, no checkpoint: LangGraph may
@@ -37,12 +47,15 @@ lack these entries. No checkpoint id starts with NUL and a letter from p to w.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from binascii import b2a_base64
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from hashlib import sha256
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from swarmstate.arguments import shown
 from swarmstate.checkpoints.protocol import (
+    NO_LISTS,
     Blob,
     CheckpointName,
     CheckpointRecord,
@@ -52,9 +65,12 @@ from swarmstate.checkpoints.protocol import (
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError
 
 __all__ = [
+    "ELEMENTS",
     "FORMAT",
+    "LIST",
     "LOST",
     "THREADS",
+    "Place",
     "ThreadNames",
     "assemble",
     "check_id",
@@ -65,23 +81,34 @@ __all__ = [
     "field",
     "id_of",
     "is_id",
+    "is_segment",
     "lost_writes",
     "mark_of_parent",
+    "mark_of_segment",
     "mark_of_writes",
     "names",
     "new_field",
     "place",
     "record_fields",
     "remembered",
+    "segment_field",
+    "segment_of",
+    "segments_among",
     "thread_namespace",
     "thread_of",
     "unreadable",
 ]
 
-FORMAT = 1
-"""The version of the format, first in every record."""
+FORMAT = 2
+"""The version of the format, first in every record that needs it; otherwise it is 1."""
 
-_PARTS = 9
+_PARTS = {1: 9, 2: 10}
+
+LIST = "list"
+"""The type tag of a write whose value is a list in segments."""
+
+ELEMENTS = "elements"
+"""The type tag of a segment."""
 
 T = TypeVar("T")
 
@@ -93,6 +120,8 @@ THREADS = "langgraph:thread:"
 
 _WRITES = "\0w"
 _PARENT = "\0p"
+
+_SEGMENT = "\0s"
 
 LOST = "\0lost"
 """The key, among pending writes, of what says that earlier ones are gone."""
@@ -235,26 +264,71 @@ field = remembered(new_field, 8192)
 """The same for versions that come again; a new one would only fill the cache."""
 
 
+def segment_of(elements: bytes) -> str:
+    """Return the name of a segment, made of what it holds."""
+    # 120 bits, of which base64 needs no padding.
+    return b2a_base64(sha256(elements).digest()[:15], newline=False).decode()
+
+
+def segment_field(channel: str, segment: str) -> str:
+    """Return the key of a segment of a channel's list."""
+    return f"{_length(channel)}s{channel}:{segment}"
+
+
+def is_segment(key: str | bytes) -> bool:
+    """Return whether a key among the values is that of a segment."""
+    if isinstance(key, bytes):
+        return key.lstrip(b"0123456789")[:1] == b"s"
+    return key.lstrip("0123456789")[:1] == "s"
+
+
+def mark_of_segment(key: str) -> str:
+    """Return the key, among pending writes, of what says that these need a segment."""
+    return _SEGMENT + key
+
+
+def segments_among(keys: Iterable[str]) -> list[str]:
+    """Return the keys of the segments that pending writes need, by the keys of these."""
+    return [key[2:] for key in keys if key.startswith(_SEGMENT)]
+
+
+Place: TypeAlias = str | tuple[str, int]
+"""Where in a checkpoint a value belongs: a channel, or a channel and which segment of its list."""
+
+
 def record_fields(
     record: CheckpointRecord, channels: Collection[str] | None = None
-) -> dict[str, str]:
-    """Return channel -> key for every value that a checkpoint has or, of deltas, may have.
+) -> dict[Place, str]:
+    """Return the key of every value that a checkpoint has or, of deltas, may have, by its place.
+
+    This is all that a record refers to: segments are further values.
 
     Args:
         record: The checkpoint's record.
         channels: The only channels that count; None: all of them.
     """
-    versions = record.versions
+    versions, lists = record.versions, record.lists
     named = record.stored + record.deltas
     if channels is not None:
         named = [name for name in named if name in channels]
-    return {name: field(name, versions[name]) for name in named if name in versions}
+    if not lists:
+        return {name: field(name, versions[name]) for name in named if name in versions}
+    fields: dict[Place, str] = {
+        name: field(name, versions[name])
+        for name in named
+        if name in versions and name not in lists
+    }
+    for name, (_, *segments) in lists.items():
+        if channels is None or name in channels:
+            for at, segment in enumerate(segments):
+                fields[name, at] = segment_field(name, segment)
+    return fields
 
 
 def assemble(
     name: CheckpointName,
     record: CheckpointRecord,
-    fields: Mapping[str, str],
+    fields: Mapping[Place, str],
     held: Mapping[str, Any],
     writes: Iterable[tuple[str, Any]],
     *,
@@ -265,8 +339,9 @@ def assemble(
     Args:
         name: Which checkpoint it is.
         record: Its record.
-        fields: Channel -> key of the values that were asked for.
+        fields: The keys of the values that were asked for, by their place.
         held: Key -> value, for the keys that have one; a DecodeError where it could not be read.
+            With writes also the segments that these need.
         writes: Key and value of each pending write.
         marked: Whether there must be pending writes.
 
@@ -275,6 +350,8 @@ def assemble(
     """
     values: dict[str, Blob] = {}
     for channel, key in fields.items():
+        if type(channel) is not str:
+            continue
         value = held.get(key)
         if value is not None:
             try:
@@ -283,12 +360,50 @@ def assemble(
                 cause = value if isinstance(value, DecodeError) else None
                 raise unreadable(name, channel, value) from cause
             values[channel] = (kind, data)
-    tasks = [decode_write(key, value, name) for key, value in writes]
+    for channel, parts in record.lists.items():
+        if (channel, 0) in fields:
+            values[channel] = _joined(name, channel, parts, held)
+    tasks = [
+        decode_write(key, value, name, held)
+        for key, value in writes
+        if not key.startswith(_SEGMENT)
+    ]
     if len(tasks) > 1:
         tasks.sort(key=lambda write: write.order)
     elif marked and not tasks:
         raise lost_writes(name)
     return StoredCheckpoint(name, record, values, tasks)
+
+
+def _joined(
+    name: CheckpointName, channel: str, parts: Sequence[Any], held: Mapping[str, Any]
+) -> Blob:
+    """Return a list from its segments, as the serializer wrote it."""
+    count, *segments = parts
+    rows: list[bytes] = [_head_of_list(count)]
+    for segment in segments:
+        value = held.get(segment_field(channel, segment))
+        if value is None:
+            raise DecodeError(
+                f"segment {shown(segment)} of channel {shown(channel)} of {place(name)} "
+                "is missing: the store has lost it"
+            )
+        try:
+            _, data = value
+        except (TypeError, ValueError):
+            cause = value if isinstance(value, DecodeError) else None
+            raise unreadable(name, channel, value) from cause
+        rows.append(data)
+    return "msgpack", b"".join(rows)
+
+
+def _head_of_list(count: int) -> bytes:
+    """Return what a list of so many elements begins with in msgpack."""
+    if count < 16:
+        return bytes((0x90 | count,))
+    if count < 1 << 16:
+        return b"\xdc" + count.to_bytes(2, "big")
+    return b"\xdd" + count.to_bytes(4, "big")
 
 
 def unreadable(name: CheckpointName, channel: str, value: Any) -> DecodeError:
@@ -313,8 +428,10 @@ def place(name: CheckpointName) -> str:
 
 def encode_record(record: CheckpointRecord) -> list[Any]:
     """Return a record as plain lists for a codec."""
-    parent, versions, stored, deltas, body, metadata = record
-    return [FORMAT, parent, versions, stored, deltas, *body, *metadata]
+    parent, versions, stored, deltas, body, metadata, lists = record
+    if not lists:
+        return [1, parent, versions, stored, deltas, *body, *metadata]
+    return [FORMAT, parent, versions, stored, deltas, *body, *metadata, lists]
 
 
 def decode_record(value: Any, name: CheckpointName) -> CheckpointRecord:
@@ -324,16 +441,19 @@ def decode_record(value: Any, name: CheckpointName) -> CheckpointRecord:
         DecodeError: this is not a record, or one that a newer version wrote.
     """
     try:
-        form, parent, versions, stored, deltas, kind, body, metadata_kind, metadata = value
+        form, parent, versions, stored, deltas, kind, body, metadata_kind, metadata, *more = value
+        lists = more[0] if more else NO_LISTS
         if (
-            form == FORMAT
+            form in _PARTS
+            and len(value) == _PARTS[form]
             and (parent is None or type(parent) is str)
             and type(versions) is dict
             and type(stored) is type(deltas) is list
             and _names_and_versions(versions, stored, deltas)
+            and (not more or _are_lists(lists))
         ):
             return CheckpointRecord(
-                parent, versions, stored, deltas, (kind, body), (metadata_kind, metadata)
+                parent, versions, stored, deltas, (kind, body), (metadata_kind, metadata), lists
             )
     except (TypeError, ValueError):
         pass
@@ -353,19 +473,37 @@ def _names_and_versions(versions: dict[Any, Any], stored: list[Any], deltas: lis
     return True
 
 
+def _are_lists(lists: Any) -> bool:
+    return type(lists) is dict and all(
+        type(channel) is str and _is_list_in_segments(parts) for channel, parts in lists.items()
+    )
+
+
+def _is_list_in_segments(parts: Any) -> bool:
+    """Return whether this is how many elements a list has, and its segments."""
+    return (
+        type(parts) is list
+        and len(parts) > 1
+        and type(parts[0]) is int
+        and 0 <= parts[0] < 1 << 32
+        and all(type(segment) is str for segment in parts[1:])
+    )
+
+
 def _no_record(value: Any, where: str) -> DecodeError:
     """Return the error that says what is wrong with a record."""
     if not isinstance(value, list) or not value:
         return DecodeError(f"{where} is a {type(value).__name__}, not a record")
-    if value[0] != FORMAT:
+    form = value[0]
+    if type(form) is not int or form not in _PARTS:
         return DecodeError(
-            f"{where} has format {shown(value[0])}; this version of swarmstate reads {FORMAT}"
+            f"{where} has format {shown(form)}; this version of swarmstate reads 1 and {FORMAT}"
         )
-    if len(value) != _PARTS:
-        return DecodeError(f"{where} is a record of {len(value)} parts, not {_PARTS}")
+    if len(value) != _PARTS[form]:
+        return DecodeError(f"{where} is a record of {len(value)} parts, not {_PARTS[form]}")
     return DecodeError(
-        f"{where} is a record whose parent, versions or channels have the wrong type: "
-        f"{shown(value[1:5])}"
+        f"{where} is a record whose parent, versions, channels or lists have the wrong type: "
+        f"{shown(value[1:5] + value[9:])}"
     )
 
 
@@ -374,8 +512,8 @@ def encode_writes(
     task_id: str,
     task_path: str,
     special: Mapping[str, int],
-    dumps: Callable[[Any], Blob],
-) -> dict[str, list[Any]]:
+    dumps: Callable[[str, Any], tuple[str, bytes | list[Any]]],
+) -> dict[str, Any]:
     """Return key -> value for a task's pending writes, in their checkpoint's namespace of writes.
 
     Args:
@@ -384,16 +522,29 @@ def encode_writes(
         task_id: The task.
         task_path: Where the task comes in the order of its step.
         special: The special channels -> their positions, below zero.
-        dumps: The serializer.
+        dumps: Returns of a channel and a value what the serializer makes of it; or, of a list in
+            segments, the tag :data:`LIST`, how many elements it has and its segments.
     """
-    return {
-        f"{special.get(channel, position)}:{task_id}": [channel, *dumps(value), task_path]
-        for position, (channel, value) in enumerate(writes)
-    }
+    found: dict[str, Any] = {}
+    for position, (channel, value) in enumerate(writes):
+        tag, data = dumps(channel, value)
+        found[f"{special.get(channel, position)}:{task_id}"] = [channel, tag, data, task_path]
+        if type(data) is list:
+            for segment in data[1:]:
+                found[mark_of_segment(segment_field(channel, segment))] = 1
+    return found
 
 
-def decode_write(key: str, value: Any, name: CheckpointName) -> TaskWrite:
+def decode_write(
+    key: str, value: Any, name: CheckpointName, held: Mapping[str, Any] | None = None
+) -> TaskWrite:
     """Return a pending write from its key and value.
+
+    Args:
+        key: Its key.
+        value: What is stored there.
+        name: The checkpoint.
+        held: The segments that the writes of the checkpoint need, by key.
 
     Raises:
         DecodeError: this is not a pending write of this checkpoint.
@@ -404,6 +555,8 @@ def decode_write(key: str, value: Any, name: CheckpointName) -> TaskWrite:
     try:
         channel, kind, data, task_path = value
         if type(channel) is type(task_path) is str:
+            if type(data) is list and kind == LIST and _is_list_in_segments(data):
+                kind, data = _joined(name, channel, data, held or {})
             return TaskWrite(task_id, int(index), channel, (kind, data), task_path)
     except (TypeError, ValueError):
         pass

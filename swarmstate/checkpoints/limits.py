@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from weakref import WeakKeyDictionary
 
 from swarmstate.checkpoints.format import (
     ThreadNames,
     decode_record,
+    id_of,
     is_id,
     mark_of_parent,
     mark_of_writes,
     names,
+    segments_among,
 )
 from swarmstate.checkpoints.protocol import (
     CheckpointName,
@@ -110,6 +112,12 @@ class Limits:
         if noted is not None:
             noted.references.changes += 1
 
+    def need(self, where: ThreadNames, checkpoint_id: str, segments: Sequence[str]) -> None:
+        """Note that writes of a checkpoint, which may be yet to come, need segments."""
+        noted = self._table.get(where.checkpoints)
+        if noted is not None:
+            noted.references.need(checkpoint_id, segments)
+
     def before(self, where: ThreadNames, checkpoint_id: str, keep: int | None) -> _Noted | None:
         """Return what is known of a namespace to which a checkpoint is about to be added."""
         noted = self._table.get(where.checkpoints)
@@ -155,7 +163,7 @@ class Limits:
             # The usual case: nothing can need it, so there is nothing to decide.
             oldest = references.ids[1]
             doomed = references.least()
-            self._store.delete_many(self.parts(where, (doomed,), oldest))
+            self._store.delete_many(self.parts(where, (doomed,), oldest, references))
             references.remove((doomed,))
             return None
         try:
@@ -176,11 +184,18 @@ class Limits:
             return False
         where = names(surplus.thread, surplus.checkpoint_ns)
         noted = self._table.get(where.checkpoints)
-        known = noted is not None and noted.references is references
-        return known or bool(references.ids == self._ids(where))
+        if noted is not None and noted.references is references:
+            return True
+        now = (self._ids(where), self._needed(where))
+        return bool((references.ids, references.needed) == now)
 
     def parts(
-        self, where: ThreadNames, doomed: Sequence[tuple[str, Sequence[str]]], oldest: str
+        self,
+        where: ThreadNames,
+        doomed: Sequence[tuple[str, Sequence[str]]],
+        oldest: str,
+        references: References,
+        staying: Collection[str] = (),
     ) -> list[Pair]:
         """Return all that goes with checkpoints, and with writes that came after theirs had gone.
 
@@ -188,6 +203,8 @@ class Limits:
             where: The namespace.
             doomed: The ids, each with the fields whose values go with it.
             oldest: Writes of lesser ids go if they have no checkpoint.
+            references: Who refers to what.
+            staying: What lesser ids that stay refer to.
         """
         keys, contains = self._store.keys, self._store.contains
         pairs: list[Pair] = []
@@ -196,11 +213,16 @@ class Limits:
             ids.append(checkpoint_id)
             for key in fields:
                 pairs.append((where.values, key))  # noqa: PERF401 (nearly always one or none)
-        ids += [
-            orphan
-            for orphan in keys(where.orphans)
-            if orphan < oldest and not contains(where.checkpoints, orphan)
-        ]
+        for orphan in keys(where.orphans):
+            if orphan < oldest and not contains(where.checkpoints, orphan):
+                ids.append(orphan)
+                loose = [
+                    key
+                    for key in references.needed.get(orphan, ())
+                    if references.values.get(key, "") < oldest and key not in staying
+                ]
+                pairs += [(where.values, key) for key in loose]
+                references.remove(((orphan, loose),))
         for each in ids:
             writes = where.writes + each
             pairs += (
@@ -248,12 +270,19 @@ class Limits:
     def _ids(self, where: ThreadNames) -> list[str]:
         return sorted(filter(is_id, self._store.keys(where.checkpoints)))
 
+    def _needed(self, where: ThreadNames) -> dict[str, list[str]]:
+        """Return checkpoint id -> the segments that its writes need."""
+        keys = self._store.keys
+        ids = {*keys(where.orphans), *map(id_of, keys(where.checkpoints))}
+        found = ((each, segments_among(keys(where.writes + each))) for each in ids)
+        return {each: segments for each, segments in found if segments}
+
     def _read(self, name: CheckpointName, keep: int) -> Surplus:
         """Read all of a namespace, and the newest checkpoint of each call below it."""
         thread, checkpoint_ns, _ = name
         where = names(thread, checkpoint_ns)
         records = self._records(where, name, self._ids(where))
-        references = References(records)
+        references = References(records, self._needed(where))
         calls: list[StoredCheckpoint] = []
         for space in calls_below(checkpoint_ns, self._store.keys(where.thread)):
             there = names(thread, space)

@@ -23,11 +23,12 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from swarmstate.arguments import check_count, check_method, shown
-from swarmstate.checkpoints.format import encode_writes, field, new_field
+from swarmstate.checkpoints.format import encode_writes
 from swarmstate.checkpoints.generic import engine_of
-from swarmstate.checkpoints.protocol import Blob, CheckpointEngine, CheckpointRecord
+from swarmstate.checkpoints.protocol import CheckpointEngine, CheckpointRecord
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.integrations.langgraph import history, retention
 from swarmstate.integrations.langgraph.config import (
@@ -40,6 +41,7 @@ from swarmstate.integrations.langgraph.config import (
     thread_ids_of,
 )
 from swarmstate.integrations.langgraph.listing import Listing
+from swarmstate.integrations.langgraph.lists import ListCache, Values, Writes, learn
 from swarmstate.integrations.langgraph.serde import fast
 from swarmstate.integrations.langgraph.serialization import (
     CheckpointReader,
@@ -96,6 +98,9 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             ``"error"`` raises :class:`~swarmstate.errors.DecodeError`, also for every object that
             LangGraph's ``JsonPlusSerializer`` cannot rebuild and would replace. What another
             serializer replaces cannot be seen.
+        list_cache_bytes: How many bytes may be kept of what was last written of long lists, of
+            which only what is new is stored and sent. Without it (0) a put that meets a list takes
+            one round trip more.
         metrics: Where durations are recorded, see :mod:`swarmstate.observability`.
         tracer: Where spans are recorded, see :mod:`swarmstate.observability`.
 
@@ -118,6 +123,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         ttl_on_read: bool = False,
         max_checkpoints_per_thread: int | None = None,
         on_blocked: OnBlocked = "warn",
+        list_cache_bytes: int = 32 << 20,
         metrics: Metrics | MetricsSink | None = None,
         tracer: Tracer | None = None,
     ) -> None:
@@ -129,6 +135,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         elif not hasattr(type(store), "set_many"):
             raise ArgumentTypeError(_no_store(store))
         check_count("max_checkpoints_per_thread", max_checkpoints_per_thread, 1, optional=True)
+        check_count("list_cache_bytes", list_cache_bytes, 0)
         if on_blocked not in ("warn", "error"):
             raise ArgumentValueError(
                 f"on_blocked must be 'warn' or 'error', not {shown(on_blocked)}"
@@ -136,6 +143,7 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         self.store = store
         self._engine: CheckpointEngine = engine_of(store, ttl, ttl_on_read)
         self._limit = max_checkpoints_per_thread
+        self._lists = ListCache(list_cache_bytes)
         self._strict = on_blocked == "error"
         if self._strict:
             watch_blocked_types()
@@ -168,7 +176,12 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
 
     def _get_tuple(self, config: RunnableConfig) -> Steps[CheckpointTuple | None]:
         found = yield from finish(self._engine.get(name_of(config)))
-        return None if found is None else self._reader().tuple(found)
+        if found is None:
+            return None
+        read = self._reader().tuple(found)
+        if self._splits() is not None:
+            learn(self._lists, found.name, found.record, read.checkpoint["channel_values"])
+        return read
 
     def list(
         self,
@@ -279,17 +292,13 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         dumps, _ = fast(self.serde)
         channels = checkpoint["channel_values"]
         versions = checkpoint["channel_versions"]
-        values: dict[str, Blob] = {
-            new_field(channel, version): dumps(channels[channel])
-            for channel, version in new_versions.items()
-            if channel in channels
-        }
         stored = [channel for channel in versions if channel in channels]
-        inherited = {
-            field(channel, versions[channel]): channel
-            for channel in stored
-            if new_versions.get(channel) != versions[channel]
-        }
+        values = Values(self._splits(), name, dumps, channels, versions, new_versions)
+        if values.is_unsure:
+            asked = parent.id and self._engine.load([parent], channels=(), writes=False)
+            loaded = (yield from finish(asked)) if asked else [None]
+            values.learn(loaded[0] and loaded[0].record)
+        values.cut()
         body: dict[str, Any] = {**checkpoint}
         for part in _KEPT_APART:
             body.pop(part, None)
@@ -305,14 +314,17 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         limit = self._limit
         caller = None if limit is None else retention.caller_of(name, metadata)
         while True:
+            record = record._replace(lists=values.lists)
             surplus, missing = yield from finish(
-                self._engine.put(name, record, values, tuple(inherited), keep=limit, caller=caller)
+                self._engine.put(
+                    name, record, values.new, tuple(values.inherited), keep=limit, caller=caller
+                )
             )
             if not missing:
                 break
             # The checkpoint that these values came from has been removed meanwhile.
-            for key in missing:
-                values[key] = dumps(channels[inherited[key]])
+            values.send(missing)
+        values.note()
         if limit is not None and surplus is not None:
             yield from retention.thin(self._engine, self._reader(), surplus, limit)
         return config_of(name)
@@ -356,8 +368,15 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         task_id = text("task_id", task_id)
         task_path = text("task_path", task_path)
         dumps, _ = fast(self.serde)
-        stored = encode_writes(writes, task_id, task_path, WRITES_IDX_MAP, dumps)
-        yield from finish(self._engine.put_writes(name, stored))
+        lists = Writes(self._splits(), name, dumps)
+        stored = encode_writes(writes, task_id, task_path, WRITES_IDX_MAP, lists.dumps)
+        while True:
+            missing = yield from finish(
+                self._engine.put_writes(name, stored, lists.new, tuple(lists.inherited))
+            )
+            if not missing:
+                return
+            lists.send(missing)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -474,6 +493,10 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         else:
             number = int(current)
         return f"{number + 1:032}.{_bits(56):014x}"
+
+    def _splits(self) -> ListCache | None:
+        """Return what is known of lists, or None if the bytes of this serializer stay whole."""
+        return self._lists if type(self.serde) is JsonPlusSerializer else None
 
     def _reader(self) -> CheckpointReader:
         return CheckpointReader(self.serde, self._strict)

@@ -16,6 +16,7 @@ from swarmstate.backends.redis.checkpoints.retention import Retention
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, fill
 from swarmstate.checkpoints.format import (
     LOST,
+    Place,
     assemble,
     check_id,
     is_id,
@@ -44,7 +45,7 @@ class _Read(NamedTuple):
     """A record as it was read, with its values' fields, and whether it has the mark of writes."""
 
     record: CheckpointRecord
-    fields: dict[str, str]
+    fields: dict[Place, str]
     marked: bool
 
 
