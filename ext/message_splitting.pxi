@@ -86,7 +86,8 @@ cdef Py_ssize_t head_of_list(const uint8_t *p, Py_ssize_t size, Py_ssize_t *coun
 
 
 def split(bytes packed not None, /):
-    """Return where the segments of a packed list end, or None where this is not a packed list.
+    """Return where the segments of a packed list end, or None where this is not a packed list
+    with elements.
 
     Returns:
         How many elements there are, how long the head is, and a tuple of ends in the bytes.
@@ -96,7 +97,7 @@ def split(bytes packed not None, /):
     cdef Py_ssize_t head = head_of_list(start, size, &count)
     cdef const uint8_t *p = start + head
     cdef Py_ssize_t *ends
-    if not head or size - head < count:
+    if not head or not count or size - head < count:
         return None
     ends = <Py_ssize_t *>realloc(NULL, (count + 1) * sizeof(Py_ssize_t))
     if ends == NULL:

@@ -554,12 +554,16 @@ def decode_write(
     index, _, task_id = key.partition(":")
     try:
         channel, kind, data, task_path = value
-        if type(channel) is type(task_path) is str:
-            if type(data) is list and kind == LIST and _is_list_in_segments(data):
-                kind, data = _joined(name, channel, data, held or {})
-            return TaskWrite(task_id, int(index), channel, (kind, data), task_path)
+        position = int(index)
+        good = type(channel) is type(task_path) is str
     except (TypeError, ValueError):
-        pass
+        good = False
+    if good and type(data) is list:
+        good = kind == LIST and _is_list_in_segments(data)
+        if good:
+            kind, data = _joined(name, channel, data, held or {})
+    if good:
+        return TaskWrite(task_id, position, channel, (kind, data), task_path)
     raise DecodeError(
         f"{shown(key)} of {place(name)} does not hold a pending write, "
         f"but {type(value).__name__} ({shown(value)})"
