@@ -18,7 +18,7 @@ from swarmstate.arguments import milliseconds
 from swarmstate.backends.redis.checkpoints import scripts as lua
 from swarmstate.backends.redis.checkpoints.copies import Copies
 from swarmstate.backends.redis.checkpoints.derived import FEW, Derived
-from swarmstate.backends.redis.checkpoints.keys import AT_A_TIME, ThreadKeys, in_parts
+from swarmstate.backends.redis.checkpoints.keys import AT_A_TIME, ThreadKeys, draw, in_parts
 from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
 from swarmstate.backends.redis.checkpoints.limit_scripts import PUT_WITHIN
 from swarmstate.backends.redis.checkpoints.removal import Removal
@@ -38,6 +38,7 @@ from swarmstate.checkpoints.format import (
 )
 from swarmstate.checkpoints.generic import newest_first
 from swarmstate.checkpoints.protocol import (
+    NO_VALUES,
     Blob,
     CheckpointName,
     CheckpointRecord,
@@ -194,13 +195,29 @@ class RedisCheckpoints:
         return surplus, []
 
     @_or_plainly
-    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
+    def put_writes(
+        self,
+        name: CheckpointName,
+        writes: Mapping[str, Any],
+        values: Mapping[str, Blob] = NO_VALUES,
+        inherited: Sequence[str] = (),
+    ) -> Steps[list[str]]:
         """Store pending writes. One round trip for any number."""
         check_id(name.id)
-        arguments: _Arguments = [name.id, self._keys.one]
-        for key, value in writes.items():
-            arguments += (key, self._store.encode(value))
-        yield from self._write(lua.PUT_WRITES, name, arguments)
+        encode = self._store.encode
+        asked = [key for key in inherited if key not in values]
+        more: tuple[bytes, ...] = ()
+        drawn: bytes | str = ""
+        if values or asked:
+            drawn = draw()
+            more = (self._keys.references(*name[:2]),)
+        numbers = (len(asked), len(values), drawn)
+        arguments: _Arguments = [name.id, self._keys.one, *numbers, *asked]
+        for pairs in (values, writes):
+            for key, value in pairs.items():
+                arguments += (key, encode(value))
+        missing, _ = yield from self._write(lua.PUT_WRITES, name, arguments, more)
+        return [key.decode() for key in missing]
 
     def _write(
         self,
