@@ -6,11 +6,13 @@
 # How a list is cut depends on its elements alone, not on who wrote what before: as the digits of its
 # length to the base `FAN` say, greatest first, so 30 elements are segments of 16, 4, 4, 4, 1 and 1.
 # A list that grows thereby keeps all but its last segments, and each element is in one of O(log n)
-# segments. What would be longer than `MOST` bytes is cut as its quarters are.
+# segments. What would be longer than `MOST` bytes is cut as its quarters are, and so is what holds
+# elements of more than `LARGE` bytes on average: to send an image twice costs more than its name.
 
 cdef enum:
     FAN = 4
-    MOST = 1 << 20
+    MOST = 1 << 24
+    LARGE = 1 << 15
 
 
 cdef const uint8_t *after_value(const uint8_t *p, const uint8_t *end) noexcept:
@@ -117,7 +119,7 @@ def split(bytes packed not None, /):
             width = 1
             while i % (width * FAN) == 0 and i + width * FAN <= count:
                 width *= FAN
-            while width > 1 and ends[i + width] - ends[i] > MOST:
+            while width > 1 and ends[i + width] - ends[i] > min(MOST, width * LARGE):
                 width //= FAN
             i += width
             found.append(ends[i])

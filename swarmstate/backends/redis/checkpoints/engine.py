@@ -158,7 +158,6 @@ class RedisCheckpoints:
         check_id(name.id)
         encode = self._store.encode
         encoded = self._keys.encode_record(record)
-        # The same as record_fields() gives, most of it without making the names again.
         deltas = [field(c, record.versions[c]) for c in record.deltas if c in record.versions]
         asked: Sequence[str] = inherited
         kept: Sequence[str] = ()
@@ -170,7 +169,7 @@ class RedisCheckpoints:
         arguments: _Arguments = [
             name.id,
             encoded,
-            self._keys.entry(encoded, record.parent, (*new, *inherited, *deltas)),
+            self._keys.plain([record.parent or "", *deltas]),
             self._keys.one,
             (record.parent or "") if record.deltas else "",
             len(asked),

@@ -104,6 +104,8 @@ class ThreadKeys:
     def __init__(self, store: StoreSteps) -> None:
         self.store = store
         self.one = store.encode(1)
+        self.plain = _plain.encode
+        """Encodes what scripts read, whatever the store's codec."""
         # Every call on a thread needs its keys, and checking names is most of their cost.
         self.named = remembered(self._name, 1024)
         """Of a thread and a checkpoint namespace: what the next three methods return."""

@@ -98,7 +98,7 @@ elseif not (known[1] and tonumber(known[1]) == before and known[2] == drawn) the
   right = false
 end
 if right then
-  local note, entry = {'n', before + 1, 'r', drawn}, cmsgpack.unpack(ARGV[6])
+  local note = {'n', before + 1, 'r', drawn}
   local top = not latest or less(latest, id)
   local function refer(name)
     local other = not top and call('HGET', refs, name)

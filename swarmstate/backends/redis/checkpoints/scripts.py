@@ -136,9 +136,14 @@ if parent ~= '' and call('HEXISTS', KEYS[2], parent) == 0 then
   try('ZADD', KEYS[5], 0, '\\0p' .. id)
 end
 call('HSET', KEYS[2], id, ARGV[5])
+local derived = cmsgpack.unpack(ARGV[6])
+local entry = {redis.sha1hex(ARGV[5]):sub(1, 16), derived[1]}
+for i = given, last, 2 do entry[#entry + 1] = ARGV[i] end
+for i = 11, given - 1 do entry[#entry + 1] = ARGV[i] end
+for i = 2, #derived do entry[#entry + 1] = derived[i] end
 if orphan then call('HDEL', KEYS[4], id) end
 if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[7]) end
-try('HSET', KEYS[6], id, ARGV[6])
+try('HSET', KEYS[6], id, cmsgpack.pack(entry))
 local fits = type(try('ZADD', KEYS[5], 0, id)) == 'number'
 """
         + after
@@ -149,10 +154,10 @@ local fits = type(try('ZADD', KEYS[5], 0, id)) == 'number'
 PUT = put_script("put", "", "")
 """Store a checkpoint. All of the keys, that of its writes, and where 0.1.0 kept what is derived.
 
-ARGV: time to live, 1 to look whether the order fits, id, record, entry for key 6, encoded 1, the
-parent if a channel is rebuilt from its writes or else "", how many inherited fields follow, how
-many fields that stay if they are there, then the first, then the second with their values, then
-field, value, and so on.
+ARGV: time to live, 1 to look whether the order fits, id, record, msgpack of [parent or "", fields
+that are rebuilt from writes, ...], encoded 1, the parent if a channel is rebuilt from its writes or
+else "", how many inherited fields follow, how many fields that stay if they are there, then the
+first, then the second with their values, then field, value, and so on.
 
 Returns 0; or {1 if the order fits, 1 to renew the other keys, what was left of the first key's
 time, why expiry was refused}; or the inherited fields without a value, and then nothing was stored;
