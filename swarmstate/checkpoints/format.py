@@ -320,8 +320,9 @@ def record_fields(
     }
     for name, (_, *segments) in lists.items():
         if channels is None or name in channels:
+            prefix = segment_field(name, "")
             for at, segment in enumerate(segments):
-                fields[name, at] = segment_field(name, segment)
+                fields[name, at] = prefix + segment
     return fields
 
 
@@ -349,8 +350,9 @@ def assemble(
         DecodeError: a value or a write is not what it should be, or the writes are missing.
     """
     values: dict[str, Blob] = {}
+    lists = record.lists
     for channel, key in fields.items():
-        if type(channel) is not str:
+        if not isinstance(channel, str):
             continue
         value = held.get(key)
         if value is not None:
@@ -360,7 +362,7 @@ def assemble(
                 cause = value if isinstance(value, DecodeError) else None
                 raise unreadable(name, channel, value) from cause
             values[channel] = (kind, data)
-    for channel, parts in record.lists.items():
+    for channel, parts in lists.items() if lists else ():
         if (channel, 0) in fields:
             values[channel] = _joined(name, channel, parts, held)
     tasks = [
@@ -379,22 +381,29 @@ def _joined(
     name: CheckpointName, channel: str, parts: Sequence[Any], held: Mapping[str, Any]
 ) -> Blob:
     """Return a list from its segments, as the serializer wrote it."""
-    count, *segments = parts
-    rows: list[bytes] = [_head_of_list(count)]
-    for segment in segments:
-        value = held.get(segment_field(channel, segment))
-        if value is None:
-            raise DecodeError(
-                f"segment {shown(segment)} of channel {shown(channel)} of {place(name)} "
-                "is missing: the store has lost it"
-            )
+    prefix = segment_field(channel, "")
+    rows: list[bytes] = [_head_of_list(parts[0])]
+    for segment in parts[1:]:
+        value = held.get(prefix + segment)
         try:
-            _, data = value
+            tag, data = value  # type: ignore[misc]
         except (TypeError, ValueError):
+            tag = data = None
+        if tag != ELEMENTS or type(data) is not bytes:
             cause = value if isinstance(value, DecodeError) else None
-            raise unreadable(name, channel, value) from cause
+            raise _no_segment(name, channel, segment, value) from cause
         rows.append(data)
     return "msgpack", b"".join(rows)
+
+
+def _no_segment(name: CheckpointName, channel: str, segment: str, value: Any) -> DecodeError:
+    """Return the error for a segment that is missing, or is something else."""
+    where = f"segment {shown(segment)} of channel {shown(channel)} of {place(name)}"
+    if value is None:
+        return DecodeError(f"{where} is missing: the store has lost it")
+    return DecodeError(
+        f"{where} does not hold elements, but {type(value).__name__} ({shown(value)})"
+    )
 
 
 def _head_of_list(count: int) -> bytes:
@@ -474,20 +483,24 @@ def _names_and_versions(versions: dict[Any, Any], stored: list[Any], deltas: lis
 
 
 def _are_lists(lists: Any) -> bool:
-    return type(lists) is dict and all(
-        type(channel) is str and _is_list_in_segments(parts) for channel, parts in lists.items()
-    )
+    if type(lists) is not dict:
+        return False
+    for channel, parts in lists.items():
+        if type(channel) is not str or not _is_list_in_segments(parts):
+            return False
+    return True
 
 
 def _is_list_in_segments(parts: Any) -> bool:
     """Return whether this is how many elements a list has, and its segments."""
-    return (
-        type(parts) is list
-        and len(parts) > 1
-        and type(parts[0]) is int
-        and 0 <= parts[0] < 1 << 32
-        and all(type(segment) is str for segment in parts[1:])
-    )
+    if type(parts) is not list or len(parts) < 2:
+        return False
+    count, *segments = parts
+    try:
+        "".join(segments)  # fails unless all are text
+    except TypeError:
+        return False
+    return type(count) is int and 0 <= count < 1 << 32
 
 
 def _no_record(value: Any, where: str) -> DecodeError:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from langgraph.checkpoint.base import ChannelVersions
 
@@ -39,29 +39,75 @@ _ASKED_BYTES = 16_384
 
 _SECONDS = 300.0
 _ENTRY = 400
-_NAME = 80
+_NAME = 160
+_MOST_WRITTEN = 64
 
 _Key = tuple[str, ...]
 _Cut = tuple[int, int, tuple[int, ...]]
 """How many elements, how long the head is, and where the segments end."""
 
 
-class _Known(NamedTuple):
-    """What is known of a channel's list as it was last written or read.
+class _List:
+    """A channel's list as it was last written or read.
 
     Attributes:
-        version: the channel's version; None for the lists that a task's writes had.
+        version: the channel's version; None for the lists that tasks wrote.
         parts: how many elements, and the segments, as a record names them; None: it is whole.
+        fields: the keys of the segments in the store, in the same order.
         packed: its bytes, if it was written here.
         head: how long the head of these is.
         ends: where the segments end in them.
     """
 
-    version: Any
-    parts: list[Any] | None
-    packed: bytes = b""
-    head: int = 0
-    ends: tuple[int, ...] = ()
+    __slots__ = ("ends", "fields", "head", "packed", "parts", "version")
+
+    def __init__(self, version: Any, parts: list[Any] | None) -> None:
+        self.version = version
+        self.parts = parts
+        self.fields: list[str] = []
+        self.packed = b""
+        self.head = 0
+        self.ends: tuple[int, ...] = ()
+
+    @property
+    def segments(self) -> list[Any]:
+        """The names of the segments; none if it is whole."""
+        return self.parts[1:] if self.parts else []
+
+    def elements(self, at: int) -> bytes:
+        """Return the bytes of one segment."""
+        return self.packed[self.ends[at - 1] if at else self.head : self.ends[at]]
+
+    def blob(self, field: str) -> Blob:
+        """Return a segment as an engine stores it."""
+        return ELEMENTS, self.elements(self.fields.index(field))
+
+
+def _cut(blob: Blob) -> _Cut | None:
+    """Return how to cut a list, if it is long enough."""
+    tag, data = blob
+    return split(data) if len(data) >= LEAST_BYTES and tag == "msgpack" else None
+
+
+def _segmented(
+    channel: str, version: Any, packed: bytes, cut: _Cut, known: _List | None
+) -> tuple[_List, int]:
+    """Return a list in segments, and how many of the first ones are those of a known one."""
+    one = _List(version, None)
+    count, one.head, one.ends = cut
+    one.packed = packed
+    same = 0
+    if known is not None and known.packed:
+        same = unchanged(packed, one.ends, one.head, known.packed, known.ends, known.head)
+    prefix = segment_field(channel, "")
+    names = [segment_of(one.elements(at)) for at in range(same, len(one.ends))]
+    if same and known is not None and known.parts is not None:
+        one.parts = [count, *known.parts[1 : same + 1], *names]
+        one.fields = known.fields[:same]
+    else:
+        one.parts = [count, *names]
+    one.fields += [prefix + name for name in names]
+    return one, same
 
 
 class ListCache:
@@ -77,8 +123,8 @@ class ListCache:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._young: dict[_Key, _Known] = {}
-        self._old: dict[_Key, _Known] = {}
+        self._young: dict[_Key, _List] = {}
+        self._old: dict[_Key, _List] = {}
         self._size = 0
         self._since = monotonic()
 
@@ -86,71 +132,28 @@ class ListCache:
         # A copy of a saver may be one for another store.
         return ListCache, (self.most,)
 
-    def get(self, key: _Key) -> _Known | None:
+    def get(self, key: _Key) -> _List | None:
         """Return what is known of a list."""
         return self._young.get(key) or self._old.get(key)
 
-    def note(self, key: _Key, known: _Known) -> None:
+    def note(self, key: _Key, one: _List) -> None:
         """Keep what is known of a list from now on."""
-        size = _ENTRY + len(known.packed) + _NAME * len(known.parts or ()) + sum(map(len, key))
-        if size * 2 > self.most:
-            self._young.pop(key, None)
-            self._old.pop(key, None)
-            return
+        size = _ENTRY + len(one.packed)
+        if one.parts is not None:
+            size += _NAME * len(one.parts)
         before = self._young.get(key)
         if before is not None:
             self._size -= _ENTRY + len(before.packed) + _NAME * len(before.parts or ())
+        else:
+            size += len(key[0]) + len(key[1])
         if (self._size + size) * 2 > self.most or monotonic() - self._since > _SECONDS:
             self._old, self._young = self._young, {}
             self._size, self._since = 0, monotonic()
-        self._young[key] = known
+            self._old.pop(key, None)
+            if size * 2 > self.most:
+                return
+        self._young[key] = one
         self._size += size
-
-
-class _List:
-    """A list cut into segments.
-
-    Attributes:
-        parts: how many elements, and the names of the segments.
-        fields: the names of the segments in the store, in the same order.
-        packed, head, ends: the bytes, the length of their head, and where the segments end.
-    """
-
-    __slots__ = ("ends", "fields", "head", "packed", "parts")
-
-    def __init__(
-        self,
-        channel: str,
-        packed: bytes,
-        cut: _Cut,
-        known: _Known | None = None,
-    ) -> None:
-        count, self.head, self.ends = cut
-        self.packed = packed
-        same = 0
-        self.parts: list[Any] = [count]
-        if known is not None and known.parts and known.packed:
-            same = unchanged(packed, self.ends, self.head, known.packed, known.ends, known.head)
-            self.parts += known.parts[1 : same + 1]
-        self.parts += [segment_of(self.elements(at)) for at in range(same, len(self.ends))]
-        self.fields = [segment_field(channel, segment) for segment in self.parts[1:]]
-
-    def elements(self, at: int) -> bytes:
-        """Return the bytes of one segment."""
-        return self.packed[self.ends[at - 1] if at else self.head : self.ends[at]]
-
-    def known(self, version: Any) -> _Known:
-        return _Known(version, self.parts, self.packed, self.head, self.ends)
-
-    def blob(self, field: str) -> Blob:
-        """Return a segment as an engine stores it."""
-        return ELEMENTS, self.elements(self.fields.index(field))
-
-
-def _cut(blob: Blob) -> _Cut | None:
-    """Return how to cut a value, if it is a list that is long enough."""
-    tag, data = blob
-    return split(data) if len(data) >= LEAST_BYTES and tag == "msgpack" else None
 
 
 class Values:
@@ -171,6 +174,21 @@ class Values:
         new_versions: Those that are new.
     """
 
+    __slots__ = (
+        "_cache",
+        "_dumps",
+        "_name",
+        "_uncut",
+        "_unknown",
+        "_values",
+        "_versions",
+        "_written",
+        "inherited",
+        "is_unsure",
+        "lists",
+        "new",
+    )
+
     def __init__(
         self,
         cache: ListCache | None,
@@ -189,77 +207,75 @@ class Values:
         self.inherited: dict[str, str] = {}
         self.lists: dict[str, list[Any]] = {}
         self.is_unsure = False
-        self._known: dict[str, _Known | None] = {}
-        self._uncut: dict[str, tuple[Blob, _Cut]] = {}
-        self._written: dict[str, _List | None] = {}
+        self._uncut: dict[str, tuple[bytes, _Cut, _List | None]] = {}
+        self._written: dict[str, _List] = {}
         self._unknown: list[str] = []
         for channel, version in new_versions.items():
-            if channel not in values:
-                continue
-            blob = dumps(values[channel])
-            if cache is not None and type(values[channel]) is list:
-                cut = _cut(blob)
-                if cut is not None:
-                    self._uncut[channel] = blob, cut
-                    known = self._known[channel] = cache.get((*name[:2], channel))
-                    self.is_unsure = self.is_unsure or known is None
-                    continue
-                self._written[channel] = None
-            self.new[new_field(channel, version)] = blob
+            if channel in values:
+                value = values[channel]
+                blob = dumps(value)
+                if type(value) is list and cache is not None:
+                    cut = _cut(blob)
+                    if cut is not None:
+                        known = cache.get((name[0], name[1], channel))
+                        self._uncut[channel] = blob[1], cut, known
+                        if known is None:
+                            self.is_unsure = True
+                        continue
+                    self._written[channel] = _List(version, None)
+                self.new[new_field(channel, version)] = blob
         for channel, version in versions.items():
             if channel in values and new_versions.get(channel) != version:
-                if cache is not None and type(values[channel]) is list:
-                    self._inherit_list(cache, channel, version)
-                else:
+                if type(values[channel]) is not list or cache is None:
                     self.inherited[field(channel, version)] = channel
-
-    def _inherit_list(self, cache: ListCache, channel: str, version: Any) -> None:
-        known = cache.get((*self._name[:2], channel))
-        if known is None or known.version != version:
-            self.is_unsure = True
-            self._unknown.append(channel)
-        else:
-            self._inherit(channel, known.parts)
+                    continue
+                known = cache.get((name[0], name[1], channel))
+                if known is None or known.version != version:
+                    self.is_unsure = True
+                    self._unknown.append(channel)
+                else:
+                    self._inherit(channel, known.parts)
 
     def _inherit(self, channel: str, parts: list[Any] | None) -> None:
         if parts is None:
             self.inherited[field(channel, self._versions[channel])] = channel
         else:
             self.lists[channel] = parts
+            prefix = segment_field(channel, "")
             for segment in parts[1:]:
-                self.inherited[segment_field(channel, segment)] = channel
+                self.inherited[prefix + segment] = channel
 
     def learn(self, record: CheckpointRecord | None) -> None:
         """Take what the parent's record says of the lists, if there is a parent."""
         lists = {} if record is None else record.lists
         versions = {} if record is None else record.versions
         for channel in self._unknown:
-            parts = lists.get(channel) if versions.get(channel) == self._versions[channel] else None
+            version = self._versions[channel]
+            parts = lists.get(channel) if versions.get(channel) == version else None
             self._inherit(channel, parts)
-            self._note(channel, _Known(self._versions[channel], parts))
-        self._unknown.clear()
-        for channel in self._uncut:
-            if self._known[channel] is None and channel in lists:
-                self._known[channel] = _Known(versions.get(channel), lists[channel])
+            self._written[channel] = _List(version, parts)
+        for channel, (packed, cut, known) in self._uncut.items():
+            if known is None and channel in lists:
+                known = _List(versions.get(channel), lists[channel])
+                self._uncut[channel] = packed, cut, known
 
     def cut(self) -> None:
         """Decide which segments of the lists that are new are sent."""
-        for channel, (blob, cut) in self._uncut.items():
-            known = self._known[channel]
-            there: set[str] = set()
-            one = _List(channel, blob[1], cut, known)
-            if known is not None and known.parts:
-                there.update(known.parts[1:])
-            if not there.issuperset(one.parts[1:]) and self._cache is not None:
-                written = self._cache.get((*self._name[:2], channel, ""))
-                if written is not None and written.parts:
-                    there.update(written.parts)
+        if self._cache is None:
+            return
+        for channel, (packed, cut, known) in self._uncut.items():
+            one, same = _segmented(channel, self._versions[channel], packed, cut, known)
+            there = [] if known is None else known.segments
+            written = self._cache.get((self._name[0], self._name[1], channel, ""))
+            if written is not None:
+                there = there + written.segments
+            inherited, segments = self.inherited, one.segments
             for at, key in enumerate(one.fields):
-                if one.parts[at + 1] in there:
-                    self.inherited[key] = channel
+                if at < same or segments[at] in there:
+                    inherited[key] = channel
                 elif key not in self.new:
                     self.new[key] = ELEMENTS, one.elements(at)
-            self.lists[channel] = one.parts
+            self.lists[channel] = [cut[0], *segments]
             self._written[channel] = one
 
     def send(self, missing: Sequence[str]) -> None:
@@ -268,7 +284,7 @@ class Values:
         for key in missing:
             channel = self.inherited[key]
             one = self._written.get(channel)
-            if one is not None:
+            if one is not None and one.packed:
                 self.new[key] = one.blob(key)
             else:
                 again.add(channel)
@@ -278,28 +294,26 @@ class Values:
             cut = None if lost is None else _cut(blob)
             for segment in () if lost is None else lost[1:]:
                 self.inherited.pop(segment_field(channel, segment), None)
+            version = self._versions[channel]
             if cut is None:
-                key = field(channel, self._versions[channel])
+                key = field(channel, version)
                 self.new[key] = blob
                 self.inherited[key] = channel
-                self._written[channel] = None
+                self._written[channel] = _List(version, None)
                 continue
             # All of it: it may have been changed in place since it was stored.
-            one = self._written[channel] = _List(channel, blob[1], cut)
-            self.lists[channel] = one.parts
+            one, _ = _segmented(channel, version, blob[1], cut, None)
+            self._written[channel] = one
+            self.lists[channel] = [cut[0], *one.segments]
             for key in one.fields:
                 self.new[key] = one.blob(key)
                 self.inherited[key] = channel
 
     def note(self) -> None:
         """Keep what was written for the next put."""
-        for channel, one in self._written.items():
-            version = self._versions.get(channel)
-            self._note(channel, _Known(version, None) if one is None else one.known(version))
-
-    def _note(self, channel: str, known: _Known) -> None:
         if self._cache is not None:
-            self._cache.note((*self._name[:2], channel), known)
+            for channel, one in self._written.items():
+                self._cache.note((self._name[0], self._name[1], channel), one)
 
 
 class Writes:
@@ -328,20 +342,21 @@ class Writes:
         cut = _cut(blob) if type(value) is list and self._cache is not None else None
         if cut is None or self._cache is None:
             return blob
-        key = (*self._name[:2], channel)
+        key = (self._name[0], self._name[1], channel)
         known, written = self._cache.get(key), self._cache.get((*key, ""))
-        one = _List(channel, blob[1], cut, known)
-        there = {each for one in (known, written) if one and one.parts for each in one.parts[1:]}
+        one, _ = _segmented(channel, None, blob[1], cut, known)
+        segments = one.segments
+        earlier = [] if written is None else written.segments
+        there = earlier if known is None else earlier + known.segments
         is_unknown = known is written is None and len(blob[1]) > _ASKED_BYTES
         for at, name in enumerate(one.fields):
-            if is_unknown or one.parts[at + 1] in there:
+            if is_unknown or segments[at] in there:
                 self.inherited[name] = one
             elif name not in self.new:
                 self.new[name] = ELEMENTS, one.elements(at)
-        earlier = written.parts[1:] if written and written.parts else []
-        latest = dict.fromkeys([*one.parts[1:], *earlier])
-        self._cache.note((*key, ""), _Known(None, [0, *list(latest)[:64]]))
-        return LIST, one.parts
+        latest = list(dict.fromkeys(segments + earlier))[:_MOST_WRITTEN]
+        self._cache.note((*key, ""), _List(None, [0, *latest]))
+        return LIST, [cut[0], *segments]
 
     def send(self, missing: Sequence[str]) -> None:
         """Send what the store does not have."""
@@ -353,8 +368,8 @@ def learn(cache: ListCache, name: CheckpointName, record: CheckpointRecord, valu
     """Note which lists of a checkpoint that was read are in segments, and which."""
     for channel, value in values.items():
         if type(value) is list:
-            key = (*name[:2], channel)
+            key = (name[0], name[1], channel)
             known = cache.get(key)
             version = record.versions[channel]
             if known is None or known.version != version:
-                cache.note(key, _Known(version, record.lists.get(channel)))
+                cache.note(key, _List(version, record.lists.get(channel)))

@@ -310,11 +310,11 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             [channel for channel in counters if channel not in channels],
             dumps(body),
             dumps(get_checkpoint_metadata(config, metadata)),
+            values.lists,
         )
         limit = self._limit
         caller = None if limit is None else retention.caller_of(name, metadata)
         while True:
-            record = record._replace(lists=values.lists)
             surplus, missing = yield from finish(
                 self._engine.put(
                     name, record, values.new, tuple(values.inherited), keep=limit, caller=caller
