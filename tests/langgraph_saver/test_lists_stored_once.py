@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgpack
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
-from segments import held_and_needed
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from segments import held_and_needed, sizes
 from threads import checkpoint, config
 from twin import plain
 
+from swarmstate._messages import split, unchanged
+from swarmstate.checkpoints import is_segment, names
+from swarmstate.checkpoints.format import is_id
+from swarmstate.errors import DecodeError, InvalidArgumentError
 from swarmstate.integrations.langgraph import SwarmStateSaver, lists
 from swarmstate.protocols import StoreLike
 
@@ -30,34 +37,35 @@ def short_lists() -> Iterator[None]:
         yield
 
 
-# Deterministic and short, but no two alike unless they are meant to be.
-elements = st.one_of(
-    st.integers(0, 30),
-    st.builds(lambda n: {"n": n}, st.integers(0, 30)),
-    st.builds(lambda n: HumanMessage(f"{n}", id=f"{n}"), st.integers(0, 30)),
-)
-changes = st.one_of(
-    st.tuples(st.just("append"), st.lists(elements, min_size=1, max_size=6)),
-    st.tuples(st.just("mutate"), st.integers(0, 40)),
-    st.tuples(st.just("remove"), st.integers(0, 40)),
-    st.tuples(st.just("reverse")),
-    st.tuples(st.just("nothing")),
-)
-puts = st.tuples(st.just("put"), st.integers(0, 8), st.integers(0, 2), changes)
-operations = st.one_of(
-    puts,
-    puts,
-    puts,
-    st.tuples(st.just("mutate silently"), st.integers(0, 2), st.integers(0, 40)),
-    st.tuples(st.just("write"), st.integers(0, 8), st.integers(0, 2), st.booleans(), elements),
-    st.tuples(st.just("write early"), st.integers(0, 2), elements),
-    st.tuples(st.just("forget")),
-    st.tuples(st.just("other saver")),
-    st.tuples(st.just("prune")),
-    st.tuples(st.just("delete run"), st.integers(0, 8)),
-    st.tuples(st.just("copy")),
-    st.tuples(st.just("roll back")),
-)
+def element(chance: random.Random) -> Any:
+    number = chance.randrange(30)
+    return chance.choice([number, {"n": number}, HumanMessage(f"{number}", id=f"{number}")])
+
+
+def change(chance: random.Random) -> tuple[Any, ...]:
+    kind = chance.choice(["append", "append", "mutate", "remove", "reverse", "nothing"])
+    if kind == "append":
+        return kind, [element(chance) for _ in range(chance.randrange(1, 7))]
+    return (kind, chance.randrange(40)) if kind in ("mutate", "remove") else (kind,)
+
+
+OPERATIONS: dict[str, Callable[[random.Random], tuple[Any, ...]]] = {
+    "put": lambda c: (c.choice([0, 0, 0, c.randrange(8)]), c.randrange(3), change(c)),
+    "mutate_silently": lambda c: (c.randrange(3), c.randrange(40)),
+    "write": lambda c: (
+        c.choice([0, 0, c.randrange(8)]),
+        c.randrange(3),
+        c.random() < 0.7,
+        element(c),
+    ),
+    "write_early": lambda c: (c.randrange(3), element(c)),
+    "forget": lambda c: (),
+    "other_saver": lambda c: (),
+    "prune": lambda c: (),
+    "delete_run": lambda c: (c.randrange(4),),
+    "copy": lambda c: (),
+    "roll_back": lambda c: (),
+}
 
 
 class Session:
@@ -197,23 +205,288 @@ class Session:
         assert held - needed == set()
 
 
-@given(
-    limit=st.none() | st.integers(1, 4),
-    cached=st.sampled_from((0, 3000, 1 << 20)),
-    steps=st.lists(operations, max_size=30),
-)
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@pytest.mark.timeout(600)
+@pytest.mark.parametrize("first", range(0, 40, 8))
 @pytest.mark.usefixtures("short_lists")
 def test_any_sequence_is_answered_as_the_reference_saver_would_and_leaves_no_segment_over(
-    make_store: MakeStore, limit: int | None, cached: int, steps: Any
+    make_store: MakeStore, first: int
 ) -> None:
-    session = Session(make_store(), limit, cached)
-    for name, *arguments in steps:
-        getattr(session, name.replace(" ", "_"))(*arguments)
-    session.check()
-    session.saver.delete_thread("thread")
-    session.saver.delete_thread("copy")
-    assert len(session.store) == 0
+    for seed in range(first, first + 8):
+        chance = random.Random(seed)
+        limit, cached = chance.choice([None, 1, 2, 3, 4]), chance.choice([0, 6000, 1 << 20])
+        session = Session(make_store(), limit, cached)
+        for _ in range(chance.randrange(1, 30)):
+            names = [*OPERATIONS, "put", "put", "put", "put", "write"]
+            name = chance.choice(names)
+            getattr(session, name)(*OPERATIONS[name](chance))
+        session.check()
+        session.saver.delete_thread("thread")
+        session.saver.delete_thread("copy")
+        assert len(session.store) == 0
+
+
+# --- What is stored and sent ----------------------------------------------------------------------
+
+
+def message(number: int) -> HumanMessage:
+    return HumanMessage(f"{number} " + "a message of some length " * 10, id=f"{number}")
+
+
+class Chat:
+    """A thread with one list that grows."""
+
+    def __init__(self, saver: SwarmStateSaver, thread: str = "thread") -> None:
+        self.saver = saver
+        self.where = config(thread)
+        self.messages: list[Any] = []
+        self.versions: dict[str, Any] = {}
+
+    def put(self, *added: Any, **others: Any) -> Any:
+        self.messages = [*self.messages, *added]
+        new: dict[str, Any] = {}
+        if added:
+            new["messages"] = self.saver.get_next_version(self.versions.get("messages"), None)
+        for name in others:
+            new[name] = self.saver.get_next_version(self.versions.get(name), None)
+        self.versions = {**self.versions, **new}
+        body = checkpoint(self.versions, {"messages": self.messages, **others})
+        self.where = self.saver.put(self.where, body, {}, new)
+        return self.where
+
+    def read(self, where: Any = None) -> Any:
+        found = self.saver.get_tuple(where or self.where)
+        assert found is not None
+        return found
+
+
+def test_a_list_that_grows_is_stored_once_and_not_with_each_checkpoint(
+    make_store: MakeStore,
+) -> None:
+    store = make_store()
+    chat = Chat(SwarmStateSaver(store))
+    whole = 0
+    for number in range(100):
+        chat.put(message(number))
+        whole += len(chat.saver.serde.dumps_typed(chat.messages)[1])
+    assert sum(sizes(store).values()) < whole / 12
+    listed = [one.checkpoint["channel_values"] for one in chat.saver.list(config())]
+    assert listed == [{"messages": chat.messages[: n + 1]} for n in reversed(range(100))]
+
+
+def test_a_list_below_the_least_size_stays_whole_and_in_format_1(make_store: MakeStore) -> None:
+    store = make_store()
+    chat = Chat(SwarmStateSaver(store))
+    chat.put(message(0))
+    where = names("thread", "")
+    assert [is_segment(key) for key in store.keys(where.values)] == [False]
+    ((_, record),) = ((key, raw) for key, raw in store.items(where.checkpoints) if is_id(key))
+    assert record[0] == 1
+    chat.put(*map(message, range(1, 30)))
+    records = [raw[0] for key, raw in sorted(store.items(where.checkpoints)) if is_id(key)]
+    assert records == [1, 2]
+
+
+class Other(JsonPlusSerializer):
+    """A serializer of the user's own."""
+
+
+def test_what_another_serializer_wrote_stays_whole(make_store: MakeStore) -> None:
+    store = make_store()
+    chat = Chat(SwarmStateSaver(store, serde=Other()))
+    for number in range(0, 60, 20):
+        chat.put(*map(message, range(number, number + 20)))
+    chat.saver.put_writes(chat.where, [("messages", chat.messages)], "task")
+    assert held_and_needed(store) == (set(), set())
+    assert chat.read().checkpoint["channel_values"] == {"messages": chat.messages}
+    assert chat.read().pending_writes == [("task", "messages", chat.messages)]
+
+
+def test_a_list_that_a_task_wrote_and_a_channel_holds_is_stored_once(
+    make_store: MakeStore,
+) -> None:
+    store = make_store()
+    chat = Chat(SwarmStateSaver(store))
+    chat.put(*map(message, range(40)))
+    before = sizes(store)
+    grown = [*chat.messages, message(40)]
+    chat.saver.put_writes(chat.where, [("messages", grown)], "task")
+    with_write = sizes(store)
+    assert 0 < sum(with_write.values()) - sum(before.values()) < 1000
+    assert chat.read().pending_writes == [("task", "messages", grown)]
+    chat.put(message(40))
+    assert sizes(store) == with_write
+    assert chat.read().checkpoint["channel_values"] == {"messages": grown}
+
+
+def test_a_message_changed_in_place_is_stored_again_and_what_was_stored_stays(
+    make_store: MakeStore,
+) -> None:
+    chat = Chat(SwarmStateSaver(make_store()))
+    first = chat.put(*map(message, range(50)))
+    before = copy.deepcopy(chat.messages)
+    chat.messages[7].content = "changed"
+    second = chat.put(message(50))
+    assert chat.read(first).checkpoint["channel_values"]["messages"] == before
+    assert chat.read(second).checkpoint["channel_values"]["messages"] == chat.messages
+
+
+@pytest.mark.parametrize("what", ["value", "write"])
+def test_a_lost_segment_is_an_error_that_names_channel_and_segment(
+    make_store: MakeStore, what: str
+) -> None:
+    store = make_store()
+    chat = Chat(SwarmStateSaver(store))
+    chat.put(*map(message, range(21)))
+    if what == "write":
+        chat.saver.put_writes(chat.where, [("messages", [message(n) for n in range(90, 110)])], "t")
+        lost = sorted(set(sizes(store)) - {f"8smessages:{s}" for s in parts(store)})[0]
+    else:
+        lost = f"8smessages:{parts(store)[1]}"
+    store.delete(names("thread", "").values, lost)
+    for call in (lambda: chat.read(), lambda: list(chat.saver.list(config()))):
+        with pytest.raises(DecodeError) as caught:
+            call()
+        assert "'messages'" in str(caught.value)
+        assert lost.partition(":")[2] in str(caught.value)
+
+
+def parts(store: StoreLike) -> list[str]:
+    """Return the segments that the newest record of the thread's root names."""
+    where = names("thread", "")
+    newest = max(filter(is_id, store.keys(where.checkpoints)))
+    found: list[str] = store.get(where.checkpoints, newest)[9]["messages"][1:]
+    return found
+
+
+@pytest.mark.parametrize("what", ["value", "inherited value", "write"])
+def test_a_lost_segment_is_sent_again_by_whoever_needs_it(make_store: MakeStore, what: str) -> None:
+    store = make_store()
+    chat = Chat(SwarmStateSaver(store))
+    chat.put(*map(message, range(21)))
+    assert len(parts(store)) > 1
+    for segment in parts(store):
+        assert store.delete(names("thread", "").values, f"8smessages:{segment}")
+    if what == "value":
+        chat.put(message(21))
+    elif what == "inherited value":
+        chat.put(other=1)
+    else:
+        chat.saver.put_writes(chat.where, [("messages", chat.messages)], "task")
+        assert chat.read().pending_writes == [("task", "messages", chat.messages)]
+    assert chat.read().checkpoint["channel_values"]["messages"] == chat.messages
+    held, needed = held_and_needed(store)
+    assert needed <= held
+
+
+def test_savers_of_different_processes_name_the_same_segments(make_store: MakeStore) -> None:
+    store = make_store()
+    chat, other = Chat(SwarmStateSaver(store)), Chat(SwarmStateSaver(store), "other")
+    chat.put(*map(message, range(64)))
+    for number in range(64):
+        other.put(message(number))
+    one, two = (store.get(names(t, "").checkpoints, last) for t, last in newest(store))
+    assert one[9] == two[9] == {"messages": [64, parts(store)[0]]}
+
+
+def newest(store: StoreLike) -> list[tuple[str, str]]:
+    return [
+        (thread, max(filter(is_id, store.keys(names(thread, "").checkpoints))))
+        for thread in ("thread", "other")
+    ]
+
+
+def test_a_thread_of_format_1_goes_on_in_format_2(make_store: MakeStore) -> None:
+    store = make_store()
+    old = Chat(SwarmStateSaver(store, serde=Other()))
+    first = old.put(*map(message, range(30)))
+    new = Chat(SwarmStateSaver(store))
+    new.where, new.messages, new.versions = old.where, list(old.messages), dict(old.versions)
+    second = new.put(other=1)
+    third = new.put(message(30))
+    counts = [len(new.read(w).checkpoint["channel_values"]["messages"]) for w in (first, second)]
+    assert counts == [30, 30]
+    assert new.read(third).checkpoint["channel_values"]["messages"] == new.messages
+
+
+def test_the_cache_is_bounded_and_forgets_lists_that_nobody_puts_to_any_more(
+    make_store: MakeStore,
+) -> None:
+    saver = SwarmStateSaver(make_store(), list_cache_bytes=100_000)
+    for number in range(30):
+        Chat(saver, f"thread{number}").put(*map(message, range(40)))
+        cache = saver._lists
+        kept = [*cache._young.values(), *cache._old.values()]
+        assert sum(len(one.packed) for one in kept) <= 100_000
+    assert any(one.packed for one in kept)
+    assert copy.deepcopy(cache)._young == {}
+    with pytest.raises(InvalidArgumentError, match="list_cache_bytes"):
+        SwarmStateSaver(list_cache_bytes=-1)
+
+
+# --- Cutting --------------------------------------------------------------------------------------
+
+plain_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=40)
+    | st.binary(max_size=40)
+    | st.builds(msgpack.ExtType, st.integers(0, 100), st.binary(max_size=20)),
+    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=40,
+)
+
+
+@given(st.lists(plain_values, min_size=1, max_size=70))
+def test_segments_are_the_elements_bytes_cut_by_the_digits_of_the_length(values: Any) -> None:
+    packed = msgpack.packb(values)
+    cut = split(packed)
+    assert cut is not None
+    count, head, ends = cut
+    assert count == len(values)
+    starts = [head, *ends[:-1]]
+    segments = [packed[start:end] for start, end in zip(starts, ends, strict=True)]
+    widths = [n for power in (64, 16, 4, 1) for n in [power] * (count // power % 4)]
+    at = 0
+    for segment, width in zip(segments, widths, strict=True):
+        assert segment == b"".join(map(msgpack.packb, values[at : at + width]))
+        at += width
+
+
+@given(st.binary(max_size=60), st.lists(plain_values, min_size=1), st.integers(0), st.binary())
+def test_what_is_not_exactly_a_list_is_not_cut(
+    noise: bytes, values: Any, at: int, added: bytes
+) -> None:
+    packed = msgpack.packb(values)
+    at %= len(packed)
+    assert split(packed[:at]) is None
+    assert split(packed + added) is None or not added
+    for damaged in (noise, packed[:at] + noise + packed[at + 1 :]):
+        cut = split(damaged)
+        if cut is not None:
+            assert cut[2][-1] == len(damaged)
+    assert split(b"\xdd\xff\xff\xff\xff") is None
+    assert split(b"\x91\xdf\xff\xff\xff\xff" * 50) is None
+
+
+def test_large_elements_are_not_stored_again_with_others() -> None:
+    packed = msgpack.packb([b"x" * 100_000, b"ok"] * 40)
+    cut = split(packed)
+    assert cut is not None
+    assert len(cut[2]) == 80
+
+
+@given(st.lists(st.binary(max_size=9), min_size=1, max_size=40), st.integers(0, 40), st.binary())
+def test_unchanged_segments_are_told_by_their_bytes(values: Any, at: int, new: bytes) -> None:
+    other = [*values]
+    other[at % len(other)] = new
+    one, two = (msgpack.packb(each) for each in (values, other))
+    (_, head, ends), (_, head_2, ends_2) = split(one), split(two)  # type: ignore[misc]
+    same = unchanged(one, ends, head, two, ends_2, head_2)
+    rows = [
+        [data[a:b] for a, b in zip((start, *stops), stops, strict=False)]
+        for data, start, stops in ((one, head, ends), (two, head_2, ends_2))
+    ]
+    equal = [a == b for a, b in zip(*rows, strict=True)]
+    first = equal.index(False) if False in equal else len(equal)
+    assert same == first

@@ -350,7 +350,7 @@ for i = first, last do
             if wanted then length, rest = field:match('^(%d+)[:ifsz](.*)$') end
             if not wanted or wanted[rest:sub(1, length)] then
               fields[#fields + 1] = field
-              if share > 0 and i > first then
+              if share > 0 then
                 local length = try('HSTRLEN', KEYS[3], field)
                 if type(length) == 'number' then size = size + length end
               end
@@ -367,17 +367,19 @@ for i = first, last do
         if field and not seen[field] then
           seen[field] = true
           fields[#fields + 1] = field
-          if share > 0 and i > first then
+          if share > 0 then
             local length = try('HSTRLEN', KEYS[3], field)
             if type(length) == 'number' then size = size + length end
           end
         end
       end
-      if share > 0 and i > first then
+      if share > 0 then
         for j = 2, #writes, 2 do size = size + #writes[j] end
       end
     end
-    if share > 0 and i > first then
+    if share > 0 and i == first then
+      room = math.max(room, size)
+    elseif share > 0 then
       if size > room then
         for j = #fields, before + 1, -1 do fields[j] = nil end
         reached = i - first
@@ -412,9 +414,9 @@ r"""Read checkpoints at one moment. Keys 1, 2, 3, 5, 6, and on a cluster those o
 
 ARGV: what the keys of writes start with, or "" if they are declared; "all", "some" or "none" of the
 values; 1 for the writes; a number to compare the order one by one, another each time, or ""; 1 for
-the time that is left; about how many bytes more than the first may be read, or 0: any; the number
-of channels (for "some"), these, then ids. An empty one stands for the greatest; then the only other
-is the one whose writes are declared.
+the time that is left; about how many bytes may be read besides the first, or as many again as that
+has, or 0: any; the number of channels (for "some"), these, then ids. An empty one stands for the
+greatest; then the only other is the one whose writes are declared.
 
 Returns {{{id, record, 1 if key 6 knows it, writes}, ...}, fields, values, what is left of the first
 key's time, how many keys the order lists, marks of writes that are missing, how many of the ids

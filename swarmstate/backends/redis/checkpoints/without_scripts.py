@@ -401,7 +401,7 @@ class PlainCheckpoints:
         records: Mapping[CheckpointName, _Read],
         sizes: Mapping[bytes, float],
     ) -> Steps[Sequence[CheckpointName]]:
-        """Return the first names, as many as have about so many bytes more than the first one."""
+        """Return the first names, as many as have about so many bytes, or those of the first."""
         of = {
             name: [
                 ("HSTRLEN", self._keys.of(*name[:2])[2], key)
@@ -418,12 +418,14 @@ class PlainCheckpoints:
         # A user who may not ask for it is given as many as it wants.
         replies = yield Batch(list(distinct), idempotent=True, ignore=("NOPERM",))
         lengths = dict(zip(distinct, replies, strict=True))
-        size = 0.0
+        size, room = 0.0, float(most)
         for index, name in enumerate(names):
             # What one has in common with those before it is fetched once.
             more = sum(lengths.pop(command, None) or 0 for command in of.get(name, ()))
-            size += more + pending[name] if index else 0
-            if size > most:
+            size += more + pending[name]
+            if not index:
+                size, room = 0.0, max(room, size)
+            elif size > room:
                 return names[:index]
         return names
 
