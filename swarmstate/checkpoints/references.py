@@ -107,7 +107,7 @@ class References:
             if key not in values:
                 self._letters += len(key)
                 values[key] = checkpoint_id
-            elif greatest or checkpoint_id > values[key]:
+            elif checkpoint_id > values[key]:  # writes of a greater one may need it already
                 values[key] = checkpoint_id
         parent = record.parent
         if parent is not None:

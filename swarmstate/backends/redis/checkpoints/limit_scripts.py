@@ -101,7 +101,8 @@ if right then
   local note = {'n', before + 1, 'r', drawn}
   local top = not latest or less(latest, id)
   local function refer(name)
-    local other = not top and call('HGET', refs, name)
+    -- Also for the greatest: writes of one that is yet to come may need a segment already.
+    local other = call('HGET', refs, name)
     if not other or less(other, id) then
       note[#note + 1] = name
       note[#note + 1] = id

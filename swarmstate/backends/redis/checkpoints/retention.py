@@ -183,6 +183,8 @@ class Retention:
             return None
         below = calls_below(checkpoint_ns, spaces)
         records, below_ids = yield from self._records(name, ids, below, remember=note)
+        if not records:  # removed a moment ago
+            return None
         named = {*waiting, *map(id_in, held)}
         needed: Mapping[str, Sequence[str]] = {}
         if any(map(is_segment, fields or ())):

@@ -49,6 +49,8 @@ __all__ = ["PlainCheckpoints"]
 
 # How many entries of a hash the server weighs to estimate how large it is.
 _SAMPLES = 20
+# How often what is missing is looked for again.
+_LOOKS = 10
 
 
 class _Read(NamedTuple):
@@ -465,40 +467,47 @@ class PlainCheckpoints:
             written = next(answers) if writes else ()
             if next(answers) & next(answers):
                 pending[name] = written
-        if writes:
-            yield from self._add_segments(records, values, pending)
+        for _ in range(_LOOKS):
+            if not (yield from self._complete(records, values, pending)):
+                break
         return values, pending
 
-    def _add_segments(
+    def _complete(
         self,
         records: Mapping[CheckpointName, _Read],
         values: dict[bytes, Any],
         pending: dict[CheckpointName, Any],
-    ) -> Steps[None]:
-        """Read the segments of writes that came after the first look, which is rare."""
+    ) -> Steps[bool]:
+        """Read what is missing, and return whether anything was.
+
+        Writes may have come, with their segments, after the first look. And without scripts, what
+        is removed while it comes to be needed again is put back a moment later.
+        """
         late: list[tuple[CheckpointName, list[str]]] = []
         for name, written in pending.items():
+            record, fields, *_ = records[name]
             known = values.get(self._keys.of(*name[:2])[2], {})
-            asked = records[name].segments
-            segments = [
+            needed = [
                 key
-                for key in segments_in(fields_of(written))
-                if key not in known and key not in asked
+                for at, key in fields.items()
+                if key not in known and (type(at) is tuple or at in record.stored)
             ]
-            if segments:
-                late.append((name, segments))
+            needed += [key for key in segments_in(fields_of(written)) if key not in known]
+            if needed:
+                late.append((name, needed))
         if not late:
-            return
+            return False
         commands: list[Command] = []
-        for name, segments in late:
+        for name, needed in late:
             _, checkpoints, held, *_ = self._keys.of(*name[:2])
-            commands += [("HMGET", held, *segments), ("HEXISTS", checkpoints, name.id)]
+            commands += [("HMGET", held, *needed), ("HEXISTS", checkpoints, name.id)]
         replies = iter((yield Batch(commands, idempotent=True)))
-        for name, segments in late:
-            found = self._keys.blobs(segments, next(replies))
+        for name, needed in late:
+            found = self._keys.blobs(needed, next(replies))
             values.setdefault(self._keys.of(*name[:2])[2], {}).update(found)
             if not next(replies):
                 del pending[name]
+        return True
 
     def ancestors(self, name: CheckpointName, limit: int) -> Steps[list[StoredCheckpoint]]:
         """Follow the parents. Two round trips where ids grow from parent to child."""
