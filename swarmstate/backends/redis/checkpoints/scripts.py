@@ -323,7 +323,7 @@ end
 """
     + _ENTRY
     + """
-local wanted, found, fields, seen, bare = nil, {}, {}, {}, {}
+local wanted, found, fields, seen, chosen, bare = nil, {}, {}, {}, {}, {}
 local room, reached = share, last + 1 - first
 if want_values == 'some' then
   wanted = {}
@@ -350,6 +350,7 @@ for i = first, last do
             if wanted then length, rest = field:match('^(%d+)[:ifsz](.*)$') end
             if not wanted or wanted[rest:sub(1, length)] then
               fields[#fields + 1] = field
+              chosen[field] = true
               if share > 0 then
                 local length = try('HSTRLEN', KEYS[3], field)
                 if type(length) == 'number' then size = size + length end
@@ -364,8 +365,8 @@ for i = first, last do
       writes = call('HGETALL', target)
       for j = 1, #writes, 2 do
         local field = writes[j]:sub(1, 2) == '\\0s' and writes[j]:sub(3)
-        if field and not seen[field] then
-          seen[field] = true
+        if field and not chosen[field] then
+          chosen[field] = true
           fields[#fields + 1] = field
           if share > 0 then
             local length = try('HSTRLEN', KEYS[3], field)
