@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import json
 import random
+import shutil
+import statistics
+import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-import msgpack
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import redis
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from proxies import Proxy
 from segments import held_and_needed, sizes
+from servers import Server
 from threads import checkpoint, config
 from twin import plain
 
-from swarmstate._messages import split, unchanged
+from swarmstate.backends.redis import RedisStore
 from swarmstate.checkpoints import is_segment, names
 from swarmstate.checkpoints.format import is_id
 from swarmstate.errors import DecodeError, InvalidArgumentError
@@ -422,71 +429,124 @@ def test_the_cache_is_bounded_and_forgets_lists_that_nobody_puts_to_any_more(
         SwarmStateSaver(list_cache_bytes=-1)
 
 
-# --- Cutting --------------------------------------------------------------------------------------
-
-plain_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**64 - 1)
-    | st.floats()
-    | st.text(max_size=40)
-    | st.binary(max_size=40)
-    | st.builds(msgpack.ExtType, st.integers(0, 100), st.binary(max_size=20)),
-    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=40,
-)
+# --- Elsewhere ------------------------------------------------------------------------------------
 
 
-@given(st.lists(plain_values, min_size=1, max_size=70))
-def test_segments_are_the_elements_bytes_cut_by_the_digits_of_the_length(values: Any) -> None:
-    packed = msgpack.packb(values)
-    cut = split(packed)
-    assert cut is not None
-    count, head, ends = cut
-    assert count == len(values)
-    starts = [head, *ends[:-1]]
-    segments = [packed[start:end] for start, end in zip(starts, ends, strict=True)]
-    widths = [n for power in (64, 16, 4, 1) for n in [power] * (count // power % 4)]
-    at = 0
-    for segment, width in zip(segments, widths, strict=True):
-        assert segment == b"".join(map(msgpack.packb, values[at : at + width]))
-        at += width
-
-
-@given(st.binary(max_size=60), st.lists(plain_values, min_size=1), st.integers(0), st.binary())
-def test_what_is_not_exactly_a_list_is_not_cut(
-    noise: bytes, values: Any, at: int, added: bytes
+def test_a_history_of_another_channel_reads_writes_whose_segments_a_channel_shares(
+    make_store: MakeStore,
 ) -> None:
-    packed = msgpack.packb(values)
-    at %= len(packed)
-    assert split(packed[:at]) is None
-    assert split(packed + added) is None or not added
-    for damaged in (noise, packed[:at] + noise + packed[at + 1 :]):
-        cut = split(damaged)
-        if cut is not None:
-            assert cut[2][-1] == len(damaged)
-    assert split(b"\xdd\xff\xff\xff\xff") is None
-    assert split(b"\x91\xdf\xff\xff\xff\xff" * 50) is None
+    chat = Chat(SwarmStateSaver(make_store()))
+    chat.put(*map(message, range(40)))
+    grown = [*chat.messages, message(40)]
+    chat.saver.put_writes(chat.where, [("messages", grown), ("other", grown)], "task")
+    latest = chat.put(message(40))
+    found = chat.saver.get_delta_channel_history(config=latest, channels=["other"])
+    assert found["other"]["writes"] == [("task", "other", grown)]
 
 
-def test_large_elements_are_not_stored_again_with_others() -> None:
-    packed = msgpack.packb([b"x" * 100_000, b"ok"] * 40)
-    cut = split(packed)
-    assert cut is not None
-    assert len(cut[2]) == 80
+@pytest.mark.parametrize("cached", [1 << 20, 0])
+def test_lists_cost_one_trip_and_one_more_where_nothing_is_known_of_them(
+    proxy: Proxy, make_redis: Callable[..., RedisStore], cached: int
+) -> None:
+    chat = Chat(SwarmStateSaver(make_redis(proxy.url), list_cache_bytes=cached))
+    chat.put(*map(message, range(60)), other=0)
+    chat.put(message(60))
+
+    def trips(call: Callable[[], Any]) -> int:
+        with proxy.counted():
+            call()
+        return proxy.trips
+
+    more = 0 if cached else 1
+    grown = [*chat.messages, message(90)]
+    write = [("messages", grown)]
+    assert trips(lambda: chat.put(message(61))) == 1 + more
+    assert trips(lambda: chat.put(other=1)) == 1 + more
+    assert trips(lambda: chat.saver.put_writes(chat.where, write, "task")) == 1 + more
+    assert trips(chat.read) == 1
+    assert trips(lambda: list(chat.saver.list(config(), limit=3))) == 2
 
 
-@given(st.lists(st.binary(max_size=9), min_size=1, max_size=40), st.integers(0, 40), st.binary())
-def test_unchanged_segments_are_told_by_their_bytes(values: Any, at: int, new: bytes) -> None:
-    other = [*values]
-    other[at % len(other)] = new
-    one, two = (msgpack.packb(each) for each in (values, other))
-    (_, head, ends), (_, head_2, ends_2) = split(one), split(two)  # type: ignore[misc]
-    same = unchanged(one, ends, head, two, ends_2, head_2)
-    rows = [
-        [data[a:b] for a, b in zip((start, *stops), stops, strict=False)]
-        for data, start, stops in ((one, head, ends), (two, head_2, ends_2))
-    ]
-    equal = [a == b for a, b in zip(*rows, strict=True)]
-    first = equal.index(False) if False in equal else len(equal)
-    assert same == first
+def test_what_is_sent_does_not_grow_with_the_list(
+    server: Server, make_redis: Callable[..., RedisStore], raw: redis.Redis
+) -> None:
+    def sent() -> int:
+        return int(raw.info("stats")["total_net_input_bytes"])  # type: ignore[index]
+
+    def costs(size: int) -> list[int]:
+        chat = Chat(SwarmStateSaver(make_redis(server.url, prefix=f"list of {size}")))
+        chat.put(*map(message, range(size)))
+        found = []
+        for number in range(40):
+            before = sent()
+            chat.put(message(size + number))
+            found.append(sent() - before)
+        return found
+
+    few, many = costs(30), costs(3000)
+    assert statistics.median(many) < 1.3 * statistics.median(few)
+
+
+def test_threads_that_share_a_saver_put_to_one_thread_and_to_their_own(
+    make_store: MakeStore,
+) -> None:
+    saver = SwarmStateSaver(make_store(), list_cache_bytes=200_000)
+
+    def work(number: int) -> list[Any]:
+        own, shared = Chat(saver, f"own{number}"), Chat(saver)
+        for step in range(12):
+            for chat in (own, shared):
+                chat.put(*(message(1000 * number + 10 * step + n) for n in range(8)))
+                where = chat.where
+                assert chat.read(where).checkpoint["channel_values"]["messages"] == chat.messages
+        return own.messages
+
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(work, range(4)))
+    for number, messages in enumerate(done):
+        found = saver.get_tuple(config(f"own{number}"))
+        assert found is not None
+        assert found.checkpoint["channel_values"]["messages"] == messages
+
+
+PROGRAM = """
+const { decode, decodeMulti } = require("@msgpack/msgpack");
+const bytes = (text) => Buffer.from(text, "base64");
+const given = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const values = new Map(given.values.map(([key, value]) => [bytes(key).toString(), bytes(value)]));
+const record = decode(bytes(given.checkpoints[0][1]));
+const lists = {};
+for (const [channel, [count, ...segments]] of Object.entries(record[9])) {
+  const length = Buffer.byteLength(channel);
+  lists[channel] = segments.flatMap((segment) => {
+    const [tag, elements] = decode(values.get(`${length}s${channel}:${segment}`));
+    return [...decodeMulti(elements)];
+  });
+  if (lists[channel].length !== count) throw new Error("not all elements");
+}
+process.stdout.write(JSON.stringify([record[0], lists]));
+"""
+
+
+@pytest.mark.index
+def test_another_language_puts_a_list_together(
+    make_redis: Callable[..., RedisStore], raw: redis.Redis, prefix: str, tmp_path: Path
+) -> None:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("there is no Node")
+    library = [npm, "install", "--silent", "--no-audit", "--no-fund", "@msgpack/msgpack@3"]
+    subprocess.run(library, cwd=tmp_path, check=True)
+    values = [{"number": number, "text": "ü" * 40} for number in range(100)]
+    saver = SwarmStateSaver(make_redis())
+    versions = {"values": saver.get_next_version(None, None)}
+    saver.put(config(), checkpoint(versions, {"values": values}), {}, dict(versions))
+    given: dict[str, Any] = {}
+    for name in ("checkpoints", "values"):
+        held: Any = raw.hgetall(f"{prefix}:langgraph:{name}:6:{{t:thread}}:")
+        given[name] = [[base64.b64encode(part).decode() for part in pair] for pair in held.items()]
+    (tmp_path / "read.js").write_text(PROGRAM)
+    done = subprocess.run(
+        [node, "read.js"], cwd=tmp_path, input=json.dumps(given).encode(), stdout=-1, check=True
+    )
+    assert json.loads(done.stdout) == [2, {"values": values}]
