@@ -252,6 +252,5 @@ THREADS = list(itertools.product(LENGTHS, SIZES, OPERATIONS))
 REDIS = [on_thread(name, size, length, REDIS_LIMITS) for length, size, name in THREADS]
 REDIS += [Workload("50 invokes of 5 nodes", invokes(), 0.85)]
 CONCURRENT = Workload("50 concurrent ainvoke", concurrent_invokes(), 0.75)
-BYTES = Workload("bytes stored by 50 invokes of one thread", invokes(), 0.55)
 MEMORY = [on_thread(name, size, length, MEMORY_LIMITS, 10) for length, size, name in THREADS]
 MEMORY += [on_thread("get_tuple", 10, 10_000, MEMORY_LIMITS, 10)]
