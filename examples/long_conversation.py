@@ -41,6 +41,7 @@ def search(state: MessagesState) -> dict[str, Any]:
 
 
 def conversation(saver: SwarmStateSaver) -> Any:
+    """Return the graph."""
     builder: StateGraph[Any] = StateGraph(MessagesState)
     builder.add_node("model", model)
     builder.add_node("search", search)
@@ -88,6 +89,7 @@ def plot(ours: list[int], whole: list[int]) -> str:
 
 
 def main() -> None:
+    """Measure and plot."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("turns", nargs="?", type=int, default=200, help="how many turns")
     turns = max(parser.parse_args().turns, 2)
