@@ -19,7 +19,7 @@ sources := $(shell find swarmstate ext -name '*.py' -o -name '*.py[xdi]' -o -nam
 extension := $(shell find ext -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint stubs format typecheck dist build bench bench-peers bench-savers bench-codecs bench-serializer clean
+.PHONY: help demo test lint stubs format typecheck dist build bench bench-peers bench-savers bench-memories bench-codecs bench-serializer clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -36,9 +36,9 @@ lint: build ## Check style and types: ruff, mypy --strict, pyright
 	$(python) -m mypy --strict
 	$(python) -m pyright --pythonpath $(python)
 
-stubs: build ## Write the stub of RedisStore, after one of its methods has changed
+stubs: build ## Write the stubs of the stores, after one of their methods has changed
 	PYTHONPATH=tests/support:examples $(python) tests/support/stubs.py
-	$(python) -m ruff format --quiet swarmstate/backends/redis/store.pyi
+	$(python) -m ruff format --quiet swarmstate/backends/*/store.pyi
 
 format: build ## Rewrite the sources in the one style
 	$(python) -m ruff check --fix
@@ -59,6 +59,9 @@ bench-peers: build ## Compare with the Rust package of the same name, in memory 
 
 bench-savers: build ## Compare the LangGraph saver with the others (BENCH_ARGS="redis get_tuple" narrows it)
 	PYTHONPATH=bench:tests/support:examples $(python) bench/savers $(BENCH_ARGS)
+
+bench-memories: build ## Compare LangGraph's long-term memory with the others
+	PYTHONPATH=bench:tests/support:examples $(python) bench/memories $(BENCH_ARGS)
 
 bench-codecs: build ## Compare the codecs with the bare libraries, which check less
 	PYTHONPATH=bench $(python) bench/test_codecs.py

@@ -10,7 +10,9 @@ One extension module in several files, which are included below, each with one i
 * history: the live state, and what each held snapshot remembers of its own past;
 * snapshot: the public face of one moment;
 * persistent: a moment as persistent maps;
-* store: the public face of the live state.
+* expiry: which namespaces are gone from when on;
+* store: the public face of the live state;
+* mirror: the live state of a store that lies elsewhere, for the sake of its snapshots.
 
 **How a call is atomic.** Nothing here releases the GIL, but that alone is not enough: running any
 Python code (a codec, a hook, a finalizer) may switch threads, and up to Python 3.11 the allocation
@@ -27,6 +29,8 @@ another codec is of a class that the collector knows.
 """
 
 import sys
+from heapq import heapify, heappop, heappush
+from time import monotonic
 
 from cpython.dict cimport PyDict_Copy, PyDict_GetItemWithError, PyDict_Keys, PyDict_Next, PyDict_SetDefault
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
@@ -44,6 +48,7 @@ from swarmstate.arguments import (
     check_namespace,
     check_pair,
     check_prefix,
+    check_seconds,
     check_snapshot,
     iterate,
 )
@@ -79,4 +84,6 @@ include "space.pxi"
 include "history.pxi"
 include "snapshot.pxi"
 include "persistent.pxi"
+include "expiry.pxi"
 include "store.pxi"
+include "mirror.pxi"

@@ -33,6 +33,9 @@ A key/value store in memory, with free snapshots.
     cdef Py_ssize_t oldest  # where the ring starts
     cdef Py_ssize_t bound  # max_history, or -1 for no bound
     cdef long long latest  # the id of the last snapshot, 0 for none
+    cdef Deadlines deadlines  # None until a namespace is made to expire
+    cdef Store apart  # the scratch store, None until it is asked for
+    cdef bint borrowed  # whether this is the scratch store of another, which alone closes it
     cdef object __weakref__
 
     def __cinit__(self, *args, **options):
@@ -63,7 +66,21 @@ A key/value store in memory, with free snapshots.
     cdef inline Live open(self):
         if self.live is None:
             raise StoreUnavailable("the store is closed")
+        if self.deadlines is not None:
+            self.expire_due()
         return self.live
+
+    @cython.final
+    cdef int expire_due(self) except -1:
+        """Remove what has expired."""
+        cdef bint was_enabled = PyGC_Disable()
+        try:
+            if monotonic() >= self.deadlines.nearest:
+                self.deadlines.drop_due(self.live)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+        return 0
 
     @property
     def codec(self) -> str:
@@ -228,6 +245,61 @@ A key/value store in memory, with free snapshots.
         cdef str space = as_namespace(namespace)
         return self.open().drop_space(space)
 
+    def expire(self, namespace, seconds) -> bool:
+        """Let a namespace be gone, with all its keys, from some time on.
+
+        Writes do not put it off; calling this again does. A namespace that is removed, restored or
+        loses its last key before then, and comes back, stays.
+
+        Args:
+            namespace: the namespace.
+            seconds: from 0.001 to 10**10.
+
+        Returns:
+            Whether there is such a namespace.
+
+        Cost: O(log n) in the number of namespaces that expire.
+        """
+        cdef str space = as_namespace(namespace)
+        cdef PyObject *found
+        cdef Space held
+        cdef Live live
+        cdef double left = check_seconds("seconds", seconds)
+        cdef bint was_enabled = PyGC_Disable()
+        try:
+            live = self.open()
+            found = PyDict_GetItemWithError(live.spaces, space)
+            if found == NULL:
+                return False
+            held = <Space>found
+            if self.deadlines is None:
+                self.deadlines = Deadlines()
+            self.deadlines.note(space, held, left)
+            return True
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+
+    def scratch(self):
+        """Return the store's place for what need not last, such as a cache.
+
+        It is a store of the same codec, always the same one, and no part of this one: not of
+        ``snapshot``, ``restore``, ``clear``, ``len`` or any listing. It is closed with this one.
+        """
+        cdef Store made
+        self.open()
+        if self.borrowed:
+            return self
+        if self.apart is None:
+            made = Store.__new__(Store)
+            made.encoder = self.encoder
+            made.decoder = self.decoder
+            made.live = Live()
+            made.borrowed = True
+            if self.apart is None:
+                self.apart = made
+        return self.apart
+
     def update(self, namespace, key, fn, default=None):
         """Replace a value by ``fn(value)`` atomically.
 
@@ -340,6 +412,7 @@ A key/value store in memory, with free snapshots.
             live = self.open()
             if live.count:
                 live.replace({}, 0, 0)
+            self.deadlines = None
         finally:
             if was_enabled:
                 PyGC_Enable()
@@ -390,6 +463,7 @@ A key/value store in memory, with free snapshots.
                 live.replace(spaces_of(contents(source)), source.count, source.size)
                 if not (source.trusted and writes_alike(decoder_of(source), self.decoder)):
                     live.trusted = False
+            self.deadlines = None
         finally:
             if was_enabled:
                 PyGC_Enable()
@@ -410,9 +484,17 @@ A key/value store in memory, with free snapshots.
 
         Snapshots that are held elsewhere stay as they are.
         """
+        cdef Store apart = self.apart
+        if self.borrowed:
+            return
         self.live = None
         self.kept = []
         self.oldest = 0
+        self.deadlines = None
+        self.apart = None
+        if apart is not None:
+            apart.borrowed = False
+            apart.close()
 
     def __len__(self):
         """The number of keys in all namespaces. O(1)."""

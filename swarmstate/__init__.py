@@ -1,11 +1,14 @@
-"""State for AI agents: a fast store with free snapshots, in memory or over plain Redis."""
+"""State for AI agents: a fast store with free snapshots, in memory, in a file or over Redis."""
 
 from swarmstate import codecs, errors
 from swarmstate._core import Snapshot, Store
+from swarmstate.backends.memory import AsyncStore
+from swarmstate.backends.opening import open_async_store, open_store
 from swarmstate.codecs import dumps, loads
 from swarmstate.handoff import HandoffGraph
 
 __all__ = [
+    "AsyncStore",
     "HandoffGraph",
     "Snapshot",
     "Store",
@@ -14,6 +17,8 @@ __all__ = [
     "dumps",
     "errors",
     "loads",
+    "open_async_store",
+    "open_store",
 ]
 __version__ = "0.1.0"
 

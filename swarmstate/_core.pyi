@@ -202,6 +202,27 @@ class Store:
         Returns:
             How many keys there were.
         """
+    def expire(self, namespace: str, seconds: float) -> bool:
+        """Let a namespace be gone, with all its keys, from some time on.
+
+        Writes do not put it off; calling this again does. A namespace that is removed, restored or
+        loses its last key before then, and comes back, stays.
+
+        Args:
+            namespace: the namespace.
+            seconds: from 0.001 to 10**10.
+
+        Returns:
+            Whether there is such a namespace.
+
+        Cost: O(log n) in the number of namespaces that expire.
+        """
+    def scratch(self) -> Store:
+        """Return the store's place for what need not last, such as a cache.
+
+        It is a store of the same codec, always the same one, and no part of this one: not of
+        ``snapshot``, ``restore``, ``clear``, ``len`` or any listing. It is closed with this one.
+        """
     def update(
         self, namespace: str, key: str, fn: Callable[[Any], Any], default: Any = None
     ) -> Any:
@@ -273,3 +294,49 @@ class Store:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
+
+@final
+class Mirror:
+    """The encoded content of a store that lies elsewhere, for those who write a store.
+
+    Its snapshots share all that has not changed between them, as those of a :class:`Store` do. Who
+    keeps it tells it every change, and uses it from one thread at a time.
+
+    Args:
+        values: namespace -> key -> encoded value, as dicts. The bytes are not trusted: they are
+            checked when they are decoded.
+        codec: the name of the codec that decodes them.
+
+    Raises:
+        InvalidArgumentError: names or values of the wrong type.
+        UnknownCodecError: there is no such codec.
+
+    Cost: O(number of keys).
+    """
+
+    def __init__(self, values: dict[str, dict[str, bytes]], *, codec: str = "msgpack") -> None: ...
+    def write(self, changes: Iterable[tuple[str, str, bytes | None]]) -> None:
+        """Take over what has changed, as (namespace, key, encoded value or None for none) triples.
+
+        Raises:
+            InvalidArgumentError: names or values of the wrong type; those before are taken over.
+
+        Cost: O(their number).
+        """
+    def freeze(self, parent: int | None = None) -> Snapshot:
+        """Return a snapshot of the content. O(1).
+
+        Args:
+            parent: the id of the snapshot taken before from the same store, if any.
+        """
+    def changes_to(self, snapshot: SnapshotLike) -> list[tuple[str, str, bytes | None]] | None:
+        """Return what would have to be written so that the content became that of a snapshot.
+
+        Returns:
+            Triples as :meth:`write` takes them; None for a snapshot that this did not make.
+
+        Cost: O(what has changed since the snapshot).
+        """
+    @property
+    def held(self) -> bool:
+        """Whether a snapshot of it is held by anyone."""

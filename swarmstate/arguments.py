@@ -25,6 +25,7 @@ __all__ = [
     "check_number",
     "check_pair",
     "check_prefix",
+    "check_seconds",
     "check_snapshot",
     "iterate",
     "milliseconds",
@@ -164,9 +165,18 @@ def milliseconds(ttl: Any) -> int | None:
         return None
     if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
         _refuse_type("ttl", ttl, "None or seconds as an int or float")
-    if not 0.001 <= ttl <= 10**10:
-        raise ArgumentValueError(f"ttl must be between 0.001 and 10**10 seconds, not {shown(ttl)}")
-    return int(ttl * 1000)
+    return int(check_seconds("ttl", ttl) * 1000)
+
+
+def check_seconds(what: str, value: Any) -> float:
+    """Return how long something lives, in seconds, or raise."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        _refuse_type(what, value, "a number of seconds")
+    if not 0.001 <= value <= 10**10:
+        raise ArgumentValueError(
+            f"{what} must be between 0.001 and 10**10 seconds, not {shown(value)}"
+        )
+    return float(value)
 
 
 def check_method(what: str, value: object, method: str) -> None:

@@ -19,8 +19,10 @@ __all__ = [
     "Codec",
     "Default",
     "Diff",
+    "Expiring",
     "FastPath",
     "Pair",
+    "Scratch",
     "SnapshotLike",
     "StoreLike",
 ]
@@ -277,6 +279,38 @@ class StoreLike(Protocol):
         traceback: TracebackType | None,
     ) -> None:
         """Close the store."""
+        ...
+
+
+@runtime_checkable
+class Scratch(Protocol):
+    """A store with a place for what need not last, such as a cache."""
+
+    def scratch(self) -> StoreLike:
+        """Return that place: always the same one, in a store of any process that has this content.
+
+        No part of this store: not of ``snapshot``, ``restore``, ``clear``, ``len`` or any listing.
+        Closing it does nothing; it is closed with this store.
+        """
+        ...
+
+
+@runtime_checkable
+class Expiring(Protocol):
+    """A store whose namespaces can expire, one by one."""
+
+    def expire(self, namespace: str, seconds: float) -> bool:
+        """Let a namespace be gone, with all its keys, from some time on.
+
+        Writes of a store that was made without a ttl do not put that off; calling this again does.
+
+        Args:
+            namespace: The namespace.
+            seconds: From 0.001 to 10**10.
+
+        Returns:
+            Whether there is such a namespace.
+        """
         ...
 
 

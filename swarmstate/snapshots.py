@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from swarmstate._core import Snapshot
 from swarmstate.arguments import check_max_history
@@ -27,8 +28,12 @@ class History:
 
     def take(self, values: dict[str, dict[str, bytes]], codec: str) -> Snapshot:
         """Return a snapshot of ``values``, which it takes over, and keep it as the bound says."""
+        return self.keep(lambda parent: Snapshot.from_values(values, codec=codec, parent=parent))
+
+    def keep(self, freeze: Callable[[int | None], Snapshot]) -> Snapshot:
+        """Return the snapshot that ``freeze`` makes, given the last one's id, and keep it."""
         with self._lock:
-            taken = Snapshot.from_values(values, codec=codec, parent=self._last)
+            taken = freeze(self._last)
             self._last = taken.id
             self._kept.append(taken)
         return taken

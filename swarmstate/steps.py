@@ -21,11 +21,15 @@ classes that users see from one step::
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Generator
 from types import GeneratorType
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+
+from swarmstate.errors import ArgumentTypeError
+from swarmstate.shown import shown
 
 __all__ = [
     "Driven",
@@ -33,10 +37,13 @@ __all__ = [
     "InlineDriver",
     "Outcome",
     "Steps",
+    "ThreadDriver",
     "awaited",
     "blocking",
+    "calls_of",
     "finish",
     "introduced",
+    "named",
     "raised_stop",
 ]
 
@@ -131,15 +138,49 @@ class InlineDriver:
         return self.run(steps)
 
 
+class ThreadDriver(InlineDriver):
+    """Runs steps that never wait for a driver, but may block: awaited, in a thread of their own."""
+
+    async def arun(self, steps: Steps[T]) -> T:
+        """Run steps to their end in a thread and return their result."""
+        return await asyncio.to_thread(self.run, steps)
+
+
+def calls_of(store: Any) -> tuple[Any, Driver]:
+    """Return whose methods to call for a store's operations, and what runs what they return.
+
+    A method returns steps or its result at once: go on with ``yield from finish(...)``. For a store
+    that offers its steps and a driver, these; for the in-memory store, itself, and nothing ever
+    waits; any other store may block, and is called in a thread where the caller awaits.
+
+    Raises:
+        ArgumentTypeError: this is not a store that can be used both ways.
+    """
+    from swarmstate._core import Store
+
+    steps, driver = getattr(store, "steps", None), getattr(store, "driver", None)
+    if steps is not None and driver is not None:
+        return steps, driver
+    if not hasattr(type(store), "set_many") or inspect.iscoroutinefunction(store.set_many):
+        raise ArgumentTypeError(
+            "store must be a swarmstate store whose methods block, or one with steps and a driver, "
+            f"not {type(store).__name__} ({shown(store)})"
+        )
+    return store, InlineDriver() if isinstance(store, Store) else ThreadDriver()
+
+
+def named(name: str, steps: Steps[T]) -> Steps[T]:
+    """Return steps under the name of the operation that they are: errors of a store tell it."""
+    steps.__name__ = name  # type: ignore[attr-defined]
+    return steps
+
+
 def blocking(step: Callable[Concatenate[Any, P], Steps[T]]) -> Callable[Concatenate[Driven, P], T]:
     """Return the method that runs a step and returns its result."""
 
     @functools.wraps(step)
     def method(self: Driven, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        steps = step(self.steps, *args, **kwargs)
-        # By this name the errors of a store tell what failed.
-        steps.__name__ = method.__name__  # type: ignore[attr-defined]
-        return self.driver.run(steps)
+        return self.driver.run(named(method.__name__, step(self.steps, *args, **kwargs)))
 
     return method
 
@@ -151,9 +192,7 @@ def awaited(
 
     @functools.wraps(step)
     async def method(self: Driven, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        steps = step(self.steps, *args, **kwargs)
-        steps.__name__ = method.__name__  # type: ignore[attr-defined]
-        return await self.driver.arun(steps)
+        return await self.driver.arun(named(method.__name__, step(self.steps, *args, **kwargs)))
 
     return method
 

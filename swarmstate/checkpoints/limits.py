@@ -21,6 +21,7 @@ from swarmstate.checkpoints.format import (
     decode_record,
     id_of,
     is_id,
+    is_segment,
     mark_of_parent,
     mark_of_writes,
     names,
@@ -48,14 +49,16 @@ class _Noted:
         references: what is known.
         last: the id that was noted last.
         until: how many more may be noted before all ids are compared.
+        epoch: that of the table when they last were.
         size: how large the references were when that was last looked at.
     """
 
-    __slots__ = ("last", "references", "size", "until")
+    __slots__ = ("epoch", "last", "references", "size", "until")
 
-    def __init__(self, references: References, last: str) -> None:
+    def __init__(self, references: References, last: str, epoch: int) -> None:
         self.references = references
         self.last = last
+        self.epoch = epoch
         self.until = len(references.ids) // 8
         self.size = references.size
 
@@ -66,6 +69,8 @@ class _Table:
     def __init__(self) -> None:
         self._noted: OrderedDict[str, _Noted] = OrderedDict()
         self._size = 0
+        self.epoch = 0
+        """How often others may have been there unnoticed."""
 
     def get(self, name: str) -> _Noted | None:
         noted = self._noted.get(name)
@@ -117,6 +122,10 @@ class Limits:
         noted = self._table.get(where.checkpoints)
         if noted is not None:
             noted.references.need(checkpoint_id, segments)
+
+    def doubt(self) -> None:
+        """Compare all ids of each namespace the next time: others may have changed any."""
+        self._table.epoch += 1
 
     def before(self, where: ThreadNames, checkpoint_id: str, keep: int | None) -> _Noted | None:
         """Return what is known of a namespace to which a checkpoint is about to be added."""
@@ -184,7 +193,11 @@ class Limits:
             return False
         where = names(surplus.thread, surplus.checkpoint_ns)
         noted = self._table.get(where.checkpoints)
-        if noted is not None and noted.references is references:
+        if (
+            noted is not None
+            and noted.references is references
+            and noted.epoch == self._table.epoch
+        ):
             return True
         now = (self._ids(where), self._needed(where))
         return bool((references.ids, references.needed) == now)
@@ -256,10 +269,12 @@ class Limits:
     def _fits(self, where: ThreadNames, noted: _Noted) -> bool:
         """Return whether what is known of a namespace is what the store holds."""
         ids = noted.references.ids
-        if noted.until <= 0:
+        if noted.until <= 0 or noted.epoch != self._table.epoch:
+            noted.epoch = self._table.epoch
             self._table.put(where.checkpoints, noted)  # its size may have changed
             noted.until = len(ids) // 8
-            return ids == self._ids(where)
+            now = (self._ids(where), self._needed(where))
+            return bool((ids, noted.references.needed) == now)
         store = self._store
         return (
             store.max_key(where.checkpoints) == ids[-1]
@@ -273,6 +288,8 @@ class Limits:
     def _needed(self, where: ThreadNames) -> dict[str, list[str]]:
         """Return checkpoint id -> the segments that its writes need."""
         keys = self._store.keys
+        if not any(map(is_segment, keys(where.values))):
+            return {}
         ids = {*keys(where.orphans), *map(id_of, keys(where.checkpoints))}
         found = ((each, segments_among(keys(where.writes + each))) for each in ids)
         return {each: segments for each, segments in found if segments}
@@ -290,7 +307,7 @@ class Limits:
                 head = CheckpointName(thread, space, newest)
                 found = self._records(there, head, [newest])
                 calls += [StoredCheckpoint(head, record, {}, []) for record in found.values()]
-        self._table.put(where.checkpoints, _Noted(references, name.id))
+        self._table.put(where.checkpoints, _Noted(references, name.id, self._table.epoch))
         return references.surplus(name, keep, lambda _: records, calls)
 
     def _records(

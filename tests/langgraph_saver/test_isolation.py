@@ -46,7 +46,7 @@ def test_each_place_holds_its_own(make_store: Callable[..., StoreLike], places: 
         assert held(saver, place) is None
         put(saver, place)
         assert [held(saver, other) for other in places[: number + 1]] == places[: number + 1]
-    assert saver.threads() == sorted({thread for thread, _, _ in places})
+    assert sorted(saver.threads()) == sorted({thread for thread, _, _ in places})
     for thread in saver.threads():
         own = {place for place in places if place[0] == thread}
         found = [one.config["configurable"] for one in saver.list(config_of_thread(thread))]

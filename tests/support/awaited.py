@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from swarmstate.backends.redis import AsyncRedisStore
 from swarmstate.protocols import StoreLike
 
 
@@ -40,14 +39,15 @@ def _blocking(attribute: Any) -> Any:
 
 
 class Awaited:
-    """Awaits every method of an :class:`AsyncRedisStore`, from any thread."""
+    """Awaits every method of a store, from any thread."""
 
-    def __init__(self, store: AsyncRedisStore) -> None:
+    def __init__(self, store: Any) -> None:
         self._store = store
         # Not __getattr__: from Python 3.12 on, isinstance() with a protocol does not ask it.
         for name in dir(store):
             if not name.startswith("_"):
                 setattr(self, name, _blocking(getattr(store, name)))
+        self.scratch = lambda: Awaited(store.scratch())
 
     def __len__(self) -> int:
         return int(_run(self._store.count()))
@@ -63,7 +63,7 @@ class Awaited:
         _run(self._store.__aexit__(*error))
 
 
-def awaited(store: AsyncRedisStore) -> StoreLike:
+def awaited(store: Any) -> StoreLike:
     """Return a store whose methods are awaited for its caller."""
     made: Any = Awaited(store)
     return made

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from servers import present
 
-from swarmstate import Store
+from swarmstate import AsyncStore, Store
 from swarmstate.protocols import StoreLike
 
 CODECS = ("msgpack", "ormsgpack")
 # Several runs, and the workers of one, may share a server.
 _run = secrets.token_hex(4)
 _prefixes = itertools.count()
+_folder = tempfile.TemporaryDirectory(prefix="swarmstate-stores-")
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,36 @@ def _awaited_redis(url: str, **options: Any) -> StoreLike:
     return awaited(AsyncRedisStore(url, **options))
 
 
+def _disk(**options: Any) -> StoreLike:
+    from swarmstate.backends.disk import DiskStore
+
+    return DiskStore(_file(), **options)
+
+
+def _awaited_disk(**options: Any) -> StoreLike:
+    from awaited import awaited
+
+    from swarmstate.backends.disk import AsyncDiskStore
+
+    return awaited(AsyncDiskStore(_file(), **options))
+
+
+def _file() -> str:
+    """Return where no file is yet, in a folder of the run."""
+    return str(Path(_folder.name) / f"{next(_prefixes)}.db")
+
+
+def _awaited_memory(**options: Any) -> StoreLike:
+    from awaited import awaited
+
+    return awaited(AsyncStore(**options))
+
+
 STORES: dict[str, Kind] = {
     "memory": Kind(Store),
+    "memory-awaited": Kind(_awaited_memory, codecs=("msgpack",), suites=("interface",)),
+    "disk": Kind(_disk),
+    "disk-awaited": Kind(_awaited_disk, codecs=("msgpack",), suites=("interface",)),
     "redis": Kind(_redis, "server_url"),
     "redis-awaited": Kind(_awaited_redis, "server_url", ("msgpack",), ("interface",)),
     "redis-cluster": Kind(_redis, "cluster_url", ("msgpack",)),

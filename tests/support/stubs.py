@@ -1,6 +1,6 @@
-"""Writes the stub of the Redis stores, whose methods static tools cannot follow to their steps.
+"""Writes the stubs of stores whose methods static tools cannot follow to their steps.
 
-`make stubs` puts it into the package; a test compares it with what the module says of itself.
+`make stubs` puts them into the package; a test compares each with what its module says of itself.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from swarmstate.backends.redis import store
+from swarmstate.backends.disk import store as disk
+from swarmstate.backends.redis import store as redis
 
-STUB = Path(store.__file__).with_suffix(".pyi")
+MODULES = (redis, disk)
 
 HEAD = '''
 """What type checkers and editors see of the stores: every method written out.
@@ -21,6 +23,7 @@ The module makes the methods from their steps, which static tools do not follow.
 ``make stubs``; a test compares it with the module, docstrings included.
 """
 
+{imports}
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, NoReturn
@@ -28,19 +31,31 @@ from typing import Any, NoReturn
 from typing_extensions import Self
 
 from swarmstate._core import Snapshot
-from swarmstate.backends.redis.steps import StoreSteps
-from swarmstate.backends.redis.transport.driver import Driver
+{logic}
 from swarmstate.checkpoints.protocol import CheckpointEngine
+from swarmstate.items.protocol import ItemEngine
 from swarmstate.protocols import Default, Pair, SnapshotLike
 
-__all__ = ["AsyncRedisStore", "RedisStore"]
+__all__ = {names}
 '''
 
 
-def stub() -> str:
+def path(module: ModuleType) -> Path:
+    """Return where the stub of a module is."""
+    return Path(str(module.__file__)).with_suffix(".pyi")
+
+
+def stub(module: ModuleType) -> str:
     """Return the stub, as yet without the line breaks that the formatter makes."""
-    lines = [HEAD.strip(), ""]
-    for kind in (store._Opened, store.RedisStore, store.AsyncRedisStore):
+    logic = [module.StoreSteps, module.Driver]
+    head = HEAD.format(
+        imports="import os" if hasattr(module, "os") else "",
+        logic="\n".join(sorted(f"from {one.__module__} import {one.__name__}" for one in logic)),
+        names=module.__all__,
+    )
+    lines = [head.strip(), ""]
+    asynchronous, blocking = (getattr(module, name) for name in module.__all__)
+    for kind in (module._Opened, blocking, asynchronous):
         base = kind.__bases__[0]
         lines.append(f"class {kind.__name__}{'' if base is object else f'({base.__name__})'}:")
         lines += indented(_documented(kind.__doc__))
@@ -92,4 +107,5 @@ def _parameter(each: inspect.Parameter) -> str:
 
 
 if __name__ == "__main__":
-    STUB.write_text(stub())
+    for each in MODULES:
+        path(each).write_text(stub(each))

@@ -27,12 +27,13 @@ from swarmstate.arguments import check_namespace, shown
 from swarmstate.backends.redis.commands import Command
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 
-__all__ = ["APART", "Found", "Layout"]
+__all__ = ["APART", "Found", "Layout", "ScratchLayout"]
 
 APART = "!"
 """What the keys of everything derived start with, and no prefix does."""
 
 MARKER = b"\0store"
+SCRATCH = b"\0scratch"
 # What version 0.1.0 derived. Whatever else lies under such names is a foreign program's.
 _DERIVED_BEFORE = (b"\0ids:", b"\0fields:")
 _SPECIAL = frozenset(b"\\*?[]^")
@@ -163,7 +164,12 @@ class Layout:
         hashes = frozenset(hashes)
         before = frozenset(before)
         own = self.apart + b"\0"
-        derived = {key for key in apart if key.startswith(own) and key != self.marker}
+        scratch = self.apart + SCRATCH
+        derived = {
+            key
+            for key in apart
+            if key.startswith(own) and key != self.marker and not key.startswith(scratch)
+        }
         derived.update(key for key in before if key.startswith(_DERIVED_BEFORE, length))
         nested = {
             key[len(APART) : -len(MARKER)]
@@ -195,6 +201,38 @@ class Layout:
                 if key[length : length + 1] != b"\0" and _is_text(key) and (not nested or ours(key))
             ),
             derived=frozenset(derived),
+        )
+
+
+class ScratchLayout(Layout):
+    r"""The keys of the scratch store of a prefix, all of them apart: ``!{prefix}:\0scratch``.
+
+    A namespace is the hash ``!{prefix}:\0scratch:{namespace}``; what is derived is at
+    ``!{prefix}:\0scratch\0<name>``. The marker is the one of the prefix.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(prefix)
+        self.apart += SCRATCH
+        self.head = self.apart + b":"
+        self.pattern = _escaped(self.head) + b"*"
+        self.apart_pattern = _escaped(self.apart + b"\0") + b"*"
+
+    def scans(self) -> list[Command]:
+        """Return the commands that enumerate: the hashes, and what is derived."""
+        return [
+            ("SCAN", b"0", "MATCH", self.pattern, "COUNT", _ALL, "TYPE", "hash"),
+            ("SCAN", b"0", "MATCH", self.apart_pattern, "COUNT", _ALL),
+        ]
+
+    def classify(
+        self, hashes: Iterable[bytes], before: Iterable[bytes], apart: Iterable[bytes]
+    ) -> Found:
+        """Return what of an enumeration belongs here: all of it, there are no longer prefixes."""
+        return Found(
+            hashes=frozenset(filter(_is_text, hashes)), derived=frozenset((*before, *apart))
         )
 
 

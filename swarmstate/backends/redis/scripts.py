@@ -17,6 +17,7 @@ __all__ = [
     "COUNT",
     "DROP",
     "DUMP",
+    "EXPIRE",
     "FILL",
     "NAMES",
     "READ",
@@ -61,7 +62,8 @@ local function enumerate()
       -- The first of these ends the prefix; it is this one's where it follows at once.
       local at = find(key, ':\\0', 1, true)
       if at == head + 1 then
-        derived[#derived + 1] = key
+        -- The scratch store lives by itself.
+        if key:sub(at + 2, at + 8) ~= 'scratch' then derived[#derived + 1] = key end
       elseif at and key:sub(at + 2) == 'store' then
         nested[key:sub(2, at)] = true
       end
@@ -350,3 +352,12 @@ return count
 """,
 )
 """Remove a namespace and return how many keys it had; another type of key is left alone."""
+
+EXPIRE = Script(
+    "expire",
+    """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[1])
+""",
+)
+"""Let a namespace expire in ARGV[1] milliseconds, and return whether there is one."""

@@ -184,7 +184,7 @@ class Sending:
             yield from marker.visit()
         return replies
 
-    def _store(
+    def stored(
         self, commands: list[Command], keys: Iterable[bytes], *, idempotent: bool
     ) -> Steps[list[Any]]:
         """Send a write, restart its namespaces' time to live, and return the write's replies."""
@@ -314,31 +314,40 @@ class Sending:
             except CommandRefused as refused:
                 self._lasting(str(refused))
 
-    def asked(self, commands: Sequence[Command]) -> Steps[list[Any]]:
+    def asked(self, commands: Sequence[Command], keys: Iterable[bytes] = ()) -> Steps[list[Any]]:
         """Send reads that need no moment in common, and return their replies.
 
         Scripts that read among them; one call in a while touches the marker.
+
+        Args:
+            commands: the reads.
+            keys: the namespaces whose time starts again, if reads do that.
         """
         if not commands:
             return []
         marker = self._marker
         due = monotonic() >= marker.due_to_reads
         along = marker.carried(key_of(commands[0]), write=False) if due else []
-        replies: list[Any]
-        try:
-            replies = yield Batch([*commands, *along] if along else commands, idempotent=True)
-        except CommandRefused as refused:
-            if refused.command != "TOUCH" or not along:
-                raise
-            marker.untouchable()
-            replies = yield Batch(commands, idempotent=True)
-            return replies
+        while True:
+            expiry = self._expiry(keys) if self.ttl_on_read else []
+            together = [*commands, *expiry, *along] if expiry or along else commands
+            try:
+                replies: list[Any] = yield Batch(together, idempotent=True)
+            except CommandRefused as refused:
+                if refused.command == "TOUCH" and along:
+                    marker.untouchable()
+                    along = []
+                elif refused.command == "PEXPIRE" and expiry:
+                    self._lasting(str(refused))
+                else:
+                    raise
+            else:
+                break
         if along:
             yield from marker.touched(replies[-1:])
-            return replies[:-1]
-        if due:
+        elif due:
             yield from marker.visit()
-        return replies
+        return replies if together is commands else replies[: len(commands)]
 
     def _moment(self, commands: Sequence[Command], error: Exception) -> Steps[list[Any]]:
         """Return the replies to HMGETs of one moment where a transaction ended in an error."""

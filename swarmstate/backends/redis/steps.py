@@ -15,18 +15,21 @@ from swarmstate.arguments import (
     check_key,
     check_pair,
     check_prefix,
+    check_seconds,
     iterate,
     shown,
 )
 from swarmstate.backends.redis.commands import Command, CommandRefused, fields, fill
-from swarmstate.backends.redis.scripts import DROP, REMOVE, SWAP
+from swarmstate.backends.redis.keys import ScratchLayout
+from swarmstate.backends.redis.scripts import DROP, EXPIRE, REMOVE, SWAP
 from swarmstate.backends.redis.sending import FOREIGN, MOST_ARGUMENTS, SUSPECT_BYTES, size_of
 from swarmstate.backends.redis.whole import Content, WholeStore, measured
 from swarmstate.errors import AccessDenied, ArgumentTypeError, StoreUnavailable
 from swarmstate.protocols import Pair
+from swarmstate.snapshots import History
 from swarmstate.steps import Steps
 
-__all__ = ["StoreSteps"]
+__all__ = ["ScratchSteps", "StoreSteps"]
 
 # Of one update: as many as the in-memory store's.
 _ATTEMPTS = 1000
@@ -41,7 +44,7 @@ class StoreSteps(WholeStore):
         """Store one value. One round trip; sent again if the connection broke."""
         at = self.layout.key(namespace)
         field = check_key(key)
-        yield from self._store([("HSET", at, field, self.encode(value))], (at,), idempotent=True)
+        yield from self.stored([("HSET", at, field, self.encode(value))], (at,), idempotent=True)
 
     def get(self, namespace: str, key: str, default: Any = None) -> Steps[Any]:
         """Return one value, or ``default`` where there is none. One round trip."""
@@ -63,7 +66,7 @@ class StoreSteps(WholeStore):
         at = self.layout.key(namespace)
         field = check_key(key)
         command: Command = ("HSETNX", at, field, self.encode(value))
-        replies = yield from self._store([command], (at,), idempotent=False)
+        replies = yield from self.stored([command], (at,), idempotent=False)
         return bool(replies[0])
 
     def delete(self, namespace: str, key: str) -> Steps[bool]:
@@ -99,7 +102,7 @@ class StoreSteps(WholeStore):
             known = (b"0", b"") if old is None else (b"1", old)
             swap = SWAP([at], [field, *known, new])
             try:
-                replies = yield from self._store([swap], (at,), idempotent=False)
+                replies = yield from self.stored([swap], (at,), idempotent=False)
             except CommandRefused as refused:
                 if not refused.scripting_refused:
                     raise
@@ -134,13 +137,13 @@ class StoreSteps(WholeStore):
             return
         if len(content) == 1 and self._fits(content):
             ((at, flat),) = content.items()
-            yield from self._store([("HSET", at, *flat)], content, idempotent=True)
+            yield from self.stored([("HSET", at, *flat)], content, idempotent=True)
         elif self._clustered:
             yield from self._set_per_slot(content)
         elif not (yield from self._put_in(content, everything=False)):
             # A transaction does not stop at a command that fails, so nothing in it must.
             yield from self._check_types(content)
-            yield from self._store(_filled(content), content, idempotent=True)
+            yield from self.stored(_filled(content), content, idempotent=True)
 
     def _fits(self, content: Content) -> bool:
         """Return whether one command for each namespace will do, and one for its time."""
@@ -162,7 +165,7 @@ class StoreSteps(WholeStore):
                 else:
                     commands += self._fills(part, replace=False)
             try:
-                replies = yield from self._store(commands, renewed, idempotent=True)
+                replies = yield from self.stored(commands, renewed, idempotent=True)
             except CommandRefused as refused:
                 if not refused.scripting_refused:
                     raise
@@ -173,7 +176,7 @@ class StoreSteps(WholeStore):
                         self._take_filled(reply)
                 return
         yield from self._check_types(content)
-        yield from self._store(_filled(content), content, idempotent=True)
+        yield from self.stored(_filled(content), content, idempotent=True)
 
     def get_many(self, pairs: Iterable[Pair]) -> Steps[list[Any]]:
         """Return the values at one moment, in input order; a missing one is None.
@@ -270,6 +273,33 @@ class StoreSteps(WholeStore):
             gone = yield from self._sent(_in_parts("HDEL", {at: names[0]}), ignore=FOREIGN)
             removed += sum(count or 0 for count in gone)
 
+    def expire(self, namespace: str, seconds: float) -> Steps[bool]:
+        """Let a namespace be gone, with all its keys, from some time on.
+
+        Writes of a store that was made without a ttl do not put that off; calling this again does.
+        A namespace that is removed, restored or loses its last key before then, and comes back,
+        stays. One round trip, two without scripting; sent again if the connection broke.
+
+        Args:
+            namespace: the namespace.
+            seconds: from 0.001 to 10**10.
+
+        Returns:
+            Whether there is such a namespace.
+
+        Raises:
+            AccessDenied: the user may not let keys expire.
+        """
+        at = self.layout.key(namespace)
+        left = int(check_seconds("seconds", seconds) * 1000)
+        replies = yield from self._scripted([EXPIRE([at], [left])], idempotent=True)
+        if replies is None:
+            kind = yield from self._sent([("TYPE", at)], idempotent=True)
+            if kind[0] != b"hash":
+                return False
+            replies = yield from self._sent([("PEXPIRE", at, left)], idempotent=True)
+        return bool(replies[0])
+
     def keys(self, namespace: str, prefix: str | None = None) -> Steps[list[str]]:
         """Return the keys of a namespace, or those that start with ``prefix``.
 
@@ -310,6 +340,17 @@ class StoreSteps(WholeStore):
         at = self.layout.key(namespace)
         replies = yield from self.read([("HLEN", at)], (at,))
         return bool(replies[0])
+
+
+class ScratchSteps(StoreSteps):
+    """The logic of the scratch store of another one, with whose marker it is marked."""
+
+    _enumerable = False
+
+    def __init__(self, store: StoreSteps) -> None:
+        vars(self).update(vars(store))
+        self.layout = ScratchLayout(store.layout.prefix)
+        self.history = History(0)
 
 
 def _in_parts(name: str, grouped: Mapping[bytes, Sequence[bytes | str]]) -> list[Command]:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from swarmstate.arguments import check_count, check_number
 from swarmstate.backends.redis.keys import Layout
-from swarmstate.backends.redis.steps import StoreSteps
+from swarmstate.backends.redis.steps import ScratchSteps, StoreSteps
 from swarmstate.backends.redis.transport.connect import connect, explained
 from swarmstate.backends.redis.transport.driver import Driver
 from swarmstate.backends.redis.transport.topology import Topology, slot_of
 from swarmstate.checkpoints.protocol import CheckpointEngine
 from swarmstate.errors import ArgumentTypeError
+from swarmstate.items.protocol import ItemEngine
 from swarmstate.protocols import Default, SnapshotLike
 from swarmstate.steps import awaited, blocking, introduced
 
@@ -72,6 +73,7 @@ class _Opened:
             near=_neighbours(topology),
         )
         self.driver = Driver(topology, timeout=timeout, retries=retries)
+        self._scratch: Self | None = None
 
     @property
     def codec(self) -> str:
@@ -104,6 +106,27 @@ class _Opened:
         from swarmstate.backends.redis.checkpoints.engine import RedisCheckpoints
 
         return RedisCheckpoints(self.steps, self.driver, ttl=ttl, ttl_on_read=ttl_on_read)
+
+    def item_engine(self) -> ItemEngine:
+        """Return how LangGraph's long-term memory keeps its items here."""
+        from swarmstate.backends.redis.items import RedisItems
+
+        return RedisItems(self.steps, self.driver)
+
+    def scratch(self) -> Self:
+        """Return the store's place for what need not last, such as a cache; sends nothing.
+
+        It is a store of the same kind, among what is derived on the same server, and no part of
+        this one: not of ``snapshot``, ``restore``, ``clear``, ``len`` or any listing. It uses the
+        connections of this store, which alone closes them.
+        """
+        if isinstance(self.steps, ScratchSteps):
+            return self
+        if self._scratch is None:
+            made = object.__new__(type(self))
+            vars(made).update(vars(self), steps=ScratchSteps(self.steps))
+            self._scratch = made
+        return self._scratch
 
     def history(self) -> list[SnapshotLike]:
         """Return the kept snapshots, oldest first; never touches the server."""
@@ -181,6 +204,7 @@ class RedisStore(_Opened):
     get_many = blocking(StoreSteps.get_many)
     delete_many = blocking(StoreSteps.delete_many)
     delete_namespace = blocking(StoreSteps.delete_namespace)
+    expire = blocking(StoreSteps.expire)
     keys = blocking(StoreSteps.keys)
     items = blocking(StoreSteps.items)
     max_key = blocking(StoreSteps.max_key)
@@ -193,7 +217,8 @@ class RedisStore(_Opened):
 
     def close(self) -> None:
         """Close the connections that are the store's own; calling it again does nothing."""
-        self.driver.close()
+        if not isinstance(self.steps, ScratchSteps):
+            self.driver.close()
 
     def __enter__(self) -> Self:
         """Return the store, which must be open."""
@@ -237,6 +262,7 @@ class AsyncRedisStore(_Opened):
     get_many = awaited(StoreSteps.get_many)
     delete_many = awaited(StoreSteps.delete_many)
     delete_namespace = awaited(StoreSteps.delete_namespace)
+    expire = awaited(StoreSteps.expire)
     keys = awaited(StoreSteps.keys)
     items = awaited(StoreSteps.items)
     max_key = awaited(StoreSteps.max_key)
@@ -252,7 +278,8 @@ class AsyncRedisStore(_Opened):
 
         Calls that are under way are finished first.
         """
-        await asyncio.to_thread(self.driver.close)
+        if not isinstance(self.steps, ScratchSteps):
+            await asyncio.to_thread(self.driver.close)
 
     async def __aenter__(self) -> Self:
         """Return the store, which must be open."""

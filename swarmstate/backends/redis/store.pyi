@@ -14,6 +14,7 @@ from swarmstate._core import Snapshot
 from swarmstate.backends.redis.steps import StoreSteps
 from swarmstate.backends.redis.transport.driver import Driver
 from swarmstate.checkpoints.protocol import CheckpointEngine
+from swarmstate.items.protocol import ItemEngine
 from swarmstate.protocols import Default, Pair, SnapshotLike
 
 __all__ = ["AsyncRedisStore", "RedisStore"]
@@ -63,6 +64,17 @@ class _Opened:
 
         Raises:
             ArgumentTypeError, ArgumentValueError: a ttl out of bounds, or none to renew.
+        """
+
+    def item_engine(self) -> ItemEngine:
+        """Return how LangGraph's long-term memory keeps its items here."""
+
+    def scratch(self) -> Self:
+        """Return the store's place for what need not last, such as a cache; sends nothing.
+
+        It is a store of the same kind, among what is derived on the same server, and no part of
+        this one: not of ``snapshot``, ``restore``, ``clear``, ``len`` or any listing. It uses the
+        connections of this store, which alone closes them.
         """
 
     def history(self) -> list[SnapshotLike]:
@@ -177,6 +189,24 @@ class RedisStore(_Opened):
 
         One round trip, two without scripting; not sent again if the connection broke after it was
         sent.
+        """
+
+    def expire(self, namespace: str, seconds: float) -> bool:
+        """Let a namespace be gone, with all its keys, from some time on.
+
+        Writes of a store that was made without a ttl do not put that off; calling this again does.
+        A namespace that is removed, restored or loses its last key before then, and comes back,
+        stays. One round trip, two without scripting; sent again if the connection broke.
+
+        Args:
+            namespace: the namespace.
+            seconds: from 0.001 to 10**10.
+
+        Returns:
+            Whether there is such a namespace.
+
+        Raises:
+            AccessDenied: the user may not let keys expire.
         """
 
     def keys(self, namespace: str, prefix: str | None = None) -> list[str]:
@@ -323,6 +353,24 @@ class AsyncRedisStore(_Opened):
 
         One round trip, two without scripting; not sent again if the connection broke after it was
         sent.
+        """
+
+    async def expire(self, namespace: str, seconds: float) -> bool:
+        """Let a namespace be gone, with all its keys, from some time on.
+
+        Writes of a store that was made without a ttl do not put that off; calling this again does.
+        A namespace that is removed, restored or loses its last key before then, and comes back,
+        stays. One round trip, two without scripting; sent again if the connection broke.
+
+        Args:
+            namespace: the namespace.
+            seconds: from 0.001 to 10**10.
+
+        Returns:
+            Whether there is such a namespace.
+
+        Raises:
+            AccessDenied: the user may not let keys expire.
         """
 
     async def keys(self, namespace: str, prefix: str | None = None) -> list[str]:

@@ -44,6 +44,8 @@ class WholeStore(Sending):
 
     # Whether a user of a cluster may ask which slots are being moved.
     _sees_moves = True
+    # Whether scripts may enumerate what is the store's.
+    _enumerable = True
 
     # Enumerations ------------------------------------------------------------------------------
 
@@ -130,7 +132,7 @@ class WholeStore(Sending):
     def _enumerating(self, command: Command) -> Steps[Any | None]:
         """Return the reply of a script that reads the whole store; None where there is none."""
         # Scripts see one node.
-        if self._clustered or not self._scripting:
+        if self._clustered or not self._scripting or not self._enumerable:
             return None
         marker = self._marker
         due = monotonic() >= marker.due_to_reads
@@ -176,7 +178,7 @@ class WholeStore(Sending):
         One round trip, sent again if the connection broke.
         """
         scripted = None
-        if not self._clustered:
+        if not self._clustered and self._enumerable:
             scripted = yield from self._scripted([self._whole(CLEAR)], idempotent=True)
         if scripted is not None:
             return
@@ -258,7 +260,7 @@ class WholeStore(Sending):
         Returns:
             False, with nothing done, where the server does not let us.
         """
-        if not self._scripting:
+        if not self._scripting or (everything and not self._enumerable):
             return False
         arguments = measured(content)
         if len(arguments) <= MOST_ARGUMENTS and size_of([arguments]) <= _SCRIPT_BYTES:
@@ -275,6 +277,8 @@ class WholeStore(Sending):
             if everything:
                 yield from self._marker.wrote(replies)
             return True
+        if not self._enumerable:
+            return False
         return (yield from self._put_in_parts(content, everything=everything))
 
     def _put_in_parts(self, content: Content, *, everything: bool) -> Steps[bool]:

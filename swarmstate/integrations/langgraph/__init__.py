@@ -1,4 +1,4 @@
-"""LangGraph: a checkpointer over any store, and a way to move threads into it."""
+"""LangGraph: a checkpointer, a long-term memory and a cache over any store."""
 
 from importlib.metadata import version
 
@@ -16,14 +16,18 @@ if not hasattr(base, "DeltaChannelHistory"):
         "pip install --upgrade 'langgraph-checkpoint>=4.1'"
     )
 
+from swarmstate.integrations.langgraph.cache import SwarmStateCache
 from swarmstate.integrations.langgraph.copying import CopyMismatchError, CopyReport, copy_threads
 from swarmstate.integrations.langgraph.saver import SwarmStateSaver
 from swarmstate.integrations.langgraph.serialization import CheckpointDecodeError
+from swarmstate.integrations.langgraph.store import SwarmStateStore
 
 __all__ = [
     "CheckpointDecodeError",
     "CopyMismatchError",
     "CopyReport",
+    "SwarmStateCache",
     "SwarmStateSaver",
+    "SwarmStateStore",
     "copy_threads",
 ]

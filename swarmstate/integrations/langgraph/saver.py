@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from time import time
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -25,12 +26,12 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from swarmstate.arguments import check_count, check_method, shown
+from swarmstate.arguments import check_count, check_method, check_number, shown
 from swarmstate.checkpoints.format import encode_writes
 from swarmstate.checkpoints.generic import engine_of
 from swarmstate.checkpoints.protocol import CheckpointEngine, CheckpointRecord
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
-from swarmstate.integrations.langgraph import history, retention
+from swarmstate.integrations.langgraph import ages, history, retention
 from swarmstate.integrations.langgraph.config import (
     checkpoint_id_of,
     config_of,
@@ -42,6 +43,7 @@ from swarmstate.integrations.langgraph.config import (
 )
 from swarmstate.integrations.langgraph.listing import Listing
 from swarmstate.integrations.langgraph.lists import ListCache, Values, Writes, learn
+from swarmstate.integrations.langgraph.owning import Owner
 from swarmstate.integrations.langgraph.serde import fast
 from swarmstate.integrations.langgraph.serialization import (
     CheckpointReader,
@@ -82,11 +84,12 @@ def _no_store(value: object) -> str:
     return f"store must be a swarmstate store, not {name} ({shown(value)})"
 
 
-class SwarmStateSaver(BaseCheckpointSaver[str]):
+class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
     """Keeps the checkpoints of LangGraph graphs in a store; sync and async in one class.
 
     Args:
-        store: Any store; a new in-memory one if omitted. The saver never closes it.
+        store: Any store; a new in-memory one if omitted. The saver never closes it, unless it has
+            opened it by :meth:`from_conn_string`.
         serde: Turns values into bytes and back; LangGraph's ``JsonPlusSerializer()`` if omitted.
         ttl: Seconds after which a thread that is not written to expires as a whole. Overrides the
             store's own. Needs a store that can expire keys.
@@ -466,12 +469,54 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
             else:
                 yield from retention.prune(self._engine, self._reader(), thread, 1)
 
-    def threads(self) -> Sequence[str]:
-        """Return the ids of all threads, sorted. Enumerates the store."""
-        return self._run("threads", None, self._threads())
+    def threads(
+        self, *, metadata: Mapping[str, Any] | None = None, limit: int | None = None
+    ) -> Sequence[str]:
+        """Return the ids of threads, those with the greatest checkpoint id first.
 
-    def _threads(self) -> Steps[Sequence[str]]:
-        return sorted((yield from finish(self._engine.threads())))
+        Enumerates the store and the checkpoint ids of each thread, 100 threads at a time; loads no
+        checkpoint, but with ``metadata`` that of each thread until there are enough.
+
+        Args:
+            metadata: What the metadata of a thread's newest checkpoint must hold, if given.
+            limit: How many at most.
+        """
+        return self._run("threads", None, self._threads(metadata, limit))
+
+    async def athreads(
+        self, *, metadata: Mapping[str, Any] | None = None, limit: int | None = None
+    ) -> Sequence[str]:
+        """Await :meth:`threads`."""
+        return await self._arun("threads", None, self._threads(metadata, limit))
+
+    def _threads(
+        self, metadata: Mapping[str, Any] | None, limit: int | None
+    ) -> Steps[Sequence[str]]:
+        return (yield from ages.newest_threads(self._engine, self._reader(), metadata, limit))
+
+    def prune_idle(self, *, older_than: float) -> Sequence[str]:
+        """Remove the threads that were not written to for so long.
+
+        The age of a thread is that of its greatest checkpoint id, which holds a time, or else of
+        that checkpoint's ``ts``; a thread that tells neither stays. Each is looked at again right
+        before it is removed. Enumerates the store, and goes through it in parts of 100 threads.
+
+        Args:
+            older_than: How long, in seconds.
+
+        Returns:
+            The ids of the threads that are gone.
+        """
+        return self._run("prune_idle", None, self._prune_idle(older_than))
+
+    async def aprune_idle(self, *, older_than: float) -> Sequence[str]:
+        """Await :meth:`prune_idle`."""
+        return await self._arun("prune_idle", None, self._prune_idle(older_than))
+
+    def _prune_idle(self, older_than: float) -> Steps[Sequence[str]]:
+        check_number("older_than", older_than, 0)
+        before = time() - older_than
+        return (yield from ages.prune_idle(self._engine, self._reader(), before))
 
     def task_paths(self, config: RunnableConfig) -> dict[str, str]:
         """Return task id -> task path for the pending writes of the checkpoint ``config`` names.
@@ -493,6 +538,15 @@ class SwarmStateSaver(BaseCheckpointSaver[str]):
         else:
             number = int(current)
         return f"{number + 1:032}.{_bits(56):014x}"
+
+    def _attach(self, store: StoreLike) -> None:
+        self.store = store
+        self._engine = engine_of(store, None, False)
+        self._lists = ListCache(self._lists.most)
+        if self._observer is not None:
+            from swarmstate.integrations.langgraph.observed import CountingEngine
+
+            self._engine = CountingEngine(self._engine)
 
     def _splits(self) -> ListCache | None:
         """Return what is known of lists, or None if the bytes of this serializer stay whole."""

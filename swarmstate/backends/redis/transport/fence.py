@@ -47,6 +47,7 @@ class Sent(Protocol):
     @property
     def under_way(self) -> bool:
         """Whether it was sent, and its reply has not come."""
+        ...
 
 
 class Peer:
