@@ -351,9 +351,10 @@ def assemble(
     """
     values: dict[str, Blob] = {}
     lists = record.lists
-    for channel, key in fields.items():
-        if not isinstance(channel, str):
-            continue
+    whole: Mapping[Any, str] = fields
+    if lists:
+        whole = {channel: key for channel, key in fields.items() if type(channel) is str}
+    for channel, key in whole.items():
         value = held.get(key)
         if value is not None:
             try:
@@ -362,9 +363,10 @@ def assemble(
                 cause = value if isinstance(value, DecodeError) else None
                 raise unreadable(name, channel, value) from cause
             values[channel] = (kind, data)
-    for channel, parts in lists.items() if lists else ():
-        if (channel, 0) in fields:
-            values[channel] = _joined(name, channel, parts, held)
+    if lists:
+        for channel, parts in lists.items():
+            if (channel, 0) in fields:
+                values[channel] = _joined(name, channel, parts, held)
     tasks = [
         decode_write(key, value, name, held)
         for key, value in writes
@@ -449,24 +451,26 @@ def decode_record(value: Any, name: CheckpointName) -> CheckpointRecord:
     Raises:
         DecodeError: this is not a record, or one that a newer version wrote.
     """
+    given = value
     try:
-        form, parent, versions, stored, deltas, kind, body, metadata_kind, metadata, *more = value
-        lists = more[0] if more else NO_LISTS
+        lists = NO_LISTS
+        if len(value) == _PARTS[FORMAT]:
+            *value, lists = value
+        form, parent, versions, stored, deltas, kind, body, metadata_kind, metadata = value
         if (
-            form in _PARTS
-            and len(value) == _PARTS[form]
+            form == (1 if lists is NO_LISTS else FORMAT)
             and (parent is None or type(parent) is str)
             and type(versions) is dict
             and type(stored) is type(deltas) is list
             and _names_and_versions(versions, stored, deltas)
-            and (not more or _are_lists(lists))
+            and (lists is NO_LISTS or _are_lists(lists))
         ):
             return CheckpointRecord(
                 parent, versions, stored, deltas, (kind, body), (metadata_kind, metadata), lists
             )
     except (TypeError, ValueError):
         pass
-    raise _no_record(value, place(name))
+    raise _no_record(given, place(name))
 
 
 _VERSIONS = frozenset((str, int, float))

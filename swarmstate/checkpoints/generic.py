@@ -275,9 +275,9 @@ class GenericEngine(InlineDriver):
                 if marked:
                     # They are there before their mark, so these came a moment ago, or are lost.
                     written = store.items(where.writes + name.id)
-        wanted = [*fields.values()]
+        wanted: Collection[str] = fields.values()
         if written:
-            wanted += segments_among(key for key, _ in written)
+            wanted = [*wanted, *segments_among(key for key, _ in written)]
         kept = store.get_many([(where.values, key) for key in wanted])
         held = dict(zip(wanted, kept, strict=True))
         seems_whole = None not in kept and (written or not writes)

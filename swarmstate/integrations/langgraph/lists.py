@@ -138,10 +138,13 @@ class ListCache:
 
     def note(self, key: _Key, one: _List) -> None:
         """Keep what is known of a list from now on."""
+        before = self._young.get(key)
+        if before is not None and before.parts is one.parts is None:
+            before.version = one.version
+            return
         size = _ENTRY + len(one.packed)
         if one.parts is not None:
             size += _NAME * len(one.parts)
-        before = self._young.get(key)
         if before is not None:
             self._size -= _ENTRY + len(before.packed) + _NAME * len(before.parts or ())
         else:
