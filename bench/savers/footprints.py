@@ -76,7 +76,7 @@ def turns(saver: Any) -> None:
 
 
 FOOTPRINTS = [
-    Footprint("50 invokes of one thread", invokes, 0.55),
+    Footprint("50 invokes of one thread", invokes, 0.25),
     Footprint("400 puts of one message each", puts, 0.06, 0.07),
     Footprint("200 turns of add_messages", turns, 0.12),
 ]
