@@ -58,4 +58,5 @@ include "checkpoint_layout.pxi"
 include "checkpoint_calls.pxi"
 
 # Last: it imports the package, whose modules look for what is above.
-from swarmstate.checkpoints.protocol import CheckpointName, CheckpointRecord, StoredCheckpoint, TaskWrite
+from swarmstate.checkpoints.protocol import (
+    CheckpointName, CheckpointRecord, NO_LISTS, StoredCheckpoint, TaskWrite)

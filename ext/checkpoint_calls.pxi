@@ -139,7 +139,7 @@ def parts_of(config, checkpoint, metadata, new_versions, dumps, metadata_of) -> 
         sc_named(CheckpointName, (before[0], before[1], checkpoint_id)),
         sc_named(CheckpointRecord, (
             before[2] or None, versions, stored, deltas, dumps(body),
-            dumps(metadata_of(config, metadata)))),
+            dumps(metadata_of(config, metadata)), NO_LISTS)),
         values, inherited)
 
 
@@ -204,7 +204,7 @@ def tuple_of(found, loads, metadata, kind):
         Exception: whatever the serializer raises.
     """
     cdef tuple parts = plain(found, 4)
-    cdef tuple name = plain(parts[0], 3), record = plain(parts[1], 6)
+    cdef tuple name = plain(parts[0], 3), record = plain(parts[1], 7)
     cdef dict values = {}
     cdef list pending = []
     for channel in record[2]:

@@ -12,7 +12,8 @@
 
 # Of swarmstate.checkpoints, which is imported when the first engine is made.
 cdef object assemble = None, check_id, CheckpointName, decode_record, encode_record, newest_first
-cdef object lock_of, Limits, record_fields, StoredCheckpoint, thread_names, thread_namespace
+cdef object lock_of, Limits, record_fields, segments_among, StoredCheckpoint
+cdef object thread_names, thread_namespace
 cdef str LOST
 
 
@@ -63,10 +64,11 @@ cdef inline str as_id(object checkpoint_id):
 
 cdef int import_layout() except -1:
     global assemble, check_id, CheckpointName, decode_record, encode_record, newest_first
-    global lock_of, Limits, LOST, record_fields, StoredCheckpoint, thread_names, thread_namespace
+    global lock_of, Limits, LOST, record_fields, segments_among, StoredCheckpoint
+    global thread_names, thread_namespace
     from swarmstate.checkpoints import format, generic, limits, protocol
     check_id, decode_record, encode_record = format.check_id, format.decode_record, format.encode_record
-    LOST, record_fields = format.LOST, format.record_fields
+    LOST, record_fields, segments_among = format.LOST, format.record_fields, format.segments_among
     thread_names, thread_namespace = format.names, format.thread_namespace
     lock_of, newest_first, Limits = generic.lock_of, generic.newest_first, limits.Limits
     CheckpointName, StoredCheckpoint = protocol.CheckpointName, protocol.StoredCheckpoint
@@ -299,16 +301,16 @@ cdef class Checkpoints:
                 PyGC_Enable()
         return None
 
-    def put_writes(self, name, writes):
-        """Store pending writes of a task."""
+    def put_writes(self, name, writes, values=None, inherited=()):
+        """Store pending writes of a task, and the segments that are new."""
         cdef str checkpoint_ns, checkpoint_id, target, mark
         cdef tuple where
-        cdef list coming = []
+        cdef list coming = [], fields = [], fresh = [], wanted = [], missing, needed
         cdef bytes one
         cdef tuple parts = name_parts(name)
         checkpoint_id = as_id(parts[2])
         if not writes:
-            return
+            return []
         where = where_is(parts[0], parts[1])
         checkpoint_ns = as_key(parts[1])
         target = <str>where[4] + checkpoint_id
@@ -317,29 +319,50 @@ cdef class Checkpoints:
         for key, value in as_dict(writes).items():
             coming.append(as_key(key))
             coming.append(self.encode(value))
+        if values:
+            for key, value in as_dict(values).items():
+                fields.append(as_key(key))
+                fresh.append(self.encode(value))
+        for key in inherited:
+            wanted.append(as_key(key))
+        needed = segments_among(writes)
         self.acquire()
         try:
-            self.write(where, checkpoint_ns, checkpoint_id, target, mark, one, coming)
+            if needed and where[1] in self.limited:
+                missing = self.make_room(where, checkpoint_ns, wanted, fields)
+                if missing:
+                    return missing
+                self.limits.need(where, checkpoint_id, needed)
+            missing = self.write(
+                where, checkpoint_ns, checkpoint_id, target, mark, one, coming, fields, fresh, wanted)
+            return missing if missing else []
         finally:
             self.release()
 
-    cdef int write(
+    cdef list write(
         self, tuple where, str checkpoint_ns, str checkpoint_id, str target, str mark,
-        bytes one, list coming
-    ) except -1:
-        """Store those of the coming keys and values that may be, and what says of them."""
+        bytes one, list coming, list fields, list fresh, list wanted
+    ):
+        """Store those of the coming keys and values that may be, and what says of them.
+
+        Nothing is stored where `ready` returns what is missing.
+        """
         cdef Live live = self.store.open()
         cdef bint was_enabled = PyGC_Disable()
         cdef Py_ssize_t index
-        cdef list staged = []
+        cdef list staged = [], missing
         cdef str key
         cdef PyObject *there
         try:
-            bury(live, where, checkpoint_ns)
+            missing = ready(live, where, checkpoint_ns, wanted, fields)
+            if missing is not None:
+                return missing
             there = get_item(<PyObject *>live.spaces, <PyObject *>target)
             if lookup(live.spaces, <str>where[1], checkpoint_id) == NULL:
                 stage(staged, where[0], checkpoint_ns, one)
                 stage(staged, where[3], checkpoint_id, one)
+            for index in range(PyList_GET_SIZE(fields)):
+                stage(staged, where[2], fields[index], fresh[index])
             if lookup(live.spaces, <str>where[1], mark) == NULL:
                 stage(staged, where[1], mark, one)
             elif there == NULL:
@@ -357,7 +380,7 @@ cdef class Checkpoints:
         finally:
             if was_enabled:
                 PyGC_Enable()
-        return 0
+        return None
 
     def get(self, name):
         """Return a whole checkpoint; the latest is found in O(1)."""
@@ -416,8 +439,18 @@ cdef class Checkpoints:
                 found = get_item(<PyObject *>live.spaces, <PyObject *>target)
                 if found != NULL:
                     for key, data in (<Space>found).entries.items():
-                        written.append(key)
-                        written.append(data)
+                        if not is_mark(<str>key):
+                            written.append(key)
+                            written.append(data)
+                            continue
+                        # Of a segment that these need.
+                        field = (<str>key)[2:]
+                        found = lookup(live.spaces, <str>where[2], <str>field)
+                        if found != NULL:
+                            keys.append(field)
+                            keys.append(<object>found)
+                        else:
+                            gone = True
                 else:
                     gone = True
                     marked = lookup(live.spaces, <str>where[1], "\0w" + checkpoint_id) != NULL

@@ -17,8 +17,10 @@ from swarmstate.checkpoints.protocol import (
 T = TypeVar("T")
 
 FORMAT: int
-PARTS: int
+PARTS: dict[int, int]
 LOST: str
+LIST: str
+ELEMENTS: str
 
 def new_field(channel: str, version: str | int | float) -> str:
     """Return the key of a channel's value at one version; the type of the version counts.
@@ -30,10 +32,21 @@ def new_field(channel: str, version: str | int | float) -> str:
         ArgumentTypeError: no channel or no version.
     """
 
+def segment_field(channel: str, segment: str) -> str:
+    """Return the key of a segment of a channel's list."""
+
+def mark_of_segment(key: str) -> str:
+    """Return the key, among pending writes, of what says that these need a segment."""
+
+def segments_among(keys: Iterable[str]) -> list[str]:
+    """Return the keys of the segments that pending writes need, by the keys of these."""
+
 def record_fields(
     record: CheckpointRecord, channels: Collection[str] | None = None
-) -> dict[str, str]:
-    """Return channel -> key for every value that a checkpoint has or, of deltas, may have.
+) -> dict[str | tuple[str, int], str]:
+    """Return the key of every value that a checkpoint has or, of deltas, may have, by its place.
+
+    This is all that a record refers to: segments are further values.
 
     Args:
         record: The checkpoint's record.
@@ -55,8 +68,8 @@ def encode_writes(
     task_id: str,
     task_path: str,
     special: Mapping[str, int],
-    dumps: Callable[[Any], Blob],
-) -> dict[str, list[Any]]:
+    dumps: Callable[[str, Any], tuple[str, bytes | list[Any]]],
+) -> dict[str, Any]:
     """Return key -> value for a task's pending writes, in their checkpoint's namespace of writes.
 
     Args:
@@ -65,20 +78,29 @@ def encode_writes(
         task_id: The task.
         task_path: Where the task comes in the order of its step.
         special: The special channels -> their positions, below zero.
-        dumps: The serializer.
+        dumps: Returns of a channel and a value what the serializer makes of it; or, of a list in
+            segments, the tag `LIST`, and how many elements it has and its segments.
     """
 
-def decode_write(key: str, value: Any, name: CheckpointName) -> TaskWrite:
+def decode_write(
+    key: str, value: Any, name: CheckpointName, held: Mapping[str, Any] | None = None
+) -> TaskWrite:
     """Return a pending write from its key and value.
 
+    Args:
+        key: Its key.
+        value: What is stored there.
+        name: The checkpoint.
+        held: The segments that the writes of the checkpoint need, by key.
+
     Raises:
-        DecodeError: this is not a pending write of this checkpoint.
+        DecodeError: this is not a pending write of this checkpoint, or a segment is missing.
     """
 
 def assemble(
     name: CheckpointName,
     record: CheckpointRecord,
-    fields: Mapping[str, str],
+    fields: Mapping[Any, str],
     held: Mapping[str, Any],
     writes: Iterable[tuple[str, Any]],
     *,
@@ -89,8 +111,9 @@ def assemble(
     Args:
         name: Which checkpoint it is.
         record: Its record.
-        fields: Channel -> key of the values that were asked for.
+        fields: The keys of the values that were asked for, by their place.
         held: Key -> value, for the keys that have one; a DecodeError where it could not be read.
+            With writes also the segments that these need.
         writes: Key and value of each pending write.
         marked: Whether there must be pending writes.
 

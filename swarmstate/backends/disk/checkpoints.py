@@ -31,20 +31,24 @@ from swarmstate.backends.disk.threads import (
 from swarmstate.checkpoints.format import (
     LOST,
     THREADS,
+    Place,
     assemble,
     check_id,
     decode_record,
     encode_record,
     is_id,
     mark_of_parent,
+    mark_of_segment,
     mark_of_writes,
     names,
     record_fields,
+    segments_among,
     thread_of,
 )
 from swarmstate.checkpoints.generic import GenericEngine, newest_first
 from swarmstate.checkpoints.limits import Limits
 from swarmstate.checkpoints.protocol import (
+    NO_VALUES,
     Blob,
     CheckpointName,
     CheckpointRecord,
@@ -76,7 +80,7 @@ class _Found(NamedTuple):
 
     name: CheckpointName
     record: CheckpointRecord
-    fields: Mapping[str, str]
+    fields: Mapping[Place, str]
     held: Mapping[str, Any]
     writes: Sequence[tuple[str, Any]]
     marked: bool
@@ -209,25 +213,43 @@ class DiskCheckpoints:
 
         return (yield from self._written(work, size, thread, checkpoint_ns))
 
-    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
+    def put_writes(
+        self,
+        name: CheckpointName,
+        writes: Mapping[str, Any],
+        values: Mapping[str, Blob] = NO_VALUES,
+        inherited: Sequence[str] = (),
+    ) -> Steps[list[str]]:
         """Store pending writes. One commit for any number."""
         check_id(name.id)
         if not writes:
-            return
+            return []
         thread, checkpoint_ns, checkpoint_id = name
         where = names(thread, checkpoint_ns)
         encode, one = self._encode, self._one
         data = [(key, encode(value)) for key, value in writes.items()]
+        new = [(key, encode(value)) for key, value in values.items()]
+        asked = [key for key in inherited if key not in values]
+        segments = segments_among(writes)
         mark = mark_of_writes(checkpoint_id)
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: sqlite3.Connection) -> list[str]:
             now = now_ms()
             space: Spaces | None = None
+            held: int | None = None
             ready = ready_to_write(connection, where, checkpoint_ns, checkpoint_id, mark, now)
+            if asked or new:
+                space = Spaces(connection, where, now)
+                held = space.known(where.values)
+                missing = missing_fields(connection, held, asked) if asked else []
+                if missing:
+                    return missing
+            if segments:
+                self._within(connection, self._limits.need, where, checkpoint_id, segments)
             if ready is not None and ready[3]:
                 checkpoints, target, expires, _, marked, written = ready
             else:
-                space = Spaces(connection, where, now)
+                space = space or Spaces(connection, where, now)
                 space.list(checkpoint_ns, one)
                 checkpoints, target = space.made(where.checkpoints), space.made(where.writes)
                 expires = space.expires
@@ -236,6 +258,9 @@ class DiskCheckpoints:
                     has(UPSERT, (space.made(where.orphans), "", checkpoint_id, one))
                 marked = has(HAS, (checkpoints, "", mark)).fetchone()
                 written = has(_ANY, (target, checkpoint_id)).fetchone()
+            if new and space is not None:
+                held = space.made(where.values)
+                connection.executemany(UPSERT, [(held, "", *row) for row in new])
             rows = [(target, checkpoint_id, *row) for row in data if row[0][0] != "-"]
             special = [(target, checkpoint_id, *row) for row in data if row[0][0] == "-"]
             if not marked:
@@ -248,8 +273,13 @@ class DiskCheckpoints:
                 connection.executemany(UPSERT, special)
             if space is not None or self._is_due(expires, now):
                 self._renew(space or Spaces(connection, where, now))
+            return []
 
-        yield Write(work, sum(len(each) for _, each in data))
+        size = sum(len(each) for _, each in (*data, *new))
+        if segments:
+            return (yield from self._written(work, size, thread, checkpoint_ns))
+        missing: list[str] = yield Write(work, size)
+        return missing
 
     def _within(
         self, connection: sqlite3.Connection, decide: Callable[P, T], *args: P.args, **kw: P.kwargs
@@ -327,9 +357,9 @@ class DiskCheckpoints:
             spaces: dict[tuple[str, str], Any] = {}
             found: list[_Found | None] = []
             values: dict[int, dict[str, Any]] = {}
-            size = 0
+            room, size = most or 0, 0
             for name in wanted:
-                if most is not None and size > most:
+                if most is not None and size > room:
                     break
                 thread, checkpoint_ns, _ = name
                 if (thread, checkpoint_ns) not in spaces:
@@ -344,10 +374,15 @@ class DiskCheckpoints:
                     assert space is not None  # noqa: S101 (for the type checker)
                     if writes:
                         one = self._with_writes(connection, one, space)
-                    held, fetched = values_of(connection, space[1], one.fields, values)
+                    needed = segments_among(key for key, _ in one.writes)
+                    keys = [*one.fields.values(), *needed]
+                    held, fetched = values_of(connection, space[1], keys, values)
                     one = one._replace(held=held)
+                    fetched += sum(len(row[1] or b"") for row in one.writes)
                     if found:
-                        size += fetched + sum(len(row[1] or b"") for row in one.writes)
+                        size += fetched
+                    else:
+                        room = max(room, fetched)
                 found.append(one)
             return found
 
@@ -409,7 +444,11 @@ class DiskCheckpoints:
                     decoded[place] = error
             held[key] = decoded[place]
         target = where.writes + name.id
-        written = [(key, value(data, target, key)) for key, data in one.writes]
+        written = [
+            (key, value(data, target, key))
+            for key, data in one.writes
+            if not key.startswith(mark_of_segment(""))
+        ]
         return assemble(name, one.record, one.fields, held, written, marked=one.marked)
 
     def list_ids(

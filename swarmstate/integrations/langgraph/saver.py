@@ -11,7 +11,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from time import time
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -24,17 +24,16 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from swarmstate._checkpoints import next_version, parts_of, writes_of
+from swarmstate._checkpoints import next_version
 from swarmstate.arguments import check_count, check_method, check_number, shown
+from swarmstate.checkpoints.format import encode_writes
 from swarmstate.checkpoints.generic import engine_of
 from swarmstate.checkpoints.protocol import (
-    Blob,
     CheckpointEngine,
-    CheckpointName,
     CheckpointRecord,
     StoredCheckpoint,
-    Surplus,
 )
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.integrations.langgraph import ages, history, retention
@@ -43,10 +42,12 @@ from swarmstate.integrations.langgraph.config import (
     config_of,
     configurable_of,
     name_of,
+    text,
     thread_id_of,
     thread_ids_of,
 )
 from swarmstate.integrations.langgraph.listing import Listing
+from swarmstate.integrations.langgraph.lists import ListCache, Values, Writes, learn
 from swarmstate.integrations.langgraph.metadata import stored_metadata
 from swarmstate.integrations.langgraph.owning import Owner
 from swarmstate.integrations.langgraph.serialization import (
@@ -63,10 +64,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SwarmStateSaver"]
 
-_Parts: TypeAlias = tuple[CheckpointName, CheckpointRecord, dict[str, Blob], dict[str, str]]
-"""What a put stores: name, record, new values by field, and field -> channel for the others."""
-
 T = TypeVar("T")
+
+_KEPT_APART = ("channel_values", "channel_versions")
 
 # Unique, not secret.
 _bits = random.getrandbits
@@ -105,6 +105,9 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
             ``"error"`` raises :class:`~swarmstate.errors.DecodeError`, also for every object that
             LangGraph's ``JsonPlusSerializer`` cannot rebuild and would replace. What another
             serializer replaces cannot be seen.
+        list_cache_bytes: How many bytes may be kept of what was last written of long lists, of
+            which only what is new is stored and sent. Without it (0) a put that meets a list takes
+            one round trip more.
         metrics: Where durations are recorded, see :mod:`swarmstate.observability`.
         tracer: Where spans are recorded, see :mod:`swarmstate.observability`.
 
@@ -127,6 +130,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         ttl_on_read: bool = False,
         max_checkpoints_per_thread: int | None = None,
         on_blocked: OnBlocked = "warn",
+        list_cache_bytes: int = 32 << 20,
         metrics: Metrics | MetricsSink | None = None,
         tracer: Tracer | None = None,
     ) -> None:
@@ -138,6 +142,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         elif not hasattr(type(store), "set_many"):
             raise ArgumentTypeError(_no_store(store))
         check_count("max_checkpoints_per_thread", max_checkpoints_per_thread, 1, optional=True)
+        check_count("list_cache_bytes", list_cache_bytes, 0)
         if on_blocked not in ("warn", "error"):
             raise ArgumentValueError(
                 f"on_blocked must be 'warn' or 'error', not {shown(on_blocked)}"
@@ -145,6 +150,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         self.store = store
         self._engine: CheckpointEngine = engine_of(store, ttl, ttl_on_read)
         self._limit = max_checkpoints_per_thread
+        self._lists = ListCache(list_cache_bytes)
         self._strict = on_blocked == "error"
         self._last_reader: CheckpointReader | None = None
         if self._strict:
@@ -177,7 +183,15 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         return await self._arun("get_tuple", config, self._get_tuple, config)
 
     def _get_tuple(self, config: RunnableConfig) -> Outcome[CheckpointTuple | None]:
-        return then(self._engine.get(name_of(config)), self._reader().tuple_if_found)
+        return then(self._engine.get(name_of(config)), self._got)
+
+    def _got(self, found: StoredCheckpoint | None) -> CheckpointTuple | None:
+        if found is None:
+            return None
+        read = self._reader().tuple(found)
+        if self._splits() is not None:
+            learn(self._lists, found.name, found.record, read.checkpoint["channel_values"])
+        return read
 
     def list(
         self,
@@ -282,43 +296,48 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
-    ) -> Outcome[RunnableConfig]:
+    ) -> Steps[RunnableConfig]:
+        parent = name_of(config)
+        name = parent._replace(id=text("the id of a checkpoint", checkpoint["id"]))
         dumps = self._reader().dumps
-        parts = parts_of(config, checkpoint, metadata, new_versions, dumps, stored_metadata)
-        caller = None if self._limit is None else retention.caller_of(parts[0], metadata)
-        return self._add(parts, caller, checkpoint["channel_values"])
-
-    # No closures: one that calls itself is a cycle, which every put would leave to the collector.
-
-    def _add(
-        self, parts: _Parts, caller: CheckpointName | None, channels: Mapping[str, Any]
-    ) -> Outcome[RunnableConfig]:
-        name, record, values, inherited = parts
-        answer = self._engine.put(
-            name, record, values, tuple(inherited), keep=self._limit, caller=caller
+        channels = checkpoint["channel_values"]
+        versions = checkpoint["channel_versions"]
+        stored = [channel for channel in versions if channel in channels]
+        values = Values(self._splits(), name, dumps, channels, versions, new_versions)
+        if values.is_unsure:
+            asked = parent.id and self._engine.load([parent], channels=(), writes=False)
+            loaded = (yield from finish(asked)) if asked else [None]
+            values.learn(loaded[0] and loaded[0].record)
+        values.cut()
+        body: dict[str, Any] = {**checkpoint}
+        for part in _KEPT_APART:
+            body.pop(part, None)
+        counters = metadata.get("counters_since_delta_snapshot") or ()
+        record = CheckpointRecord(
+            parent.id or None,
+            versions,
+            stored,
+            [channel for channel in counters if channel not in channels],
+            dumps(body),
+            dumps(stored_metadata(config, metadata)),
+            values.lists,
         )
-        return then(answer, self._added, parts, caller, channels)
-
-    def _added(
-        self,
-        answer: tuple[Surplus | None, Sequence[str]],
-        parts: _Parts,
-        caller: CheckpointName | None,
-        channels: Mapping[str, Any],
-    ) -> Outcome[RunnableConfig]:
-        name, _, values, inherited = parts
-        surplus, missing = answer
-        if missing:
+        limit = self._limit
+        caller = None if limit is None else retention.caller_of(name, metadata)
+        while True:
+            surplus, missing = yield from finish(
+                self._engine.put(
+                    name, record, values.new, tuple(values.inherited), keep=limit, caller=caller
+                )
+            )
+            if not missing:
+                break
             # The checkpoint that these values came from has been removed meanwhile.
-            dumps = self._reader().dumps
-            for key in missing:
-                values[key] = dumps(channels[inherited[key]])
-            return self._add(parts, caller, channels)
-        stored = config_of(name)
-        if surplus is None or self._limit is None:
-            return stored
-        thinned: Outcome[Any] = retention.thin(self._engine, self._reader(), surplus, self._limit)
-        return then(thinned, lambda _: stored)
+            values.send(missing)
+        values.note()
+        if limit is not None and surplus is not None:
+            yield from retention.thin(self._engine, self._reader(), surplus, limit)
+        return config_of(name)
 
     def put_writes(
         self,
@@ -350,11 +369,24 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         writes: Sequence[tuple[str, Any]],
         task_id: str,
         task_path: str,
-    ) -> Outcome[None]:
-        name, stored = writes_of(
-            config, writes, task_id, task_path, WRITES_IDX_MAP, self._reader().dumps
-        )
-        return self._engine.put_writes(name, stored)
+    ) -> Steps[None]:
+        name = name_of(config)
+        if not name.id:
+            raise ArgumentValueError(
+                f"config must hold configurable.checkpoint_id, and {shown(config)} does not"
+            )
+        task_id = text("task_id", task_id)
+        task_path = text("task_path", task_path)
+        dumps = self._reader().dumps
+        lists = Writes(self._splits(), name, dumps)
+        stored = encode_writes(writes, task_id, task_path, WRITES_IDX_MAP, lists.dumps)
+        while True:
+            missing = yield from finish(
+                self._engine.put_writes(name, stored, lists.new, tuple(lists.inherited))
+            )
+            if not missing:
+                return
+            lists.send(missing)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -513,10 +545,15 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
     def _attach(self, store: StoreLike) -> None:
         self.store = store
         self._engine = engine_of(store, None, False)
+        self._lists = ListCache(self._lists.most)
         if self._observer is not None:
             from swarmstate.integrations.langgraph.observed import CountingEngine
 
             self._engine = CountingEngine(self._engine)
+
+    def _splits(self) -> ListCache | None:
+        """Return what is known of lists, or None if the bytes of this serializer stay whole."""
+        return self._lists if type(self.serde) is JsonPlusSerializer else None
 
     def _reader(self) -> CheckpointReader:
         reader = self._last_reader

@@ -20,7 +20,7 @@ from swarmstate.arguments import milliseconds
 from swarmstate.backends.redis.checkpoints import scripts as lua
 from swarmstate.backends.redis.checkpoints.copies import Copies
 from swarmstate.backends.redis.checkpoints.derived import FEW, Derived
-from swarmstate.backends.redis.checkpoints.keys import AT_A_TIME, ThreadKeys, in_parts
+from swarmstate.backends.redis.checkpoints.keys import AT_A_TIME, ThreadKeys, draw, in_parts
 from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
 from swarmstate.backends.redis.checkpoints.limit_scripts import PUT_WITHIN
 from swarmstate.backends.redis.checkpoints.removal import Removal
@@ -39,6 +39,7 @@ from swarmstate.checkpoints.format import (
 )
 from swarmstate.checkpoints.generic import newest_first
 from swarmstate.checkpoints.protocol import (
+    NO_VALUES,
     Blob,
     CheckpointName,
     CheckpointRecord,
@@ -196,19 +197,32 @@ class RedisCheckpoints:
             yield from self.plain.put(name, record, values, inherited, keep=keep, caller=caller)
         )
 
-    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
+    def put_writes(
+        self,
+        name: CheckpointName,
+        writes: Mapping[str, Any],
+        values: Mapping[str, Blob] = NO_VALUES,
+        inherited: Sequence[str] = (),
+    ) -> Steps[list[str]]:
         """Store pending writes. One round trip for any number."""
         if name.id[:1] == "\0":
             check_id(name.id)
         if self.scripting:
-            arguments = writes_arguments(self._store.values, name.id, writes, self._keys.one)
+            drawn: bytes | str = ""
+            more: tuple[bytes, ...] = ()
+            if values or inherited:
+                drawn = draw()
+                more = (self._keys.references(*name[:2]),)
+            arguments = writes_arguments(
+                self._store.values, name.id, writes, values, inherited, drawn, self._keys.one
+            )
             try:
-                yield from self._write(lua.PUT_WRITES, name, arguments)
+                missing, _ = yield from self._write(lua.PUT_WRITES, name, arguments, more)
             except CommandRefused as refused:
                 self._do_without_scripts(refused)
             else:
-                return
-        yield from self.plain.put_writes(name, writes)
+                return [key.decode() for key in missing]
+        return (yield from self.plain.put_writes(name, writes, values, inherited))
 
     def _write(
         self,

@@ -13,7 +13,7 @@ The keys of a checkpoint namespace are, in this order, where a script says "all 
 4. orphans: ids that have writes but no checkpoint -> 1
 5. derived, the order: a sorted set of the keys of the second, every score 0
 6. derived, id -> msgpack of [start of the record's SHA-1, parent or "", field, ...];
-   ``\0n`` -> what whoever removed checkpoints last has drawn by lot
+   ``\0n`` -> what whoever removed checkpoints last, or wrote what needs segments, has drawn by lot
 
 ARGV[1] is the checkpoint namespace. The derived keys may be missing, stale, or of any type; what
 changes them never fails for that. Replies hold bytes and integers; lists may hold nulls.
@@ -31,6 +31,7 @@ __all__ = [
     "DROP",
     "DROP_VALUES",
     "ENTRIES",
+    "LESS",
     "LIST_IDS",
     "ORDER",
     "PUT",
@@ -43,6 +44,16 @@ __all__ = [
 
 CALL = "local call, try = redis.call, redis.pcall\n"
 """What every script starts with."""
+
+LESS = """
+-- Not Lua's own: that compares text as the server's locale does.
+local function less(a, b)
+  for i = 1, math.min(#a, #b) do
+    if a:byte(i) ~= b:byte(i) then return a:byte(i) < b:byte(i) end
+  end
+  return #a < #b
+end
+"""
 
 # What is left of a namespace that is not listed must not come back to life. Writers look for it
 # here and let the engine bury it, which may take several parts.
@@ -125,9 +136,14 @@ if parent ~= '' and call('HEXISTS', KEYS[2], parent) == 0 then
   try('ZADD', KEYS[5], 0, '\\0p' .. id)
 end
 call('HSET', KEYS[2], id, ARGV[5])
+local derived = cmsgpack.unpack(ARGV[6])
+local entry = {redis.sha1hex(ARGV[5]):sub(1, 16), derived[1]}
+for i = given, last, 2 do entry[#entry + 1] = ARGV[i] end
+for i = 11, given - 1 do entry[#entry + 1] = ARGV[i] end
+for i = 2, #derived do entry[#entry + 1] = derived[i] end
 if orphan then call('HDEL', KEYS[4], id) end
 if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[7]) end
-try('HSET', KEYS[6], id, ARGV[6])
+try('HSET', KEYS[6], id, cmsgpack.pack(entry))
 local fits = type(try('ZADD', KEYS[5], 0, id)) == 'number'
 """
         + after
@@ -138,10 +154,10 @@ local fits = type(try('ZADD', KEYS[5], 0, id)) == 'number'
 PUT = put_script("put", "", "")
 """Store a checkpoint. All of the keys, that of its writes, and where 0.1.0 kept what is derived.
 
-ARGV: time to live, 1 to look whether the order fits, id, record, entry for key 6, encoded 1, the
-parent if a channel is rebuilt from its writes or else "", how many inherited fields follow, how
-many fields that stay if they are there, then the first, then the second with their values, then
-field, value, and so on.
+ARGV: time to live, 1 to look whether the order fits, id, record, msgpack of [parent or "", fields
+that are rebuilt from writes, ...], encoded 1, the parent if a channel is rebuilt from its writes or
+else "", how many inherited fields follow, how many fields that stay if they are there, then the
+first, then the second with their values, then field, value, and so on.
 
 Returns 0; or {1 if the order fits, 1 to renew the other keys, what was left of the first key's
 time, why expiry was refused}; or the inherited fields without a value, and then nothing was stored;
@@ -151,20 +167,55 @@ or {-1}, and nothing was stored because something must be buried first.
 PUT_WRITES = Script(
     "put_writes",
     CALL
-    + "if #ARGV < 6 then return 0 end\n"
+    + "if #ARGV < 9 then return 0 end\n"
     + _ALIVE
+    + LESS
     + """
 local id, target = ARGV[4], KEYS[7]
+local given = 9 + ARGV[6]
+local first, missing = given + 2 * ARGV[7], nil
+for i = 9, given - 1 do
+  if call('HEXISTS', KEYS[3], ARGV[i]) == 0 then
+    missing = missing or {}
+    missing[#missing + 1] = ARGV[i]
+  end
+end
+if missing then return missing end
 local mark, fits, surplus = '\\0w' .. id, true, nil
+local own = {KEYS[2], KEYS[4], KEYS[5], target}
+for i = given, first - 1, 1000 do
+  call('HSET', KEYS[3], unpack(ARGV, i, math.min(i + 999, first - 1)))
+end
+if ARGV[8] ~= '' then
+  for _, key in ipairs({KEYS[3], KEYS[6], KEYS[10]}) do own[#own + 1] = key end
+  -- Whoever removes segments meanwhile learns by it that they are needed.
+  local drawn = try('HGET', KEYS[6], '\\0n')
+  if type(drawn) ~= 'string' then drawn = '' end
+  if call('HGET', KEYS[10], 'r') == drawn then
+    local raw, known = call('HGET', KEYS[10], 's' .. id), {}
+    local needed = raw and cmsgpack.unpack(raw) or {}
+    for _, key in ipairs(needed) do known[key] = true end
+    for i = first, #ARGV, 2 do
+      if ARGV[i]:sub(1, 2) == '\\0s' then
+        local key = ARGV[i]:sub(3)
+        if not known[key] then needed[#needed + 1] = key end
+        local last = call('HGET', KEYS[10], 'v' .. key)
+        if not last or less(last, id) then call('HSET', KEYS[10], 'v' .. key, id) end
+      end
+    end
+    call('HSET', KEYS[10], 's' .. id, cmsgpack.pack(needed), 'r', ARGV[8])
+  end
+  try('HSET', KEYS[6], '\\0n', ARGV[8])
+end
 local new = call('HSETNX', KEYS[2], mark, ARGV[5]) == 1
 if new then fits = type(try('ZADD', KEYS[5], 0, mark)) == 'number' end
 if call('EXISTS', target) == 0 then
   if not new then call('HSET', target, '\\0lost', ARGV[5]) end
-  for i = 6, #ARGV, 1000 do
+  for i = first, #ARGV, 1000 do
     call('HSET', target, unpack(ARGV, i, math.min(i + 999, #ARGV)))
   end
 else
-  for i = 6, #ARGV, 2 do
+  for i = first, #ARGV, 2 do
     local set = 'HSETNX'
     if ARGV[i]:byte() == 45 then set = 'HSET' end
     call(set, target, ARGV[i], ARGV[i + 1])
@@ -173,15 +224,17 @@ end
 if call('HEXISTS', KEYS[2], id) == 0 then call('HSET', KEYS[4], id, ARGV[5]) end
 if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[5]) end
 """
-    + _done("{KEYS[2], KEYS[4], KEYS[5], target}"),
+    + _done("own"),
 )
-"""Store pending writes. All of the keys, that of the writes, and where 0.1.0 kept what is derived.
+"""Store pending writes. All of the keys, that of the writes, and where 0.1.0 kept what is derived;
+where the writes need segments, the references too.
 
-ARGV: time to live, 1 to look whether the order fits, id, encoded 1, then key, write, and so on. A
-key that starts with a minus sign is that of a special channel, which may be replaced. A call never
-names a positional key twice.
+ARGV: time to live, 1 to look whether the order fits, id, encoded 1, how many inherited segments
+follow, how many new ones, a number drawn if there are any or else "", then the first, then the
+second with their values, then key, write, and so on. A key that starts with a minus sign is that of
+a special channel, which may be replaced. A call never names a positional key twice.
 
-Returns what PUT returns, but never missing fields.
+Returns what PUT returns.
 """
 
 _ENTRY = """
@@ -270,7 +323,7 @@ end
 """
     + _ENTRY
     + """
-local wanted, found, fields, seen, bare = nil, {}, {}, {}, {}
+local wanted, found, fields, seen, chosen, bare = nil, {}, {}, {}, {}, {}
 local room, reached = share, last + 1 - first
 if want_values == 'some' then
   wanted = {}
@@ -294,10 +347,11 @@ for i = first, last do
           if not seen[field] then
             seen[field] = true
             local length, rest = nil, nil
-            if wanted then length, rest = field:match('^(%d+)[:ifz](.*)$') end
+            if wanted then length, rest = field:match('^(%d+)[:ifsz](.*)$') end
             if not wanted or wanted[rest:sub(1, length)] then
               fields[#fields + 1] = field
-              if share > 0 and i > first then
+              chosen[field] = true
+              if share > 0 then
                 local length = try('HSTRLEN', KEYS[3], field)
                 if type(length) == 'number' then size = size + length end
               end
@@ -309,11 +363,24 @@ for i = first, last do
     local writes = {}
     if want_writes then
       writes = call('HGETALL', target)
-      if share > 0 and i > first then
+      for j = 1, #writes, 2 do
+        local field = writes[j]:sub(1, 2) == '\\0s' and writes[j]:sub(3)
+        if field and not chosen[field] then
+          chosen[field] = true
+          fields[#fields + 1] = field
+          if share > 0 then
+            local length = try('HSTRLEN', KEYS[3], field)
+            if type(length) == 'number' then size = size + length end
+          end
+        end
+      end
+      if share > 0 then
         for j = 2, #writes, 2 do size = size + #writes[j] end
       end
     end
-    if share > 0 and i > first then
+    if share > 0 and i == first then
+      room = math.max(room, size)
+    elseif share > 0 then
       if size > room then
         for j = #fields, before + 1, -1 do fields[j] = nil end
         reached = i - first
@@ -348,9 +415,9 @@ r"""Read checkpoints at one moment. Keys 1, 2, 3, 5, 6, and on a cluster those o
 
 ARGV: what the keys of writes start with, or "" if they are declared; "all", "some" or "none" of the
 values; 1 for the writes; a number to compare the order one by one, another each time, or ""; 1 for
-the time that is left; about how many bytes more than the first may be read, or 0: any; the number
-of channels (for "some"), these, then ids. An empty one stands for the greatest; then the only other
-is the one whose writes are declared.
+the time that is left; about how many bytes may be read besides the first, or as many again as that
+has, or 0: any; the number of channels (for "some"), these, then ids. An empty one stands for the
+greatest; then the only other is the one whose writes are declared.
 
 Returns {{{id, record, 1 if key 6 knows it, writes}, ...}, fields, values, what is left of the first
 key's time, how many keys the order lists, marks of writes that are missing, how many of the ids

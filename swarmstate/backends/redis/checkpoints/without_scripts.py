@@ -7,24 +7,35 @@ those who may not read what is derived, and where a server is full.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from random import getrandbits
 from typing import Any, NamedTuple
 
-from swarmstate.backends.redis.checkpoints.keys import ThreadKeys, id_in, in_parts, is_record, marks
+from swarmstate.backends.redis.checkpoints.keys import (
+    ThreadKeys,
+    draw,
+    id_in,
+    in_parts,
+    is_record,
+    marks,
+    segments_in,
+)
 from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
 from swarmstate.backends.redis.checkpoints.retention import Retention
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, fill
+from swarmstate.backends.redis.commands import fields as fields_of
 from swarmstate.checkpoints.format import (
     LOST,
+    Place,
     assemble,
     check_id,
     is_id,
+    is_segment,
     mark_of_parent,
     mark_of_writes,
     record_fields,
 )
 from swarmstate.checkpoints.generic import newest_first
 from swarmstate.checkpoints.protocol import (
+    NO_VALUES,
     Blob,
     CheckpointName,
     CheckpointRecord,
@@ -38,14 +49,20 @@ __all__ = ["PlainCheckpoints"]
 
 # How many entries of a hash the server weighs to estimate how large it is.
 _SAMPLES = 20
+# How often what is missing is looked for again.
+_LOOKS = 10
 
 
 class _Read(NamedTuple):
-    """A record as it was read, with its values' fields, and whether it has the mark of writes."""
+    """A record as it was read, with its values' fields, and whether it has the mark of writes.
+
+    With the segments that the writes need.
+    """
 
     record: CheckpointRecord
-    fields: dict[str, str]
+    fields: dict[Place, str]
     marked: bool
+    segments: list[str]
 
 
 class PlainCheckpoints:
@@ -77,14 +94,18 @@ class PlainCheckpoints:
         keep: int | None = None,
         caller: CheckpointName | None = None,
     ) -> Steps[tuple[Surplus | None, list[str]]]:
-        """Store a checkpoint by a transaction. One round trip, two with a time to live.
+        """Store a checkpoint by a transaction. One round trip, two with a time to live or segments.
 
         A transaction cannot look whether inherited values are still there, so all of them are asked
         for and go along: whatever another process removes at the same moment, nothing is missing.
-        Those that are there stay as they are.
+        Those that are there stay as they are. Only segments of lists are looked for first, and once
+        more in the transaction.
         """
         check_id(name.id)
-        missing = [key for key in inherited if key not in values]
+        asked = [key for key in inherited if key not in values]
+        missing = [key for key in asked if not is_segment(key)]
+        if asked and not missing:
+            missing = yield from self._missing(name, asked)
         if missing:
             return None, missing
         first, checkpoints, held, orphans, order, entries = self._keys.of(*name[:2])
@@ -98,7 +119,7 @@ class PlainCheckpoints:
                 commands.append(("HSETNX", held, key, encode(value)))
             else:
                 new += (key, encode(value))
-        named = (*values, *record_fields(record, record.deltas).values())
+        named = (*values, *asked, *record_fields(record, record.deltas).values())
         entry = self._keys.entry(encoded, record.parent, dict.fromkeys(named))
         commands += [
             *fill(held, new),
@@ -112,7 +133,13 @@ class PlainCheckpoints:
         parent = record.parent if record.deltas else None
         if parent:
             commands.insert(0, ("HEXISTS", checkpoints, parent))
-        replies = yield from self._write(name, [*commands, *state], own)
+        looked = self._looking(held, asked)
+        replies = yield from self._write(name, [*commands, *state, *looked], own)
+        if looked:
+            missing = self._lacking(asked, replies[len(commands) + len(state) :])
+            if missing:
+                # Another process removed them at that moment: the same again, with them.
+                return None, missing
         if parent and not replies[0]:
             mark = mark_of_parent(name.id)
             marking: list[Command] = [
@@ -127,13 +154,40 @@ class PlainCheckpoints:
             return None, []
         return (yield from self._retention.surplus(*name[:2], keep, known=known)), []
 
-    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
-        """Store pending writes by a transaction. One round trip, two with a time to live."""
+    def _missing(self, name: CheckpointName, asked: Sequence[str]) -> Steps[list[str]]:
+        """Return those of some segments that are not there. One round trip."""
+        commands = self._looking(self._keys.of(*name[:2])[2], asked)
+        return self._lacking(asked, (yield Batch(commands, idempotent=True)))
+
+    @staticmethod
+    def _looking(held: bytes, asked: Sequence[str]) -> list[Command]:
+        return [("HEXISTS", held, key) for key in asked]
+
+    @staticmethod
+    def _lacking(asked: Sequence[str], replies: Sequence[Any]) -> list[str]:
+        return [key for key, there in zip(asked, replies, strict=False) if not there]
+
+    def put_writes(
+        self,
+        name: CheckpointName,
+        writes: Mapping[str, Any],
+        values: Mapping[str, Blob] = NO_VALUES,
+        inherited: Sequence[str] = (),
+    ) -> Steps[list[str]]:
+        """Store pending writes by a transaction. One round trip, two with a time to live.
+
+        One more where they need segments that should be there.
+        """
         check_id(name.id)
-        first, checkpoints, _, orphans, order, _ = self._keys.of(*name[:2])
+        first, checkpoints, held, orphans, order, entries = self._keys.of(*name[:2])
         if not writes:
             yield Batch([("HEXISTS", first, name.checkpoint_ns)], idempotent=True)
-            return
+            return []
+        asked = [key for key in inherited if key not in values]
+        if asked:
+            missing = yield from self._missing(name, asked)
+            if missing:
+                return missing
         target, mark, one = self._keys.written(name), mark_of_writes(name.id), self._keys.one
         commands: list[Command] = [
             ("EXISTS", target),
@@ -143,15 +197,22 @@ class PlainCheckpoints:
             ("HSET", orphans, name.id, one),
             ("ZADD", order, 0, mark),
         ]
+        own = [checkpoints, orphans, order, target]
+        if asked or values:
+            # Whoever may run scripts learns by it that these need segments.
+            commands.append(("HSET", entries, b"\0n", draw()))
+            for key, value in values.items():
+                commands.append(("HSET", held, key, self._store.encode(value)))
+            own += [held, entries]
         for key, value in writes.items():
             command = "HSET" if key.startswith("-") else "HSETNX"
             commands.append((command, target, key, self._store.encode(value)))
-        there, new, *_ = yield from self._write(
-            name, commands, [checkpoints, orphans, order, target]
-        )
+        looked = self._looking(held, asked)
+        there, new, *rest = yield from self._write(name, [*commands, *looked], own)
         if not there and not new:
             # They were marked, but gone.
             yield Batch([("HSET", target, LOST, one)], idempotent=True)
+        return self._lacking(asked, rest[len(commands) - 2 :])
 
     def _write(
         self, name: CheckpointName, commands: list[Command], own: list[bytes]
@@ -267,16 +328,19 @@ class PlainCheckpoints:
                 ("HMGET", checkpoints, name.id, mark_of_writes(name.id)),
                 ("PTTL", first),
             ]
+            if writes:
+                commands.append(("HKEYS", self._keys.written(name)))
         sizes, answers = yield from self._asked(commands, names if bounded else (), writes)
         replies = iter(answers)
         records: dict[CheckpointName, _Read] = {}
         left: dict[str, int] = {}
         for name in names:
             listed, (raw, marked), left[name.thread] = (next(replies) for _ in range(3))
+            segments = segments_in(next(replies)) if writes else []
             if listed and raw is not None and is_id(name.id):
                 record = self._keys.decode_record(raw, name)
                 fields = record_fields(record, channels)
-                records[name] = _Read(record, fields, marked is not None)
+                records[name] = _Read(record, fields, marked is not None, segments)
         if sizes is not None:
             names = yield from self._within(most or 0, names, records, sizes)
         found: list[StoredCheckpoint | None] = []
@@ -287,7 +351,7 @@ class PlainCheckpoints:
                 if pending is None:
                     found.append(None)
                     continue
-                record, fields, marked = records[name]
+                record, fields, marked, _ = records[name]
                 held = values.get(self._keys.of(*name[:2])[2], {})
                 lines = self._keys.writes_of(name, pending)
                 found.append(assemble(name, record, fields, held, lines, marked=writes and marked))
@@ -339,11 +403,11 @@ class PlainCheckpoints:
         records: Mapping[CheckpointName, _Read],
         sizes: Mapping[bytes, float],
     ) -> Steps[Sequence[CheckpointName]]:
-        """Return the first names, as many as have about so many bytes more than the first one."""
+        """Return the first names, as many as have about so many bytes, or those of the first."""
         of = {
             name: [
                 ("HSTRLEN", self._keys.of(*name[:2])[2], key)
-                for key in records[name].fields.values()
+                for key in (*records[name].fields.values(), *records[name].segments)
             ]
             for name in names
             if name in records
@@ -356,12 +420,14 @@ class PlainCheckpoints:
         # A user who may not ask for it is given as many as it wants.
         replies = yield Batch(list(distinct), idempotent=True, ignore=("NOPERM",))
         lengths = dict(zip(distinct, replies, strict=True))
-        size = 0.0
+        size, room = 0.0, float(most)
         for index, name in enumerate(names):
             # What one has in common with those before it is fetched once.
             more = sum(lengths.pop(command, None) or 0 for command in of.get(name, ()))
-            size += more + pending[name] if index else 0
-            if size > most:
+            size += more + pending[name]
+            if not index:
+                size, room = 0.0, max(room, size)
+            elif size > room:
                 return names[:index]
         return names
 
@@ -378,6 +444,7 @@ class PlainCheckpoints:
         for name in there:
             asked = wanted.setdefault(self._keys.of(*name[:2])[2], {})
             asked.update(dict.fromkeys(records[name].fields.values()))
+            asked.update(dict.fromkeys(records[name].segments))
         places = [(key, some) for key, asked in wanted.items() for some in in_parts(list(asked))]
         commands: list[Command] = [("HMGET", key, *some) for key, some in places]
         for name in there:
@@ -400,7 +467,47 @@ class PlainCheckpoints:
             written = next(answers) if writes else ()
             if next(answers) & next(answers):
                 pending[name] = written
+        for _ in range(_LOOKS):
+            if not (yield from self._complete(records, values, pending)):
+                break
         return values, pending
+
+    def _complete(
+        self,
+        records: Mapping[CheckpointName, _Read],
+        values: dict[bytes, Any],
+        pending: dict[CheckpointName, Any],
+    ) -> Steps[bool]:
+        """Read what is missing, and return whether anything was.
+
+        Writes may have come, with their segments, after the first look. And without scripts, what
+        is removed while it comes to be needed again is put back a moment later.
+        """
+        late: list[tuple[CheckpointName, list[str]]] = []
+        for name, written in pending.items():
+            record, fields, *_ = records[name]
+            known = values.get(self._keys.of(*name[:2])[2], {})
+            needed = [
+                key
+                for at, key in fields.items()
+                if key not in known and (type(at) is tuple or at in record.stored)
+            ]
+            needed += [key for key in segments_in(fields_of(written)) if key not in known]
+            if needed:
+                late.append((name, needed))
+        if not late:
+            return False
+        commands: list[Command] = []
+        for name, needed in late:
+            _, checkpoints, held, *_ = self._keys.of(*name[:2])
+            commands += [("HMGET", held, *needed), ("HEXISTS", checkpoints, name.id)]
+        replies = iter((yield Batch(commands, idempotent=True)))
+        for name, needed in late:
+            found = self._keys.blobs(needed, next(replies))
+            values.setdefault(self._keys.of(*name[:2])[2], {}).update(found)
+            if not next(replies):
+                del pending[name]
+        return True
 
     def ancestors(self, name: CheckpointName, limit: int) -> Steps[list[StoredCheckpoint]]:
         """Follow the parents. Two round trips where ids grow from parent to child."""
@@ -509,11 +616,14 @@ class PlainCheckpoints:
                     ("HDEL", entries, *some),
                     ("ZREM", order, *some, *marks(some)),
                     # Whoever may run scripts learns by it that others remove checkpoints.
-                    ("HSET", entries, b"\0n", getrandbits(64)),
+                    ("HSET", entries, b"\0n", draw()),
                 ],
                 idempotent=True,
                 ignore=("WRONGTYPE", "OOM"),
             )
+        if any(map(is_segment, doomed)):
+            needed = yield from self._keys.needed_now(space)
+            doomed = [raw for raw in doomed if raw not in needed]
         for some in in_parts(doomed):
             saved = (yield Batch([("HMGET", held, *some)], idempotent=True))[0]
             _, ids_now = yield Batch(
@@ -521,6 +631,8 @@ class PlainCheckpoints:
             )
             new = [raw for raw in filter(is_record, ids_now) if raw not in stay]
             used = yield from self._keys.used(space, new)
+            if any(map(is_segment, some)):
+                used |= yield from self._keys.needed_now(space)
             again: list[Command] = [
                 ("HSETNX", held, key, value)
                 for key, value in zip(some, saved, strict=True)
