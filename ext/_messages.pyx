@@ -17,7 +17,6 @@ One extension module, in parts that are included below, each with one idea:
 * learning: what is installed, compared once with what this module was written for;
 * writing: values into bytes;
 * reading: bytes into values;
-* splitting: the bytes of a list into segments;
 * trial: the comparison with LangGraph's serializer that runs once, on import.
 
 This is the only place that uses private names of LangGraph. If one is missing, if a class of
@@ -162,7 +161,6 @@ include "message_known.pxi"
 include "message_learning.pxi"
 include "message_writing.pxi"
 include "message_reading.pxi"
-include "message_splitting.pxi"
 include "message_trial.pxi"
 
 

@@ -53,17 +53,25 @@ def new_field(channel, version) -> str:
     return field_of(channel, version)
 
 
-cdef str field_of(object channel, object version):
-    cdef str name, text
-    cdef Py_ssize_t zeros = 0
+cdef inline str plain_name(object channel):
+    """The name of a channel as a str of no subclass."""
     if type(channel) is str:
-        name = <str>channel
-    elif isinstance(channel, str):
-        name = str.__str__(channel)
-    else:
-        from swarmstate.arguments import shown
-        raise ArgumentTypeError(
-            f"a channel must be a str, not {type(channel).__name__} ({shown(channel)})")
+        return <str>channel
+    if isinstance(channel, str):
+        return str.__str__(channel)
+    from swarmstate.arguments import shown
+    raise ArgumentTypeError(
+        f"a channel must be a str, not {type(channel).__name__} ({shown(channel)})")
+
+
+cdef inline str start_of_segments(object channel):
+    """What the keys of all segments of a channel start with."""
+    return joined(plain_name(channel), u"s", "", 0)
+
+
+cdef str field_of(object channel, object version):
+    cdef str name = plain_name(channel), text
+    cdef Py_ssize_t zeros = 0
     if isinstance(version, str):
         text = <str>version if type(version) is str else str.__str__(version)
         if is_padded(text):
@@ -103,7 +111,7 @@ cdef str joined(str name, Py_UCS4 kind, str version, Py_ssize_t start):
 
 def segment_field(channel, segment) -> str:
     """Return the key of a segment of a channel's list."""
-    return joined(channel, u"s", segment, 0)
+    return start_of_segments(channel) + segment
 
 
 def mark_of_segment(key) -> str:
@@ -147,9 +155,9 @@ def record_fields(record, channels=None) -> dict:
     return fields
 
 
-cdef int add_segments(dict fields, str channel, list listed) except -1:
+cdef int add_segments(dict fields, object channel, list listed) except -1:
     cdef Py_ssize_t at
-    cdef str prefix = joined(channel, u"s", "", 0)
+    cdef str prefix = start_of_segments(channel)
     for at in range(1, len(listed)):
         fields[channel, at - 1] = prefix + <str>listed[at]
     return 0
@@ -228,10 +236,10 @@ cdef bint is_listed(object listed):
     return True
 
 
-cdef tuple list_of(object name, str channel, list listed, dict held):
+cdef tuple list_of(object name, object channel, list listed, dict held):
     """A list from its segments, as the serializer wrote it."""
     cdef list rows = [head_of(listed[0])]
-    cdef str prefix = joined(channel, u"s", "", 0)
+    cdef str prefix = start_of_segments(channel)
     cdef Py_ssize_t at
     for at in range(1, len(listed)):
         value = held.get(prefix + <str>listed[at])
@@ -271,20 +279,23 @@ def encode_writes(writes, task_id, task_path, special, dumps) -> dict:
     cdef dict encoded = {}
     cdef Py_ssize_t position = 0
     for channel, value in writes:
-        index = special.get(channel, position)
         tag, data = dumps(channel, value)
-        encoded[f"{index}:{task_id}"] = [channel, tag, data, task_path]
-        if type(data) is list:
-            add_needs(encoded, channel, <list>data)
+        add_write(encoded, special.get(channel, position), channel, tag, data, task_id, task_path)
         position += 1
     return encoded
 
 
-cdef int add_needs(dict encoded, str channel, list listed) except -1:
+cdef int add_write(
+    dict encoded, object index, object channel, object tag, object data, object task_id,
+    object task_path
+) except -1:
     cdef Py_ssize_t at
-    cdef str prefix = "\0s" + joined(channel, u"s", "", 0)
-    for at in range(1, len(listed)):
-        encoded[prefix + <str>listed[at]] = 1
+    cdef str prefix
+    encoded[f"{index}:{task_id}"] = [channel, tag, data, task_path]
+    if type(data) is list:
+        prefix = "\0s" + start_of_segments(channel)
+        for at in range(1, len(<list>data)):
+            encoded[prefix + <str>(<list>data)[at]] = 1
     return 0
 
 

@@ -14,13 +14,3 @@ class Accelerated:
     def loads_typed(self, data: tuple[str, bytes], /) -> Any: ...
 
 def accelerate(serde: object, /) -> Accelerated | None: ...
-def split(packed: bytes, /) -> tuple[int, int, tuple[int, ...]] | None: ...
-def unchanged(
-    packed: bytes,
-    ends: tuple[int, ...],
-    head: int,
-    before: bytes,
-    ends_before: tuple[int, ...],
-    head_before: int,
-    /,
-) -> int: ...

@@ -47,10 +47,8 @@ lack these entries. No checkpoint id starts with NUL and a letter from p to w.
 
 from __future__ import annotations
 
-from binascii import b2a_base64
 from collections.abc import Callable
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from swarmstate._checkpoints import (
@@ -68,6 +66,7 @@ from swarmstate._checkpoints import (
     new_field,
     record_fields,
     segment_field,
+    segment_of,
     segments_among,
 )
 from swarmstate.arguments import shown
@@ -232,12 +231,6 @@ field = new_field
 
 Place: TypeAlias = str | tuple[str, int]
 """Where in a checkpoint a value belongs: a channel, or a channel and which segment of its list."""
-
-
-def segment_of(elements: bytes) -> str:
-    """Return the name of a segment, made of what it holds."""
-    # 120 bits, of which base64 needs no padding.
-    return b2a_base64(sha256(elements).digest()[:15], newline=False).decode()
 
 
 def is_segment(key: str | bytes) -> bool:

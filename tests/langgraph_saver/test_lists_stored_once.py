@@ -25,11 +25,12 @@ from servers import Server
 from threads import checkpoint, config
 from twin import plain
 
+from swarmstate import _checkpoints
 from swarmstate.backends.redis import RedisStore
 from swarmstate.checkpoints import is_segment, names
 from swarmstate.checkpoints.format import is_id
 from swarmstate.errors import DecodeError, InvalidArgumentError
-from swarmstate.integrations.langgraph import SwarmStateSaver, lists
+from swarmstate.integrations.langgraph import SwarmStateSaver
 from swarmstate.protocols import StoreLike
 
 MakeStore = Callable[..., StoreLike]
@@ -39,8 +40,8 @@ MakeStore = Callable[..., StoreLike]
 def short_lists() -> Iterator[None]:
     """Cut every list, so that short ones show what long ones do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lists, "LEAST_BYTES", 1)
-        patch.setattr(lists, "_ASKED_BYTES", 20)
+        patch.setattr(_checkpoints, "LEAST_BYTES", 1)
+        patch.setattr(_checkpoints, "ASKED_BYTES", 20)
         yield
 
 
@@ -171,7 +172,7 @@ class Session:
             )
 
     def forget(self) -> None:
-        self.saver._lists = lists.ListCache(self.saver._lists.most)
+        self.saver._lists = _checkpoints.ListCache(self.saver._lists.most)
 
     def other_saver(self) -> None:
         self.saver = self.savers[self.saver is self.savers[0]]
@@ -421,10 +422,9 @@ def test_the_cache_is_bounded_and_forgets_lists_that_nobody_puts_to_any_more(
     for number in range(30):
         Chat(saver, f"thread{number}").put(*map(message, range(40)))
         cache = saver._lists
-        kept = [*cache._young.values(), *cache._old.values()]
-        assert sum(len(one.packed) for one in kept) <= 100_000
-    assert any(one.packed for one in kept)
-    assert copy.deepcopy(cache)._young == {}
+        assert sum(cache.kept) <= 100_000
+    assert any(cache.kept)
+    assert copy.deepcopy(cache).kept == []
     with pytest.raises(InvalidArgumentError, match="list_cache_bytes"):
         SwarmStateSaver(list_cache_bytes=-1)
 

@@ -14,8 +14,9 @@ import pytest
 from segments import held_and_needed
 from threads import checkpoint, config
 
+from swarmstate import _checkpoints
 from swarmstate.errors import StoreUnavailable
-from swarmstate.integrations.langgraph import SwarmStateSaver, lists
+from swarmstate.integrations.langgraph import SwarmStateSaver
 from swarmstate.protocols import StoreLike
 
 
@@ -23,7 +24,7 @@ from swarmstate.protocols import StoreLike
 def test_no_segment_is_lost_or_left_over_while_others_put_write_and_remove(
     make_store: Callable[..., StoreLike], monkeypatch: pytest.MonkeyPatch, limit: int | None
 ) -> None:
-    monkeypatch.setattr(lists, "LEAST_BYTES", 1)
+    monkeypatch.setattr(_checkpoints, "LEAST_BYTES", 1)
     store = make_store()
     saver = SwarmStateSaver(store)
     numbers = itertools.count(1)

@@ -24,16 +24,15 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from swarmstate._checkpoints import next_version
+from swarmstate._checkpoints import Draft, ListCache, ListWrites, next_version, writes_of
 from swarmstate.arguments import check_count, check_method, check_number, shown
-from swarmstate.checkpoints.format import encode_writes
 from swarmstate.checkpoints.generic import engine_of
 from swarmstate.checkpoints.protocol import (
     CheckpointEngine,
-    CheckpointRecord,
+    CheckpointName,
     StoredCheckpoint,
+    Surplus,
 )
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.integrations.langgraph import ages, history, retention
@@ -42,12 +41,10 @@ from swarmstate.integrations.langgraph.config import (
     config_of,
     configurable_of,
     name_of,
-    text,
     thread_id_of,
     thread_ids_of,
 )
 from swarmstate.integrations.langgraph.listing import Listing
-from swarmstate.integrations.langgraph.lists import ListCache, Values, Writes, learn
 from swarmstate.integrations.langgraph.metadata import stored_metadata
 from swarmstate.integrations.langgraph.owning import Owner
 from swarmstate.integrations.langgraph.serialization import (
@@ -65,8 +62,6 @@ if TYPE_CHECKING:
 __all__ = ["SwarmStateSaver"]
 
 T = TypeVar("T")
-
-_KEPT_APART = ("channel_values", "channel_versions")
 
 # Unique, not secret.
 _bits = random.getrandbits
@@ -186,12 +181,8 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         return then(self._engine.get(name_of(config)), self._got)
 
     def _got(self, found: StoredCheckpoint | None) -> CheckpointTuple | None:
-        if found is None:
-            return None
-        read = self._reader().tuple(found)
-        if self._splits() is not None:
-            learn(self._lists, found.name, found.record, read.checkpoint["channel_values"])
-        return read
+        reader = self._reader()
+        return None if found is None else reader.tuple(found, lists=self._known(reader))
 
     def list(
         self,
@@ -296,48 +287,62 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
-    ) -> Steps[RunnableConfig]:
-        parent = name_of(config)
-        name = parent._replace(id=text("the id of a checkpoint", checkpoint["id"]))
-        dumps = self._reader().dumps
-        channels = checkpoint["channel_values"]
-        versions = checkpoint["channel_versions"]
-        stored = [channel for channel in versions if channel in channels]
-        values = Values(self._splits(), name, dumps, channels, versions, new_versions)
-        if values.is_unsure:
-            asked = parent.id and self._engine.load([parent], channels=(), writes=False)
-            loaded = (yield from finish(asked)) if asked else [None]
-            values.learn(loaded[0] and loaded[0].record)
-        values.cut()
-        body: dict[str, Any] = {**checkpoint}
-        for part in _KEPT_APART:
-            body.pop(part, None)
-        counters = metadata.get("counters_since_delta_snapshot") or ()
-        record = CheckpointRecord(
-            parent.id or None,
-            versions,
-            stored,
-            [channel for channel in counters if channel not in channels],
-            dumps(body),
-            dumps(stored_metadata(config, metadata)),
-            values.lists,
+    ) -> Outcome[RunnableConfig]:
+        reader = self._reader()
+        draft = Draft(
+            config,
+            checkpoint,
+            metadata,
+            new_versions,
+            reader.dumps,
+            stored_metadata,
+            self._known(reader),
         )
-        limit = self._limit
-        caller = None if limit is None else retention.caller_of(name, metadata)
-        while True:
-            surplus, missing = yield from finish(
-                self._engine.put(
-                    name, record, values.new, tuple(values.inherited), keep=limit, caller=caller
-                )
-            )
-            if not missing:
-                break
+        caller = None if self._limit is None else retention.caller_of(draft.name, metadata)
+        if not draft.is_unsure:
+            return self._add(draft, caller)
+        parent = name_of(config)
+        if not parent.id:
+            return self._settled([None], draft, caller)
+        asked = self._engine.load([parent], channels=(), writes=False)
+        return then(asked, self._settled, draft, caller)
+
+    # No closures: one that calls itself is a cycle, which every put would leave to the collector.
+
+    def _settled(
+        self, parent: Sequence[StoredCheckpoint | None], draft: Draft, caller: CheckpointName | None
+    ) -> Outcome[RunnableConfig]:
+        draft.settle(parent[0] and parent[0].record)
+        return self._add(draft, caller)
+
+    def _add(self, draft: Draft, caller: CheckpointName | None) -> Outcome[RunnableConfig]:
+        answer = self._engine.put(
+            draft.name,
+            draft.record,
+            draft.values,
+            draft.inherited,
+            keep=self._limit,
+            caller=caller,
+        )
+        return then(answer, self._added, draft, caller)
+
+    def _added(
+        self,
+        answer: tuple[Surplus | None, Sequence[str]],
+        draft: Draft,
+        caller: CheckpointName | None,
+    ) -> Outcome[RunnableConfig]:
+        surplus, missing = answer
+        if missing:
             # The checkpoint that these values came from has been removed meanwhile.
-            values.send(missing)
-        values.note()
-        if limit is not None and surplus is not None:
-            yield from retention.thin(self._engine, self._reader(), surplus, limit)
-        return config_of(name)
+            draft.send(missing)
+            return self._add(draft, caller)
+        draft.note()
+        stored = config_of(draft.name)
+        if surplus is None or self._limit is None:
+            return stored
+        thinned: Outcome[Any] = retention.thin(self._engine, self._reader(), surplus, self._limit)
+        return then(thinned, lambda _: stored)
 
     def put_writes(
         self,
@@ -369,24 +374,38 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         writes: Sequence[tuple[str, Any]],
         task_id: str,
         task_path: str,
-    ) -> Steps[None]:
-        name = name_of(config)
-        if not name.id:
-            raise ArgumentValueError(
-                f"config must hold configurable.checkpoint_id, and {shown(config)} does not"
-            )
-        task_id = text("task_id", task_id)
-        task_path = text("task_path", task_path)
-        dumps = self._reader().dumps
-        lists = Writes(self._splits(), name, dumps)
-        stored = encode_writes(writes, task_id, task_path, WRITES_IDX_MAP, lists.dumps)
-        while True:
-            missing = yield from finish(
-                self._engine.put_writes(name, stored, lists.new, tuple(lists.inherited))
-            )
-            if not missing:
-                return
-            lists.send(missing)
+    ) -> Outcome[Any]:
+        reader = self._reader()
+        name, stored, lists = writes_of(
+            config,
+            writes,
+            task_id,
+            task_path,
+            WRITES_IDX_MAP,
+            reader.dumps,
+            self._known(reader),
+        )
+        if lists is None:
+            return self._engine.put_writes(name, stored)
+        return self._write(name, stored, lists)
+
+    def _write(
+        self, name: CheckpointName, stored: dict[str, Any], lists: ListWrites
+    ) -> Outcome[None]:
+        answer = self._engine.put_writes(name, stored, lists.values, lists.inherited)
+        return then(answer, self._wrote, name, stored, lists)
+
+    def _wrote(
+        self,
+        missing: Sequence[str],
+        name: CheckpointName,
+        stored: dict[str, Any],
+        lists: ListWrites,
+    ) -> Outcome[None]:
+        if not missing:
+            return None
+        lists.send(missing)
+        return self._write(name, stored, lists)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -551,9 +570,9 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
 
             self._engine = CountingEngine(self._engine)
 
-    def _splits(self) -> ListCache | None:
+    def _known(self, reader: CheckpointReader) -> ListCache | None:
         """Return what is known of lists, or None if the bytes of this serializer stay whole."""
-        return self._lists if type(self.serde) is JsonPlusSerializer else None
+        return self._lists if reader.splits else None
 
     def _reader(self) -> CheckpointReader:
         reader = self._last_reader
