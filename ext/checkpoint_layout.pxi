@@ -242,17 +242,22 @@ cdef tuple list_of(object name, object channel, list listed, dict held):
     cdef str prefix = start_of_segments(channel)
     cdef Py_ssize_t at
     for at in range(1, len(listed)):
-        value = held.get(prefix + <str>listed[at])
-        if (
-            type(value) is list and len(<list>value) == 2 and (<list>value)[0] == ELEMENTS
-            and type((<list>value)[1]) is bytes
-        ):
-            rows.append((<list>value)[1])
-            continue
-        from swarmstate.checkpoints.format import no_segment
-        raise no_segment(name, channel, listed[at], value) from (
-            value if isinstance(value, DecodeError) else None)
+        rows.append(elements_in(held.get(prefix + <str>listed[at]), name, channel, listed[at]))
     return "msgpack", b"".join(rows)
+
+
+cdef inline object elements_in(object value, object name, object channel, object segment):
+    """The bytes of a segment that was read."""
+    if type(value) is memoryview:
+        return value
+    if (
+        type(value) is list and len(<list>value) == 2 and (<list>value)[0] == ELEMENTS
+        and type((<list>value)[1]) is bytes
+    ):
+        return (<list>value)[1]
+    from swarmstate.checkpoints.format import no_segment
+    raise no_segment(name, channel, segment, value) from (
+        value if isinstance(value, DecodeError) else None)
 
 
 cdef bytes head_of(object count):
@@ -337,9 +342,10 @@ def assemble(name, record, fields, held, writes, *, marked=False):
     Args:
         name: Which checkpoint it is.
         record: Its record.
-        fields: The keys of the values that were asked for, by their place.
+        fields: What `record_fields` returned: the keys of values by their place.
         held: Key -> value, for the keys that have one; a DecodeError where it could not be read.
-            With writes also the segments that these need.
+            With writes also the segments that these need. In place of a segment may stand a
+            memoryview of its bytes.
         writes: Key and value of each pending write.
         marked: Whether there must be pending writes.
 
@@ -347,17 +353,23 @@ def assemble(name, record, fields, held, writes, *, marked=False):
         DecodeError: a value or a write is not what it should be, or the writes are missing.
     """
     cdef dict values = {}, lists = None, found = as_dict(held)
-    cdef list tasks
+    cdef list tasks, listed, rows
+    cdef Py_ssize_t at
     cdef tuple parts = plain(record, 7)
     if parts[6]:
         lists = as_dict(parts[6])
     for channel, key in as_dict(fields).items():
-        if lists is not None and type(channel) is tuple:
-            if (<tuple>channel)[1] == 0:
-                channel = (<tuple>channel)[0]
-                values[channel] = list_of(name, channel, lists[channel], found)
-            continue
         value = found.get(key)
+        if lists is not None and type(channel) is tuple:  # each list has its places in a row
+            at = <Py_ssize_t>(<tuple>channel)[1] + 1
+            channel = (<tuple>channel)[0]
+            if at == 1:
+                listed = <list>lists[channel]
+                rows = [head_of(listed[0])]
+            rows.append(elements_in(value, name, channel, listed[at]))
+            if at == len(listed) - 1:
+                values[channel] = ("msgpack", b"".join(rows))
+            continue
         if type(value) is list and len(<list>value) == 2:
             values[channel] = ((<list>value)[0], (<list>value)[1])
         elif value is not None:

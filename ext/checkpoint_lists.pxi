@@ -177,15 +177,6 @@ cdef class Draft:
         record: Its record; None as long as it is unsure.
         values: The values and segments to be sent, by field.
         is_unsure: Whether nothing is known of a list: then call `settle` with the parent's record.
-
-    Args:
-        config: Names the checkpoint that this one continues.
-        checkpoint: The checkpoint.
-        metadata: Its metadata.
-        new_versions: Channel -> version, for the channels that have changed.
-        dumps: The serializer.
-        metadata_of: Returns the metadata that is stored, from the config and the metadata.
-        cache: What is known of lists; None where they stay whole.
     """
 
     cdef readonly tuple name
@@ -194,29 +185,20 @@ cdef class Draft:
     cdef readonly bint is_unsure
     cdef object dumps, parent, versions
     cdef ListCache cache
-    cdef dict channels, asked, lists, noted
-    cdef list stored, deltas, unknown, uncut
+    cdef dict channels, lists
+    cdef list stored, deltas, asked, asked_of, unknown, uncut, noted
     cdef tuple body, metadata
 
-    def __init__(
-        self, config, checkpoint, metadata, new_versions, dumps, metadata_of, ListCache cache=None
-    ):
-        cdef dict body = {}, new = as_dict(new_versions), channels = as_dict(
-            checkpoint["channel_values"])
-        cdef tuple before = named_by(config)
+    cdef int gather(self, dict new, tuple before) except -1:
+        """Take the values that are new, and name the others."""
+        cdef dict channels = self.channels
+        cdef ListCache cache = self.cache
         cdef Known known
         cdef Cut found
-        checkpoint_id = as_text("the id of a checkpoint", checkpoint["id"])
-        self.name = <tuple>sc_named(CheckpointName, (before[0], before[1], checkpoint_id))
-        self.parent = before[2] or None
-        self.versions = checkpoint["channel_versions"]
-        self.channels, self.dumps, self.cache = channels, dumps, cache
-        self.values, self.asked, self.lists, self.noted = {}, {}, {}, {}
-        self.stored, self.deltas, self.unknown, self.uncut = [], [], [], []
         for channel, version in new.items():
             if channel in channels:
                 value = channels[channel]
-                blob = dumps(value)
+                blob = self.dumps(value)
                 if cache is not None and type(value) is list:
                     found = cache.cut(value, blob)
                     if found is not None:
@@ -225,7 +207,7 @@ cdef class Draft:
                         if known is None:
                             self.is_unsure = True
                         continue
-                    self.noted[channel] = named_list(channel, version, None)
+                    self.noted.append((channel, named_list(channel, version, None)))
                 self.values[field_of(channel, version)] = blob
         for channel, version in as_dict(self.versions).items():
             if channel in channels:
@@ -233,7 +215,8 @@ cdef class Draft:
                 now = new.get(channel)
                 if now is not version and now != version:
                     if cache is None or type(channels[channel]) is not list:
-                        self.asked[field_of(channel, version)] = channel
+                        self.asked.append(field_of(channel, version))
+                        self.asked_of.append(channel)
                         continue
                     known = cache.find((before[0], before[1], channel))
                     if known is None or known.version != version:
@@ -241,28 +224,21 @@ cdef class Draft:
                         self.unknown.append(channel)
                     else:
                         self.inherit(channel, version, known)
-        for part, value in as_dict(checkpoint).items():
-            if part != "channel_values" and part != "channel_versions":
-                body[part] = value
-        for channel in metadata.get("counters_since_delta_snapshot") or ():
-            if channel not in channels:
-                self.deltas.append(channel)
-        self.body, self.metadata = dumps(body), dumps(metadata_of(config, metadata))
-        if not self.is_unsure:
-            self.finish()
+        return 0
 
     @property
-    def inherited(self) -> tuple:
+    def inherited(self) -> list:
         """The fields that should be there already."""
-        return tuple(self.asked)
+        return self.asked
 
     cdef int inherit(self, object channel, object version, Known known) except -1:
         if known.parts is None:
-            self.asked[field_of(channel, version)] = channel
+            self.asked.append(field_of(channel, version))
+            self.asked_of.append(channel)
         else:
             self.lists[channel] = known.parts
-            for field in known.fields:
-                self.asked[field] = channel
+            self.asked += known.fields
+            self.asked_of += [channel] * PyList_GET_SIZE(known.fields)
         return 0
 
     def settle(self, parent):
@@ -273,7 +249,8 @@ cdef class Draft:
         for channel in self.unknown:
             version = self.versions[channel]
             parts = lists.get(channel) if versions.get(channel) == version else None
-            self.noted[channel] = known = named_list(channel, version, parts)
+            known = named_list(channel, version, parts)
+            self.noted.append((channel, known))
             self.inherit(channel, version, known)
         for index in range(len(self.uncut)):
             channel, found, known = self.uncut[index]
@@ -286,12 +263,16 @@ cdef class Draft:
     cdef int finish(self) except -1:
         """Cut the lists that are new, and make the record."""
         cdef Known one, known
+        cdef list asked
         for channel, found, known in self.uncut:
+            asked = []
             one = new_segments(
                 self.cache, self.name, channel, self.versions[channel], found, known, False,
-                self.values, self.asked)
+                self.values, asked)
             self.lists[channel] = one.parts
-            self.noted[channel] = one
+            self.noted.append((channel, one))
+            self.asked += asked
+            self.asked_of += [channel] * PyList_GET_SIZE(asked)
         self.record = sc_named(CheckpointRecord, (
             self.parent, self.versions, self.stored, self.deltas, self.body, self.metadata,
             self.lists))
@@ -299,13 +280,13 @@ cdef class Draft:
 
     def send(self, missing):
         """Send what the store has lost, or never had."""
-        cdef dict again = {}
+        cdef dict again = {}, of = dict(zip(self.asked, self.asked_of)), noted = dict(self.noted)
         cdef Known one
         cdef Cut found
         cdef Py_ssize_t same
         for field in missing:
-            channel = self.asked[field]
-            one = <Known>self.noted.get(channel)
+            channel = of[field]
+            one = <Known>noted.get(channel)
             if one is not None and one.cut is not None:
                 self.values[field] = (ELEMENTS, one.elements(field))
             else:
@@ -317,31 +298,72 @@ cdef class Draft:
             if self.lists.pop(channel, None) is not None:
                 # All of it: it may have been changed in place since it was stored.
                 found = self.cache.cut(self.channels[channel], blob)
-                for field in [field for field, of in self.asked.items() if of == channel]:
-                    del self.asked[field]
+                of = {field: each for field, each in of.items() if each != channel}
             if found is None:
                 field = field_of(channel, version)
                 self.values[field] = blob
-                self.asked[field] = channel
+                of[field] = channel
                 if type(self.channels[channel]) is list and self.cache is not None:
-                    self.noted[channel] = named_list(channel, version, None)
+                    noted[channel] = named_list(channel, version, None)
                 continue
             one = cut_list(channel, version, found, None, &same)
-            self.noted[channel] = one
+            noted[channel] = one
             self.lists[channel] = one.parts
             for field in one.fields:
                 self.values[field] = (ELEMENTS, one.elements(field))
-                self.asked[field] = channel
+                of[field] = channel
+        self.asked, self.asked_of = list(of), list(of.values())
+        self.noted = list(noted.items())
 
-    def note(self):
-        """Keep what was written for the next put."""
-        for channel, one in self.noted.items():
+    def done(self) -> dict:
+        """Keep what was written for the next put, and return the checkpoint's config."""
+        for channel, one in self.noted:
             self.cache.note((self.name[0], self.name[1], channel), <Known>one)
+        return config_named(self.name[0], self.name[1], self.name[2])
+
+
+def draft_of(
+    config, checkpoint, metadata, new_versions, dumps, metadata_of, ListCache cache=None
+) -> Draft:
+    """Return what a call of ``put`` stores.
+
+    Args:
+        config: Names the checkpoint that this one continues.
+        checkpoint: The checkpoint.
+        metadata: Its metadata.
+        new_versions: Channel -> version, for the channels that have changed.
+        dumps: The serializer.
+        metadata_of: Returns the metadata that is stored, from the config and the metadata.
+        cache: What is known of lists; None where they stay whole.
+    """
+    cdef tuple before = named_by(config)
+    cdef Draft draft = Draft.__new__(Draft)
+    cdef dict body = {}
+    checkpoint_id = as_text("the id of a checkpoint", checkpoint["id"])
+    draft.name = <tuple>sc_named(CheckpointName, (before[0], before[1], checkpoint_id))
+    draft.parent = before[2] or None
+    draft.versions = checkpoint["channel_versions"]
+    draft.channels = as_dict(checkpoint["channel_values"])
+    draft.dumps, draft.cache = dumps, cache
+    draft.values, draft.lists = {}, {}
+    draft.stored, draft.deltas, draft.asked, draft.asked_of = [], [], [], []
+    draft.unknown, draft.uncut, draft.noted = [], [], []
+    draft.gather(as_dict(new_versions), before)
+    for part, value in as_dict(checkpoint).items():
+        if part != "channel_values" and part != "channel_versions":
+            body[part] = value
+    for channel in metadata.get("counters_since_delta_snapshot") or ():
+        if channel not in draft.channels:
+            draft.deltas.append(channel)
+    draft.body, draft.metadata = dumps(body), dumps(metadata_of(config, metadata))
+    if not draft.is_unsure:
+        draft.finish()
+    return draft
 
 
 cdef Known new_segments(
     ListCache cache, tuple name, object channel, object version, Cut found, Known known,
-    bint ask, dict values, dict asked
+    bint ask, dict values, list asked
 ):
     """A list in segments: which of them are sent, and which should be there.
 
@@ -354,16 +376,14 @@ cdef Known new_segments(
         known: what is known of the channel's value.
         ask: whether to ask for all of a long list of which nothing is known.
         values: where to add what is sent, by field.
-        asked: where to add the fields of the others, each with the channel; for a write the list.
+        asked: where to add the fields of the others.
     """
     cdef Py_ssize_t same, at
     cdef Known one = cut_list(channel, version, found, known, &same), written = None
     cdef bint unknown = False
-    cdef object of = channel
     if ask or same < found.size:
         written = cache.find((name[0], name[1], channel, ""))
     if ask:
-        of = one
         unknown = known is None and written is None and PyBytes_GET_SIZE(found.packed) > cache.asked
     for at in range(found.size):
         field, segment = one.fields[at], one.parts[at + 1]
@@ -372,7 +392,7 @@ cdef Known new_segments(
             or (known is not None and known.parts is not None and segment in known.parts)
             or (written is not None and segment in written.parts)
         ):
-            asked[field] = of
+            asked.append(field)
         elif field not in values:
             values[field] = (ELEMENTS, found.elements(at))
     return one
@@ -403,8 +423,10 @@ cdef class ListWrites:
         """Add a list, and return what stands in the write of it."""
         cdef tuple key = (name[0], name[1], channel, "")
         cdef Known known = cache.find((name[0], name[1], channel)), one, written, latest
-        one = new_segments(
-            cache, name, channel, None, found, known, True, self.values, self.asked)
+        cdef list asked = []
+        one = new_segments(cache, name, channel, None, found, known, True, self.values, asked)
+        for field in asked:
+            self.asked[field] = one
         written = cache.find(key)
         segments = dict.fromkeys(one.parts[1:])
         if written is not None:

@@ -12,7 +12,7 @@
 
 # Of swarmstate.checkpoints, which is imported when the first engine is made.
 cdef object assemble = None, check_id, CheckpointName, decode_record, encode_record, newest_first
-cdef object lock_of, Limits, record_fields, segments_among, StoredCheckpoint
+cdef object lock_of, Limits, record_fields, StoredCheckpoint
 cdef object thread_names, thread_namespace
 cdef str LOST
 
@@ -64,11 +64,11 @@ cdef inline str as_id(object checkpoint_id):
 
 cdef int import_layout() except -1:
     global assemble, check_id, CheckpointName, decode_record, encode_record, newest_first
-    global lock_of, Limits, LOST, record_fields, segments_among, StoredCheckpoint
+    global lock_of, Limits, LOST, record_fields, StoredCheckpoint
     global thread_names, thread_namespace
     from swarmstate.checkpoints import format, generic, limits, protocol
     check_id, decode_record, encode_record = format.check_id, format.decode_record, format.encode_record
-    LOST, record_fields, segments_among = format.LOST, format.record_fields, format.segments_among
+    LOST, record_fields = format.LOST, format.record_fields
     thread_names, thread_namespace = format.names, format.thread_namespace
     lock_of, newest_first, Limits = generic.lock_of, generic.newest_first, limits.Limits
     CheckpointName, StoredCheckpoint = protocol.CheckpointName, protocol.StoredCheckpoint
@@ -191,6 +191,7 @@ cdef class Checkpoints:
     cdef Store store
     cdef object acquire, release, limits, limited
     cdef bytes encoded_one  # where the codec is one of ours, which always write the same
+    cdef bint plain  # whether it writes msgpack and nothing around it
 
     def __cinit__(self, Store store not None):
         if assemble is None:
@@ -203,6 +204,7 @@ cdef class Checkpoints:
         self.limited = self.limits.noted
         if store.decoder.lasting:
             self.encoded_one = self.encode(1)
+            self.plain = self.encode(["elements", b""]) == b"\x92\xa8elements\xc4\0"
 
     cdef bytes one(self):
         """The value of entries that only say that they are there."""
@@ -213,6 +215,25 @@ cdef class Checkpoints:
 
     cdef object decode(self, bytes data, bint trusted, str namespace, str key):
         return self.store.decoder.decode(data, trusted, namespace, key)
+
+    cdef object elements(self, bytes data):
+        """The bytes within a segment as it is stored, where they can be seen there; else None.
+
+        A list is put together from these with one copy: without, a get at 100 messages takes 4% more.
+        """
+        cdef const unsigned char *p = <const unsigned char *>PyBytes_AS_STRING(data)
+        cdef Py_ssize_t size = len(data), head, index, length = 0
+        if (
+            not self.plain or size < 12
+            or memcmp(p, b"\x92\xa8elements", 10) or not 0xC4 <= p[10] <= 0xC6
+        ):
+            return None
+        head = 11 + (1 << (p[10] - 0xC4))
+        if size < head:
+            return None
+        for index in range(11, head):
+            length = length << 8 | p[index]
+        return memoryview(data)[head:] if head + length == size else None
 
     def put(self, name, record, values, inherited, *, keep=None, caller=None):
         """Store a checkpoint; see :class:`~swarmstate.checkpoints.protocol.CheckpointEngine`."""
@@ -305,7 +326,7 @@ cdef class Checkpoints:
         """Store pending writes of a task, and the segments that are new."""
         cdef str checkpoint_ns, checkpoint_id, target, mark
         cdef tuple where
-        cdef list coming = [], fields = [], fresh = [], wanted = [], missing, needed
+        cdef list coming = [], fields = [], fresh = [], wanted = [], needed = [], missing
         cdef bytes one
         cdef tuple parts = name_parts(name)
         checkpoint_id = as_id(parts[2])
@@ -318,14 +339,17 @@ cdef class Checkpoints:
         one = self.one()
         for key, value in as_dict(writes).items():
             coming.append(as_key(key))
-            coming.append(self.encode(value))
+            if is_mark(<str>key):
+                needed.append((<str>key)[2:])
+                coming.append(one)
+            else:
+                coming.append(self.encode(value))
         if values:
             for key, value in as_dict(values).items():
                 fields.append(as_key(key))
                 fresh.append(self.encode(value))
         for key in inherited:
             wanted.append(as_key(key))
-        needed = segments_among(writes)
         self.acquire()
         try:
             if needed and where[1] in self.limited:
@@ -463,7 +487,9 @@ cdef class Checkpoints:
             return None
         for index in range(0, PyList_GET_SIZE(keys), 2):
             key = <str>keys[index]
-            held[key] = self.decode(<bytes>keys[index + 1], trusted, <str>where[2], key)
+            elements = self.elements(<bytes>keys[index + 1]) if trusted else None
+            held[key] = elements if elements is not None else self.decode(
+                <bytes>keys[index + 1], trusted, <str>where[2], key)
         pending = [
             (<str>written[index], self.decode(
                 <bytes>written[index + 1], trusted, target, <str>written[index]))

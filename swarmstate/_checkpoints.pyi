@@ -126,9 +126,10 @@ def assemble(
     Args:
         name: Which checkpoint it is.
         record: Its record.
-        fields: The keys of the values that were asked for, by their place.
+        fields: What `record_fields` returned: the keys of values by their place.
         held: Key -> value, for the keys that have one; a DecodeError where it could not be read.
-            With writes also the segments that these need.
+            With writes also the segments that these need. In place of a segment may stand a
+            memoryview of its bytes.
         writes: Key and value of each pending write.
         marked: Whether there must be pending writes.
 
@@ -257,6 +258,36 @@ class Draft:
         record: Its record; None as long as it is unsure.
         values: The values and segments to be sent, by field.
         is_unsure: Whether nothing is known of a list: then call `settle` with the parent's record.
+    """
+
+    @property
+    def name(self) -> CheckpointName: ...
+    @property
+    def record(self) -> CheckpointRecord: ...
+    @property
+    def values(self) -> dict[str, Blob]: ...
+    @property
+    def is_unsure(self) -> bool: ...
+    @property
+    def inherited(self) -> list[str]:
+        """The fields that should be there already."""
+    def settle(self, parent: CheckpointRecord | None) -> None:
+        """Decide with the record of the parent, if there is one, what is sent of which lists."""
+    def send(self, missing: Iterable[str]) -> None:
+        """Send what the store has lost, or never had."""
+    def done(self) -> RunnableConfig:
+        """Keep what was written for the next put, and return the checkpoint's config."""
+
+def draft_of(
+    config: RunnableConfig,
+    checkpoint: Checkpoint,
+    metadata: CheckpointMetadata,
+    new_versions: ChannelVersions,
+    dumps: Callable[[Any], Blob],
+    metadata_of: Callable[[RunnableConfig, CheckpointMetadata], Mapping[str, Any]],
+    cache: ListCache | None = None,
+) -> Draft:
+    """Return what a call of ``put`` stores.
 
     Args:
         config: Names the checkpoint that this one continues.
@@ -267,34 +298,6 @@ class Draft:
         metadata_of: Returns the metadata that is stored, from the config and the metadata.
         cache: What is known of lists; None where they stay whole.
     """
-
-    def __init__(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-        dumps: Callable[[Any], Blob],
-        metadata_of: Callable[[RunnableConfig, CheckpointMetadata], Mapping[str, Any]],
-        cache: ListCache | None = None,
-    ) -> None: ...
-    @property
-    def name(self) -> CheckpointName: ...
-    @property
-    def record(self) -> CheckpointRecord: ...
-    @property
-    def values(self) -> dict[str, Blob]: ...
-    @property
-    def is_unsure(self) -> bool: ...
-    @property
-    def inherited(self) -> tuple[str, ...]:
-        """The fields that should be there already."""
-    def settle(self, parent: CheckpointRecord | None) -> None:
-        """Decide with the record of the parent, if there is one, what is sent of which lists."""
-    def send(self, missing: Iterable[str]) -> None:
-        """Send what the store has lost, or never had."""
-    def note(self) -> None:
-        """Keep what was written for the next put."""
 
 @final
 class ListWrites:

@@ -25,7 +25,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from swarmstate._checkpoints import Draft, ListCache, ListWrites, next_version, writes_of
+from swarmstate._checkpoints import Draft, ListCache, ListWrites, draft_of, next_version, writes_of
 from swarmstate.arguments import check_count, check_method, check_number, shown
 from swarmstate.checkpoints.generic import engine_of
 from swarmstate.checkpoints.protocol import (
@@ -38,7 +38,6 @@ from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.integrations.langgraph import ages, history, retention
 from swarmstate.integrations.langgraph.config import (
     checkpoint_id_of,
-    config_of,
     configurable_of,
     name_of,
     thread_id_of,
@@ -182,7 +181,11 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
 
     def _got(self, found: StoredCheckpoint | None) -> CheckpointTuple | None:
         reader = self._reader()
-        return None if found is None else reader.tuple(found, lists=self._known(reader))
+        return (
+            None
+            if found is None
+            else reader.tuple(found, lists=self._lists if reader.splits else None)
+        )
 
     def list(
         self,
@@ -289,14 +292,14 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> Outcome[RunnableConfig]:
         reader = self._reader()
-        draft = Draft(
+        draft = draft_of(
             config,
             checkpoint,
             metadata,
             new_versions,
             reader.dumps,
             stored_metadata,
-            self._known(reader),
+            self._lists if reader.splits else None,
         )
         caller = None if self._limit is None else retention.caller_of(draft.name, metadata)
         if not draft.is_unsure:
@@ -337,8 +340,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
             # The checkpoint that these values came from has been removed meanwhile.
             draft.send(missing)
             return self._add(draft, caller)
-        draft.note()
-        stored = config_of(draft.name)
+        stored = draft.done()
         if surplus is None or self._limit is None:
             return stored
         thinned: Outcome[Any] = retention.thin(self._engine, self._reader(), surplus, self._limit)
@@ -383,7 +385,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
             task_path,
             WRITES_IDX_MAP,
             reader.dumps,
-            self._known(reader),
+            self._lists if reader.splits else None,
         )
         if lists is None:
             return self._engine.put_writes(name, stored)
@@ -569,10 +571,6 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
             from swarmstate.integrations.langgraph.observed import CountingEngine
 
             self._engine = CountingEngine(self._engine)
-
-    def _known(self, reader: CheckpointReader) -> ListCache | None:
-        """Return what is known of lists, or None if the bytes of this serializer stay whole."""
-        return self._lists if reader.splits else None
 
     def _reader(self) -> CheckpointReader:
         reader = self._last_reader
