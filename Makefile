@@ -19,7 +19,7 @@ sources := $(shell find swarmstate ext -name '*.py' -o -name '*.py[xdi]' -o -nam
 extension := $(shell find ext -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint stubs format typecheck dist build bench bench-disk bench-peers bench-savers bench-memories bench-codecs bench-serializer clean
+.PHONY: help demo test lint stubs format typecheck dist build bench bench-disk bench-peers bench-savers bench-growth bench-memories bench-codecs bench-serializer clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -64,6 +64,9 @@ bench-peers: build ## Compare with the Rust package of the same name, in memory 
 
 bench-savers: build ## Compare the LangGraph saver with the others (BENCH_ARGS="redis get_tuple" narrows it)
 	PYTHONPATH=bench:tests/support:examples $(python) bench/savers $(BENCH_ARGS)
+
+bench-growth: build ## Measure the saver's calls in threads of 10 to 10,000 checkpoints, and in stores of as many threads
+	PYTHONPATH=bench:bench/savers:tests/support:examples $(python) bench/savers/growth.py $(BENCH_ARGS)
 
 bench-memories: build ## Compare LangGraph's long-term memory with the others
 	PYTHONPATH=bench:tests/support:examples $(python) bench/memories $(BENCH_ARGS)

@@ -36,15 +36,11 @@ cdef list last_of(Live live, str namespace, Py_ssize_t most, object before):
 
 cdef list next_keys(Live live, str namespace, Py_ssize_t count):
     """Keys above all in a log. Collector paused."""
-    cdef list keys = [], last = last_of(live, namespace, 1, None)
+    cdef list last = last_of(live, namespace, 1, None)
     cdef Py_ssize_t step
     cdef long long number = int(last[0]) if last else 0
     if count > LOG_KEYS - number:
         raise ArgumentValueError(
             f"namespace {shown(namespace)} cannot take {count} more entries: its last key is "
             f"{shown(last[0])}, and keys have {DIGITS} digits")
-    # Not a comprehension: where memory ends while its list grows, Cython 3.3 frees an element twice.
-    for step in range(1, count + 1):
-        key = f"{number + step:016d}"
-        keys.append(key)
-    return keys
+    return [f"{number + step:016d}" for step in range(1, count + 1)]

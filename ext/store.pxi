@@ -320,26 +320,8 @@ A key/value store in memory, with free snapshots.
         """
         cdef str space = as_namespace(namespace)
         cdef str name = as_key(key)
-        cdef PyObject *found
-        cdef bytes before, after
-        cdef Live live
         check_callable("fn", fn)
-        for _ in range(MAX_ATTEMPTS):
-            live = self.open()
-            found = lookup(live.spaces, space, name)
-            before = <bytes>found if found != NULL else None
-            value = fn(
-                default if before is None else self.decoder.decode(before, live.trusted, space, name))
-            after = self.encoder.encode(value)
-            live = self.open()
-            # `before` is alive, so an equal address means that nothing else was stored since, or
-            # that the same value was stored again.
-            if lookup(live.spaces, space, name) == (<PyObject *>before if before is not None else NULL):
-                live.put(space, name, after)
-                return value
-        raise StoreUnavailable(
-            f"update of {place(space, name)} gave way to other writers {MAX_ATTEMPTS} times: does the "
-            "function itself write this key?")
+        return replace(self, space, name, fn, default)
 
     def commit(self, items=(), delete=(), *, expect=None) -> bool:
         """Store and remove keys if others hold what is expected: everything or nothing.
@@ -362,37 +344,7 @@ A key/value store in memory, with free snapshots.
 
         Cost: the codec's, and O(1) for each entry.
         """
-        cdef list staged = [], names = [], expected = [], wanted, different
-        cdef Py_ssize_t place_in, index
-        cdef bint was_enabled
-        cdef Live live
-        writes, gone, expectations = check_commit(items, delete, expect)
-        for (namespace, key), value in writes.items():
-            staged += [namespace, key, self.encoder.encode(value)]
-        for pair in gone:
-            names += pair
-        for (namespace, key), value in expectations.items():
-            expected += [namespace, key, None if value is ABSENT else self.encoder.encode(value)]
-        wanted = list(expected)
-        for _ in range(MAX_ATTEMPTS):
-            was_enabled = PyGC_Disable()
-            try:
-                live = self.open()
-                different = live.differing(expected)
-                if not different:
-                    live.exchange(staged, names)
-                    return True
-            finally:
-                if was_enabled:
-                    PyGC_Enable()
-            for place_in in range(0, PyList_GET_SIZE(different), 2):
-                index, held = different[place_in], different[place_in + 1]
-                if held is None or wanted[index + 2] is None:
-                    return False
-                if encoded_again(self.encoder, self.decoder, <bytes>held) != wanted[index + 2]:
-                    return False
-                expected[index + 2] = held
-        raise StoreUnavailable(f"commit gave way to other writers {MAX_ATTEMPTS} times")
+        return exchange_if(self, items, delete, expect)
 
     def append(self, namespace, values):
         """Add values to the end of a log, all or none.
@@ -446,7 +398,7 @@ A key/value store in memory, with free snapshots.
         namespace).
         """
         cdef str space = as_namespace(namespace)
-        cdef list entries, pairs = []
+        cdef list entries
         cdef Py_ssize_t most, index
         cdef bint was_enabled, trusted
         cdef Live live
@@ -461,12 +413,10 @@ A key/value store in memory, with free snapshots.
         finally:
             if was_enabled:
                 PyGC_Enable()
-        # Not a comprehension: see next_keys().
-        for index in range(PyList_GET_SIZE(entries) - 2, -1, -2):
-            key = entries[index]
-            pair = (key, self.decoder.decode(<bytes>entries[index + 1], trusted, space, key))
-            pairs.append(pair)
-        return pairs
+        return [
+            (entries[index], self.decoder.decode(<bytes>entries[index + 1], trusted, space, entries[index]))
+            for index in range(PyList_GET_SIZE(entries) - 2, -1, -2)
+        ]
 
     def pop(self, namespace):
         """Remove the last entry of a log; return its (key, value), or None if there is none.
@@ -479,30 +429,7 @@ A key/value store in memory, with free snapshots.
 
         Cost: the codec's, and O(1); the first time O(keys of the namespace).
         """
-        cdef str space = as_namespace(namespace)
-        cdef list last, found
-        cdef bint was_enabled, trusted
-        cdef Live live
-        last = None
-        for _ in range(MAX_ATTEMPTS):
-            was_enabled = PyGC_Disable()
-            try:
-                live = self.open()
-                trusted = live.trusted
-                found = last_of(live, space, 1, None)
-                # As in update(): an equal address means that what was decoded is still there.
-                if found and last and found[0] == last[0] and found[1] is last[1]:
-                    entry = (found[0], value)
-                    live.drop(space, <str>found[0])
-                    return entry
-            finally:
-                if was_enabled:
-                    PyGC_Enable()
-            if not found:
-                return None
-            last = found
-            value = self.decoder.decode(<bytes>last[1], trusted, space, last[0])
-        raise StoreUnavailable(f"pop from {shown(space)} gave way to other writers {MAX_ATTEMPTS} times")
+        return pop_last(self, as_namespace(namespace))
 
     def keys(self, namespace, prefix=None):
         """Return the keys of a namespace, or those that start with ``prefix``. O(its keys)."""
@@ -699,10 +626,6 @@ A key/value store in memory, with free snapshots.
         return f"<swarmstate.Store: {self.live.count} keys, codec {shown(self.decoder.name)}>"
 
 
-cdef enum:
-    MAX_ATTEMPTS = 1000  # of one update
-
-
 cdef inline PyObject *seek(Live live, object namespace, object key) except? NULL:
     """A borrowed reference to bytes, or NULL where there is no such key; raises for a bad name.
 
@@ -724,39 +647,3 @@ cdef inline PyObject *seek(Live live, object namespace, object key) except? NULL
 cdef inline bint writes_alike(Decoder theirs, Decoder ours):
     """Whether bytes that one codec wrote need no check when the other reads them."""
     return theirs.codec is ours.codec or (theirs.lasting and ours.lasting)
-
-
-cdef int check_store_arguments(tuple args, dict options) except -1:
-    """Raise for arguments that Store() does not have."""
-    unknown = [name for name in options if name not in ("backend", "codec", "max_history", "default")]
-    if unknown:
-        raise ArgumentTypeError(
-            f"Store() has no argument {shown(unknown[0])}, only backend, codec, max_history and "
-            f"default: {OTHER_STORES}")
-    if len(args) > 3:
-        raise ArgumentTypeError(
-            f"Store() takes at most 3 positional arguments (backend, codec, max_history), not {len(args)}")
-    return 0
-
-
-cdef str OTHER_STORES = (
-    "Store keeps everything in memory, and other stores are opened by swarmstate.open_store(url) or "
-    "have classes of their own, such as swarmstate.backends.redis.RedisStore")
-
-
-cdef int refuse_backend(object backend) except -1:
-    """Raise for a backend other than "memory"; an address may hold a password, so it is not shown."""
-    if not isinstance(backend, str):
-        raise ArgumentTypeError(
-            f"backend must be 'memory', not {type(backend).__name__} ({shown(backend)}): {OTHER_STORES}")
-    backend = str.__str__(backend)
-    if backend == "memory":
-        return 0
-    scheme, found, _ = backend.partition("://")
-    if found:
-        given = f"a URL of the scheme {shown(scheme)}"
-    elif backend.isidentifier():
-        given = shown(backend)
-    else:
-        given = "an address"
-    raise ArgumentValueError(f"backend must be 'memory', not {given}: {OTHER_STORES}")

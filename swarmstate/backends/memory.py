@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from swarmstate._core import Snapshot, Store
-from swarmstate.errors import ArgumentTypeError
+from swarmstate.backends.opened import Awaited
 from swarmstate.protocols import Default, Pair, SnapshotLike
 from swarmstate.steps import InlineDriver, Steps
 
@@ -38,7 +37,7 @@ class _InlineSteps:
         return step
 
 
-class AsyncStore:
+class AsyncStore(Awaited):
     """The methods of :class:`swarmstate.Store`, awaited; the arguments are the same.
 
     Nothing waits for anything, so an awaited call is done when it returns, and no other task runs
@@ -215,40 +214,13 @@ class AsyncStore:
 
     async def close(self) -> None:
         """Release what the store holds; calling it again does nothing."""
-        self._store.close()
+        self._close()
 
-    async def __aenter__(self) -> Self:
-        """Return the store, which must be open."""
+    def _check_open(self) -> None:
         self._store.__enter__()
-        return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the store."""
+    def _close(self) -> None:
         self._store.close()
-
-    def __bool__(self) -> bool:
-        """Return True, also for an empty store."""
-        return True
-
-    def __enter__(self) -> NoReturn:
-        """Raise: an awaited store needs ``async with``."""
-        raise ArgumentTypeError("an AsyncStore is awaited: use `async with`")
-
-    def __exit__(self, *exc: object) -> None:
-        """Do nothing: never reached."""
-
-    def __len__(self) -> NoReturn:
-        """Raise: counting is awaited."""
-        raise ArgumentTypeError("len() cannot be awaited: use `await store.count()`")
-
-    def __contains__(self, namespace: object) -> NoReturn:
-        """Raise: looking is awaited."""
-        raise ArgumentTypeError("`in` cannot be awaited: use `await store.has_namespace(...)`")
 
     def __repr__(self) -> str:
         return f"<AsyncStore codec={self.codec!r}>"

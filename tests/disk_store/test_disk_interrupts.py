@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import sqlite3
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
+from interrupting import at_line, interrupt
 from threads import checkpoint, config
 
 from swarmstate import codecs
@@ -20,43 +18,6 @@ from swarmstate.errors import StoreUnavailable
 from swarmstate.integrations.langgraph import SwarmStateSaver
 
 Make = Callable[..., DiskStore]
-
-
-def at_line(number: int, act: Callable[[], None], work: Callable[[], Any]) -> tuple[bool, Any]:
-    """Do something at a line of the disk store, counted over all its modules.
-
-    Returns:
-        Whether that line was reached, and what the work returned or raised.
-    """
-    lines = 0
-
-    def enter(frame: FrameType, event: str, argument: Any) -> Any:
-        return line if "backends/disk" in frame.f_code.co_filename else None
-
-    def line(frame: FrameType, event: str, argument: Any) -> Any:
-        nonlocal lines
-        if event == "line":
-            lines += 1
-            if lines == number:
-                act()
-        return line
-
-    before = sys.gettrace()
-    gc.disable()  # Finalizers of stores of other tests have lines of the disk store, too.
-    sys.settrace(enter)
-    try:
-        outcome = work()
-    except (KeyboardInterrupt, StoreUnavailable) as raised:
-        # Without the frames, which would keep a connection alive.
-        outcome = type(raised)
-    finally:
-        sys.settrace(before)
-        gc.enable()
-    return lines >= number, outcome
-
-
-def interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 def is_free(path: Path) -> bool:
@@ -99,7 +60,7 @@ def test_an_interrupt_at_any_line_leaves_a_store_that_works(
         if fresh:  # the connections have to be made
             store.driver.database.before_fork()
             store.driver.database.after_fork_in_parent()
-        reached, outcome = at_line(number, interrupt, partial(CALLS[call], store, number))
+        reached, outcome = at_line("disk", number, interrupt, partial(CALLS[call], store, number))
         assert outcome is KeyboardInterrupt or not reached
         assert is_free(path), f"line {number}"
         # All of it or nothing.
@@ -121,7 +82,7 @@ def test_closing_at_any_line_ends_a_call_with_its_result_or_an_error(
         number += 1
         store = make()
         store.set_many([("n", "k", "old"), ("n", "other", 1)])
-        reached, outcome = at_line(number, store.close, partial(CALLS[call], store, number))
+        reached, outcome = at_line("disk", number, store.close, partial(CALLS[call], store, number))
         assert reached or outcome is not StoreUnavailable
         if not reached:
             store.close()
@@ -141,7 +102,7 @@ def test_an_interrupted_put_is_stored_whole_or_not_at_all(make: Make, path: Path
         body = checkpoint({"x": name, "y": name}, {"x": name, "y": name}, name)
         fresh = {"x": name, "y": name}
         reached, outcome = at_line(
-            number, interrupt, lambda b=body, f=fresh: saver.put(config(), b, {}, f)
+            "disk", number, interrupt, lambda b=body, f=fresh: saver.put(config(), b, {}, f)
         )
         found = list(saver.list(config()))
         assert len(found) <= 4
@@ -162,7 +123,7 @@ def test_an_interrupt_makes_nobody_else_s_job_happen_twice(make: Make) -> None:
         number += 1
         jobs = [database.job(count_up, 0) for _ in range(3)]
         database._waiting.extend(jobs)
-        reached, _ = at_line(number, interrupt, partial(store.set, "n", "k", number))
+        reached, _ = at_line("disk", number, interrupt, partial(store.set, "n", "k", number))
         # Those that were not done then are done by their own threads.
         database.write_all(jobs)
         assert [job.error for job in jobs] == [None] * 3

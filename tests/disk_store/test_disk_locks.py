@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -19,6 +17,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from forking import child
 
 from swarmstate.backends.disk import AsyncDiskStore, DiskStore
 from swarmstate.errors import StoreUnavailable
@@ -29,7 +28,6 @@ Make = Callable[..., DiskStore]
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 CHILDREN = 30
-SECONDS = 20
 
 
 def descriptors() -> int:
@@ -330,23 +328,6 @@ def test_a_write_in_a_signal_handler_is_refused_in_the_middle_of_a_write(store: 
 # Forks --------------------------------------------------------------------------------------------
 
 
-def child(work: Callable[[], Any]) -> int:
-    """Fork; do the work in the child and return its status: 0 if all went well."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(SECONDS)
-            work()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitpid(pid, 0)[1]
-
-
 def test_children_that_are_forked_under_writing_threads_all_work(
     store: DiskStore, path: Path
 ) -> None:
@@ -467,6 +448,33 @@ def test_loops_in_several_threads_share_a_store(path: Path) -> None:
         for future in [pool.submit(asyncio.run, use(name)) for name in range(4)]:
             future.result()
     asyncio.run(store.close())
+
+
+class ClosingFirst:
+    """An inbox to which nothing comes before the store is closed, and its thread has ended."""
+
+    def __init__(self, store: AsyncDiskStore, inbox: Any) -> None:
+        self._store = store
+        self._inbox = inbox
+
+    def put(self, parcel: Any) -> None:
+        if parcel is not None:
+            closing = threading.Thread(target=self._store.driver.close)
+            closing.start()
+            closing.join()
+        self._inbox.put(parcel)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inbox, name)
+
+
+async def test_a_call_that_closing_has_overtaken_is_refused(path: Path) -> None:
+    store = AsyncDiskStore(path)
+    await store.set("n", "k", 1)
+    (courier,) = store.driver._couriers.values()
+    courier.inbox = ClosingFirst(store, courier.inbox)  # type: ignore[assignment]
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await asyncio.wait_for(store.get("n", "k"), 60)
 
 
 async def test_what_was_asked_for_before_closing_is_done(path: Path) -> None:

@@ -34,6 +34,11 @@ CALLS = {
     "clear": lambda store: store.clear(),
     "put": lambda store: engines[store].put(ORPHAN, RECORD, VALUES, ()),
     "put_writes": lambda store: engines[store].put_writes(OTHER, WRITES),
+    "items": lambda store: store.items("a"),
+    "tail": lambda store: logged.tail("log"),
+    "get_many": lambda store: store.get_many(NAMES),
+    "diff": lambda store: store.snapshot().diff(empty),
+    "snapshot_keys": lambda store: store.snapshot().keys,
 }
 ORPHAN, OTHER = CheckpointName("thread", "", "1"), CheckpointName("another", "", "1")
 NONE = ("null", b"")
@@ -41,6 +46,9 @@ RECORD = CheckpointRecord("0", {"x": "1", "d": "1"}, ["x"], ["d"], NONE, NONE)
 VALUES = {"1:x:1": NONE, "1:y:1": NONE}
 WRITES = {f"{n}:task": ["x", *NONE, ""] for n in range(3)}
 engines = {}
+empty = Store().snapshot()
+logged = Store()
+logged.append("log", range(20))
 
 
 def content(store):
@@ -75,6 +83,13 @@ def failing_at(call, store, allocation):
     return False
 
 
+def check_nothing_is_freed_twice():
+    # What was freed twice is given out twice.
+    fresh = [(n, n) for n in range(50)]
+    assert len({id(one) for one in fresh}) == 50
+    assert fresh == [(n, n) for n in range(50)]
+
+
 gc.disable()
 call = CALLS[sys.argv[1]]
 failed = 0
@@ -88,6 +103,7 @@ for recorded, indexed in itertools.product((None, 0, 1, 3), (False, True)):
         kept = [snapshot.values() for snapshot in held]
         ended = failing_at(call, store, allocation)
         failed += ended
+        check_nothing_is_freed_twice()
         found = content(store)
         where = (recorded, indexed, allocation)
         assert found in ((before, after) if ended else (after,)), where
@@ -129,6 +145,7 @@ def sound() -> None:
         *("set", "set_many", "set_default", "commit", "append"),
         *("delete", "delete_many", "delete_namespace", "clear"),
         *("put", "put_writes"),
+        *("items", "tail", "get_many", "diff", "snapshot_keys"),
     ],
 )
 def test_a_call_that_runs_out_of_memory_has_done_all_or_nothing(call: str) -> None:

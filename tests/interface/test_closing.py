@@ -44,6 +44,12 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.fixture
+def codec() -> str:
+    """One is enough here: nothing is encoded any more."""
+    return "msgpack"
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_a_closed_store_refuses_every_call(store: StoreLike, call: str) -> None:
     store.set("ns", "key", 1)

@@ -51,6 +51,12 @@ class Name(str):
         return True
 
 
+@pytest.fixture
+def codec() -> str:
+    """One is enough here: names are not encoded."""
+    return "msgpack"
+
+
 CALLS: dict[str, Callable[[StoreLike, Any, Any], Any]] = {
     "set": lambda store, namespace, key: store.set(namespace, key, 1),
     "get": lambda store, namespace, key: store.get(namespace, key),
@@ -106,44 +112,39 @@ def test_a_subclass_of_str_counts_as_its_base(store: StoreLike) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("name", [None, 1, b"bytes", ["list"], ("t",), object], ids=str)
-def test_a_name_of_another_type_is_refused(store: StoreLike, call: str, name: Any) -> None:
-    with pytest.raises(
-        ArgumentTypeError, match=f"namespace must be a str, not .*{type(name).__name__}"
-    ):
-        CALLS[call](store, name, "key")
-    with pytest.raises(ArgumentTypeError, match=f"key must be a str, not .*{type(name).__name__}"):
-        CALLS[call](store, "ns", name)
+def test_a_name_of_another_type_is_refused(store: StoreLike, call: str) -> None:
+    for name in (None, 1, b"bytes", ["list"], ("t",), object):
+        kind = type(name).__name__
+        with pytest.raises(ArgumentTypeError, match=f"namespace must be a str, not .*{kind}"):
+            CALLS[call](store, name, "key")
+        with pytest.raises(ArgumentTypeError, match=f"key must be a str, not .*{kind}"):
+            CALLS[call](store, "ns", name)
     assert len(store) == 0
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("name", ["\ud800", "a\udfff", "é\udc80b"], ids=ascii)
-def test_a_lone_surrogate_is_refused(store: StoreLike, call: str, name: str) -> None:
-    with pytest.raises(ArgumentValueError, match="surrogate"):
-        CALLS[call](store, name, "key")
-    with pytest.raises(ArgumentValueError, match="surrogate"):
-        CALLS[call](store, "ns", name)
+def test_a_lone_surrogate_is_refused(store: StoreLike, call: str) -> None:
+    for name in ("\ud800", "a\udfff", "é\udc80b"):
+        with pytest.raises(ArgumentValueError, match="surrogate"):
+            CALLS[call](store, name, "key")
+        with pytest.raises(ArgumentValueError, match="surrogate"):
+            CALLS[call](store, "ns", name)
     assert len(store) == 0
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("namespace", ["\0", "\0a", Name("\0é")], ids=ascii)
-def test_a_namespace_that_starts_with_nul_is_reserved(
-    store: StoreLike, call: str, namespace: str
-) -> None:
-    with pytest.raises(ArgumentValueError, match="reserved"):
-        CALLS[call](store, namespace, "key")
+def test_a_namespace_that_starts_with_nul_is_reserved(store: StoreLike, call: str) -> None:
+    for namespace in ("\0", "\0a", Name("\0é")):
+        with pytest.raises(ArgumentValueError, match="reserved"):
+            CALLS[call](store, namespace, "key")
     assert len(store) == 0
 
 
 @pytest.mark.parametrize("call", NAMESPACE_CALLS)
-@pytest.mark.parametrize("namespace", [None, 1, b"ns", "\0", "\ud800"], ids=ascii)
-def test_calls_about_a_namespace_refuse_what_is_none(
-    store: StoreLike, call: str, namespace: Any
-) -> None:
-    with pytest.raises(InvalidArgumentError, match="namespace"):
-        NAMESPACE_CALLS[call](store, namespace)
+def test_calls_about_a_namespace_refuse_what_is_none(store: StoreLike, call: str) -> None:
+    for namespace in (None, 1, b"ns", "\0", "\ud800"):
+        with pytest.raises(InvalidArgumentError, match="namespace"):
+            NAMESPACE_CALLS[call](store, namespace)
 
 
 @pytest.mark.parametrize("namespace", [None, 5, b"ns"], ids=repr)

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
 import pytest
+import redis
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
+from servers import Server
 from threads import checkpoint, config
 
+from swarmstate.backends.redis import RedisStore
 from swarmstate.checkpoints import names
 from swarmstate.integrations.langgraph import SwarmStateSaver
 from swarmstate.protocols import StoreLike
@@ -195,6 +198,31 @@ def test_pruning_keeps_a_call_whose_caller_is_not_known(store: StoreLike) -> Non
             saver.put(config("thread", namespace), body, {"step": number}, {})
     saver.prune(["thread"])
     assert {space: len(listed) for space, listed in spaces(saver).items()} == {"": 1, "child:1": 1}
+
+
+@pytest.mark.parametrize("above", ["", "sub:1"])
+def test_a_call_that_overtakes_its_caller_goes_with_it(store: StoreLike, above: str) -> None:
+    """LangGraph stores in the background, and the checkpoint that calls does not wait for it."""
+    saver = SwarmStateSaver(store, max_checkpoints_per_thread=2)
+    called = f"{above}|sub:2".removeprefix("|")
+    parents = {"parents": {"": "1", above: "1"}}
+    saver.put(config("thread", called), checkpoint({}, {}, "5"), {"step": 0, **parents}, {})
+    for number in range(4):
+        body = checkpoint({}, {}, f"{number}")
+        saver.put(config("thread", above), body, {"step": number}, {})
+    assert {space: len(listed) for space, listed in spaces(saver).items()} == {above: 2}
+
+
+def test_a_call_whose_caller_never_comes_goes_with_its_thread(
+    raw: redis.Redis, server: Server
+) -> None:
+    with RedisStore(server.url, prefix="overtaken") as store:
+        saver = SwarmStateSaver(store, max_checkpoints_per_thread=2)
+        body, metadata = checkpoint({}, {}, "5"), {"step": 0, "parents": {"": "1"}}
+        saver.put(config("thread", "sub:1"), body, metadata, {})
+        saver.delete_thread("thread")
+        left = [key for key in raw.keys("*overtaken*") if raw.type(key) == b"hash"]
+    assert left == []
 
 
 def test_calls_that_were_made_before_there_was_a_limit_go_when_it_comes(store: StoreLike) -> None:

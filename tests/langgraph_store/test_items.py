@@ -14,6 +14,7 @@ from langgraph.store.base import (
     PutOp,
     SearchOp,
 )
+from stores import CODECS
 
 from swarmstate import Store
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError, EncodeError
@@ -21,6 +22,11 @@ from swarmstate.integrations.langgraph import SwarmStateStore
 from swarmstate.protocols import StoreLike
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
+
+
+@pytest.fixture(params=CODECS)
+def codec(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 def test_an_item_comes_back_as_it_was_put(memory: Any) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 import valkey
+from forking import SECONDS, child
 from servers import Cluster, Server, cluster
 
 from swarmstate.backends.redis import RedisStore
@@ -26,7 +24,6 @@ Make = Callable[..., RedisStore]
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 CHILDREN = 30
-SECONDS = 20
 
 
 @pytest.fixture(scope="module")
@@ -65,23 +62,6 @@ def store(
     client = clients[kind]()
     yield make(client=client)
     client.close()
-
-
-def child(work: Callable[[], Any]) -> int:
-    """Fork; do the work in the child and return its status: 0 if all went well."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(SECONDS)
-            work()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitpid(pid, 0)[1]
 
 
 @contextmanager

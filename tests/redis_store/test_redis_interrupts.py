@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import redis
+from interrupting import at_line, interrupt
 from servers import Cluster, Server, cluster
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
@@ -21,43 +22,6 @@ from swarmstate.backends.redis.transport.clock import monotonic
 from swarmstate.errors import StoreUnavailable
 
 Make = Callable[..., RedisStore]
-
-
-def at_line(number: int, act: Callable[[], None], work: Callable[[], Any]) -> tuple[bool, Any]:
-    """Do something at a line of the Redis store, counted over all its modules.
-
-    Returns:
-        Whether that line was reached, and what the work returned or raised.
-    """
-    lines = 0
-
-    def enter(frame: FrameType, event: str, argument: Any) -> Any:
-        return line if "backends/redis" in frame.f_code.co_filename else None
-
-    def line(frame: FrameType, event: str, argument: Any) -> Any:
-        nonlocal lines
-        if event == "line":
-            lines += 1
-            if lines == number:
-                act()
-        return line
-
-    before = sys.gettrace()
-    gc.disable()  # Finalizers of stores of other tests have lines of the Redis store, too.
-    sys.settrace(enter)
-    try:
-        outcome = work()
-    except (KeyboardInterrupt, StoreUnavailable) as raised:
-        # Without the frames, which would keep a connection alive.
-        outcome = type(raised)
-    finally:
-        sys.settrace(before)
-        gc.enable()
-    return lines >= number, outcome
-
-
-def interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("borrowed", [False, True])
@@ -74,7 +38,7 @@ def test_an_interrupt_at_any_line_loses_no_connection_and_mixes_up_no_replies(
     while reached:
         number += 1
         reached, outcome = at_line(
-            number, interrupt, lambda: store.get_many([("n", "k"), ("m", "k")])
+            "redis", number, interrupt, lambda: store.get_many([("n", "k"), ("m", "k")])
         )
         assert outcome is KeyboardInterrupt or not reached
         # One connection is all there is: losing it would be an error here.
@@ -206,7 +170,9 @@ def test_closing_at_any_line_of_an_awaited_call_leaves_nobody_waiting(
             # In vain where the call holds a lock.
             closing.join(0.05)
 
-        reached, outcome = at_line(number, close, lambda store=store: asyncio.run(call(store)))
+        reached, outcome = at_line(
+            "redis", number, close, lambda store=store: asyncio.run(call(store))
+        )
         assert outcome in ("none", StoreUnavailable)
         if reached:
             closing.join()

@@ -6,6 +6,7 @@ and whatever suite is added later.
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import secrets
 import tempfile
@@ -25,6 +26,7 @@ CODECS = ("msgpack", "ormsgpack")
 _run = secrets.token_hex(4)
 _prefixes = itertools.count()
 _folder = tempfile.TemporaryDirectory(prefix="swarmstate-stores-")
+atexit.register(_folder.cleanup)
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,7 @@ The module makes the methods from their steps, which static tools do not follow.
 
 {imports}
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 from typing_extensions import Self
 
@@ -47,19 +46,21 @@ def path(module: ModuleType) -> Path:
 
 def stub(module: ModuleType) -> str:
     """Return the stub, as yet without the line breaks that the formatter makes."""
-    logic = [module.StoreSteps, module.Driver]
+    logic = [
+        f"from {one.__module__} import {one.__name__}" for one in (module.StoreSteps, module.Driver)
+    ]
+    logic.append("from swarmstate.backends.opened import Awaited, Blocking, Opened")
     head = HEAD.format(
         imports="import os" if hasattr(module, "os") else "",
-        logic="\n".join(sorted(f"from {one.__module__} import {one.__name__}" for one in logic)),
+        logic="\n".join(sorted(logic)),
         names=module.__all__,
     )
     lines = [head.strip(), ""]
     asynchronous, blocking = (getattr(module, name) for name in module.__all__)
     for kind in (module._Opened, blocking, asynchronous):
-        base = kind.__bases__[0]
-        lines.append(f"class {kind.__name__}{'' if base is object else f'({base.__name__})'}:")
+        lines.append(f"class {kind.__name__}({', '.join(b.__name__ for b in kind.__bases__)}):")
         lines += indented(_documented(kind.__doc__))
-        if base is object:
+        if kind is module._Opened:
             lines += indented(["steps: StoreSteps", "driver: Driver", ""])
         for name, member in vars(kind).items():
             lines += indented(_member(name, member))

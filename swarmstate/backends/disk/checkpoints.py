@@ -635,7 +635,7 @@ class DiskCheckpoints:
                     space = here.known(one)
                     if space is not None:
                         connection.execute(
-                            "INSERT INTO entry SELECT ?1, sub, key, value FROM entry WHERE space=?2"
+                            "INSERT INTO entry SELECT ?, sub, key, value FROM entry WHERE space=?"
                             " ON CONFLICT(space,sub,key) DO UPDATE SET value=excluded.value",
                             (there.made(other), space),
                         )

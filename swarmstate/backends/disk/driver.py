@@ -145,6 +145,8 @@ class Driver:
         parcel = Parcel(request, loop)
         courier = self._couriers.get(here.process) or self._courier()
         courier.inbox.put(parcel)
+        if courier.ended:
+            courier.refuse()
         try:
             await parcel.future
         except BaseException:
@@ -206,10 +208,15 @@ class Courier:
 
     Args:
         database: where.
+
+    Attributes:
+        inbox: what tasks want; None ends the thread.
+        ended: whether nobody takes anything out any more.
     """
 
     def __init__(self, database: Database) -> None:
         self.inbox: queue.SimpleQueue[Parcel | None] = queue.SimpleQueue()
+        self.ended = False
         self._database = database
         # A daemon, so that a store which nobody closed keeps no interpreter from ending.
         self._thread = threading.Thread(target=self._work, name="swarmstate-disk", daemon=True)
@@ -240,10 +247,15 @@ class Courier:
             self._perform(parcels)
             del parcel, parcels
         self._database.close()
-        # What was posted after that is told so.
+        # Before the last look: whoever posts after that finds it set, and looks in turn.
+        self.ended = True
+        self.refuse()
+
+    def refuse(self) -> None:
+        """Tell what was posted too late that the store is closed."""
         with suppress(queue.Empty):
             while True:
-                late = inbox.get_nowait()
+                late = self.inbox.get_nowait()
                 if late is not None:
                     self._perform([late])
 

@@ -78,16 +78,16 @@ def bury(connection: sqlite3.Connection, space: int) -> None:
 def renew(connection: sqlite3.Connection, spaces: Iterable[int], expires: int | None) -> None:
     """Let spaces expire at a time, or never."""
     connection.executemany(
-        "UPDATE space SET expires=?1 WHERE id=?2 AND expires IS NOT ?1",
-        [(expires, space) for space in spaces],
+        "UPDATE space SET expires=? WHERE id=? AND expires IS NOT ?",
+        [(expires, space, expires) for space in spaces],
     )
 
 
 def drop_if_empty(connection: sqlite3.Connection, spaces: Iterable[int]) -> None:
     """Remove those of the spaces that hold nothing."""
     connection.executemany(
-        "DELETE FROM space WHERE id=?1 AND NOT EXISTS(SELECT 1 FROM entry WHERE space=?1)",
-        [(space,) for space in spaces],
+        "DELETE FROM space WHERE id=? AND NOT EXISTS(SELECT 1 FROM entry WHERE space=?)",
+        [(space, space) for space in spaces],
     )
 
 

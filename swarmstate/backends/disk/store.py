@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from swarmstate.arguments import check_number
 from swarmstate.backends.disk.connections import File
 from swarmstate.backends.disk.database import Database
 from swarmstate.backends.disk.driver import Driver
 from swarmstate.backends.disk.steps import ScratchSteps, StoreSteps
+from swarmstate.backends.opened import Awaited, Blocking, Opened
 from swarmstate.checkpoints.protocol import CheckpointEngine
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.items.protocol import ItemEngine
-from swarmstate.protocols import Default, SnapshotLike
+from swarmstate.protocols import Default
 from swarmstate.shown import shown
 from swarmstate.steps import awaited, blocking, introduced
 
@@ -27,8 +26,13 @@ __all__ = ["AsyncDiskStore", "DiskStore"]
 _SYNCHRONOUS = ("NORMAL", "FULL")
 
 
-class _Opened:
+class _Opened(Opened):
     """A store's file and its logic: what both stores are made of."""
+
+    _found_again_by = "path"
+
+    steps: StoreSteps
+    driver: Driver
 
     def __init__(
         self,
@@ -61,22 +65,12 @@ class _Opened:
         )
         file = File(path, synchronous=synchronous, timeout=timeout, read_only=bool(read_only))
         self.driver = Driver(Database(file, self.steps.tracker.rest))
-        self._scratch: Self | None = None
-
-    @property
-    def codec(self) -> str:
-        """The name of the codec."""
-        return self.steps.codec.name
+        self._scratch = None
 
     @property
     def path(self) -> str:
         """Where the file is, as an absolute path."""
         return self.driver.database.file.path
-
-    @property
-    def max_history(self) -> int | None:
-        """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
-        return self.steps.history.bound
 
     def checkpoint_engine(
         self, *, ttl: float | None = None, ttl_on_read: bool = False
@@ -118,41 +112,14 @@ class _Opened:
         ``snapshot``, ``restore``, ``clear``, ``len`` or any listing. It uses the connections of
         this store, which alone closes them. ``backup`` and ``compact`` are about the whole file.
         """
-        if isinstance(self.steps, ScratchSteps):
-            return self
-        if self._scratch is None:
-            made = object.__new__(type(self))
-            vars(made).update(vars(self), steps=ScratchSteps(self.steps))
-            self._scratch = made
-        return self._scratch
-
-    def history(self) -> list[SnapshotLike]:
-        """Return the kept snapshots, oldest first; never touches the file."""
-        self.driver.check_open()
-        return self.steps.history.kept()
-
-    def clear_history(self) -> None:
-        """Let go of the kept snapshots; never touches the file."""
-        self.driver.check_open()
-        self.steps.history.clear()
-
-    def __bool__(self) -> bool:
-        """Return True, also for an empty store; never touches the file."""
-        return True
-
-    def __reduce__(self) -> NoReturn:
-        name = type(self).__name__
-        raise ArgumentTypeError(
-            f"{name} can be neither copied nor pickled, because it holds connections: make another "
-            "of the same path, which has the same content"
-        )
+        return self._apart(ScratchSteps)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} codec={self.codec!r} at {self.path}>"
 
 
 @introduced
-class DiskStore(_Opened):
+class DiskStore(_Opened, Blocking):
     """A store in one file, with the interface of :class:`swarmstate.Store` and no server.
 
     Any number of threads and processes of one machine may use the file at the same time. Every
@@ -179,6 +146,8 @@ class DiskStore(_Opened):
         AccessDenied: the file may not be opened or made.
         StoreUnavailable: it cannot be opened for another reason.
     """
+
+    _counterpart = "AsyncDiskStore"
 
     set = blocking(StoreSteps.set)
     get = blocking(StoreSteps.get)
@@ -207,35 +176,9 @@ class DiskStore(_Opened):
     __len__ = blocking(StoreSteps.count)
     __contains__ = blocking(StoreSteps.has_namespace)
 
-    def close(self) -> None:
-        """Close the file; calling it again does nothing."""
-        if not isinstance(self.steps, ScratchSteps):
-            self.driver.close()
-
-    def __enter__(self) -> Self:
-        """Return the store, which must be open."""
-        self.driver.check_open()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the store."""
-        self.close()
-
-    async def __aenter__(self) -> NoReturn:
-        """Raise: that is what :class:`AsyncDiskStore` is for."""
-        raise ArgumentTypeError("a DiskStore blocks: use `with`, or `async with AsyncDiskStore`")
-
-    async def __aexit__(self, *exc: object) -> None:
-        """Do nothing: never reached."""
-
 
 @introduced
-class AsyncDiskStore(_Opened):
+class AsyncDiskStore(_Opened, Awaited):
     """The methods of :class:`DiskStore`, awaited; the arguments are the same.
 
     One thread does what any number of tasks and event loops want, and commits together what was
@@ -270,40 +213,3 @@ class AsyncDiskStore(_Opened):
     compact = awaited(StoreSteps.compact)
     count = awaited(StoreSteps.count)
     has_namespace = awaited(StoreSteps.has_namespace)
-
-    async def close(self) -> None:
-        """Close the file; calling it again does nothing.
-
-        Calls that are under way are finished first.
-        """
-        if not isinstance(self.steps, ScratchSteps):
-            await asyncio.to_thread(self.driver.close)
-
-    async def __aenter__(self) -> Self:
-        """Return the store, which must be open."""
-        self.driver.check_open()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the store."""
-        await self.close()
-
-    def __enter__(self) -> NoReturn:
-        """Raise: an awaited store needs ``async with``."""
-        raise ArgumentTypeError("an AsyncDiskStore is awaited: use `async with`")
-
-    def __exit__(self, *exc: object) -> None:
-        """Do nothing: never reached."""
-
-    def __len__(self) -> NoReturn:
-        """Raise: counting has to be awaited."""
-        raise ArgumentTypeError("len() cannot be awaited: use `await store.count()`")
-
-    def __contains__(self, namespace: object) -> NoReturn:
-        """Raise: looking has to be awaited."""
-        raise ArgumentTypeError("`in` cannot be awaited: use `await store.has_namespace(...)`")

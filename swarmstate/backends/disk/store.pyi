@@ -6,21 +6,21 @@ The module makes the methods from their steps, which static tools do not follow.
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 from typing_extensions import Self
 
 from swarmstate._core import Snapshot
 from swarmstate.backends.disk.driver import Driver
 from swarmstate.backends.disk.steps import StoreSteps
+from swarmstate.backends.opened import Awaited, Blocking, Opened
 from swarmstate.checkpoints.protocol import CheckpointEngine
 from swarmstate.items.protocol import ItemEngine
 from swarmstate.protocols import Default, Pair, SnapshotLike
 
 __all__ = ["AsyncDiskStore", "DiskStore"]
 
-class _Opened:
+class _Opened(Opened):
     """A store's file and its logic: what both stores are made of."""
 
     steps: StoreSteps
@@ -40,16 +40,8 @@ class _Opened:
         read_only: bool = False,
     ) -> None: ...
     @property
-    def codec(self) -> str:
-        """The name of the codec."""
-
-    @property
     def path(self) -> str:
         """Where the file is, as an absolute path."""
-
-    @property
-    def max_history(self) -> int | None:
-        """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
 
     def checkpoint_engine(
         self, *, ttl: float | None = None, ttl_on_read: bool = False
@@ -77,19 +69,9 @@ class _Opened:
         this store, which alone closes them. ``backup`` and ``compact`` are about the whole file.
         """
 
-    def history(self) -> list[SnapshotLike]:
-        """Return the kept snapshots, oldest first; never touches the file."""
-
-    def clear_history(self) -> None:
-        """Let go of the kept snapshots; never touches the file."""
-
-    def __bool__(self) -> bool:
-        """Return True, also for an empty store; never touches the file."""
-
-    def __reduce__(self) -> NoReturn: ...
     def __repr__(self) -> str: ...
 
-class DiskStore(_Opened):
+class DiskStore(_Opened, Blocking):
     """A store in one file, with the interface of :class:`swarmstate.Store` and no server.
 
     Any number of threads and processes of one machine may use the file at the same time. Every
@@ -308,27 +290,7 @@ class DiskStore(_Opened):
     def __contains__(self, namespace: object) -> bool:
         """Return whether the namespace has a key. O(log n)."""
 
-    def close(self) -> None:
-        """Close the file; calling it again does nothing."""
-
-    def __enter__(self) -> Self:
-        """Return the store, which must be open."""
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the store."""
-
-    async def __aenter__(self) -> NoReturn:
-        """Raise: that is what :class:`AsyncDiskStore` is for."""
-
-    async def __aexit__(self, exc: object) -> None:
-        """Do nothing: never reached."""
-
-class AsyncDiskStore(_Opened):
+class AsyncDiskStore(_Opened, Awaited):
     """The methods of :class:`DiskStore`, awaited; the arguments are the same.
 
     One thread does what any number of tasks and event loops want, and commits together what was
@@ -527,32 +489,3 @@ class AsyncDiskStore(_Opened):
 
     async def has_namespace(self, namespace: object) -> bool:
         """Return whether the namespace has a key. O(log n)."""
-
-    async def close(self) -> None:
-        """Close the file; calling it again does nothing.
-
-        Calls that are under way are finished first.
-        """
-
-    async def __aenter__(self) -> Self:
-        """Return the store, which must be open."""
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the store."""
-
-    def __enter__(self) -> NoReturn:
-        """Raise: an awaited store needs ``async with``."""
-
-    def __exit__(self, exc: object) -> None:
-        """Do nothing: never reached."""
-
-    def __len__(self) -> NoReturn:
-        """Raise: counting has to be awaited."""
-
-    def __contains__(self, namespace: object) -> NoReturn:
-        """Raise: looking has to be awaited."""

@@ -28,31 +28,31 @@ _OF_NAMESPACE = "SELECT name, id, expires FROM space WHERE name IN (?,?,?,?,?)"
 # The spaces of a checkpoint namespace that is listed in its thread, which has not expired.
 _LISTED = (
     "SELECT c.id, v.id, w.id, t.expires FROM space t"
-    " JOIN entry l ON l.space=t.id AND l.sub='' AND l.key=?2"
-    " LEFT JOIN space c ON c.name=?3 LEFT JOIN space v ON v.name=?4 LEFT JOIN space w ON w.name=?5"
-    " WHERE t.name=?1 AND (t.expires IS NULL OR t.expires>?6)"
+    " JOIN entry l ON l.space=t.id AND l.sub='' AND l.key=?"
+    " LEFT JOIN space c ON c.name=? LEFT JOIN space v ON v.name=? LEFT JOIN space w ON w.name=?"
+    " WHERE t.name=? AND (t.expires IS NULL OR t.expires>?)"
 )
+# Places without numbers: Python 3.12.3 takes numbered ones for names, and warns.
 _READY = (
-    " FROM space t JOIN entry l ON l.space=t.id AND l.sub='' AND l.key=?2 JOIN space c ON c.name=?3"
-    " {joins} WHERE t.name=?1 AND (t.expires IS NULL OR t.expires>?4)"
-    " AND (c.expires IS NULL OR c.expires>?4)"
+    " FROM space t JOIN entry l ON l.space=t.id AND l.sub='' AND l.key=? JOIN space c ON c.name=?"
+    " {joins} WHERE t.name=? AND (t.expires IS NULL OR t.expires>?)"
+    " AND (c.expires IS NULL OR c.expires>?)"
 )
 _READY_TO_WRITE = (
     "SELECT c.id, w.id, t.expires,"
-    " EXISTS(SELECT 1 FROM entry WHERE space=c.id AND sub='' AND key=?6),"
-    " EXISTS(SELECT 1 FROM entry WHERE space=c.id AND sub='' AND key=?7),"
-    " EXISTS(SELECT 1 FROM entry WHERE space=w.id AND sub=?6)"
-    + _READY.format(joins="JOIN space w ON w.name=?5")
-    + " AND (w.expires IS NULL OR w.expires>?4)"
+    " EXISTS(SELECT 1 FROM entry WHERE space=c.id AND sub='' AND key=?),"
+    " EXISTS(SELECT 1 FROM entry WHERE space=c.id AND sub='' AND key=?),"
+    " EXISTS(SELECT 1 FROM entry WHERE space=w.id AND sub=?)"
+    + _READY.format(joins="JOIN space w ON w.name=?")
+    + " AND (w.expires IS NULL OR w.expires>?)"
 )
 _READY_TO_PUT = (
     "SELECT c.id, v.id, t.expires, o.id,"
-    " EXISTS(SELECT 1 FROM entry WHERE space=c.id AND sub='' AND key=?7), {count}"
-    + _READY.format(joins="JOIN space v ON v.name=?5 LEFT JOIN space o ON o.name=?6")
-    + " AND (v.expires IS NULL OR v.expires>?4)"
+    " EXISTS(SELECT 1 FROM entry WHERE space=c.id AND sub='' AND key=?), {count}"
+    + _READY.format(joins="JOIN space v ON v.name=? LEFT JOIN space o ON o.name=?")
+    + " AND (v.expires IS NULL OR v.expires>?)"
 )
 _COUNTED = "(SELECT count(*) FROM entry WHERE space=v.id AND sub='' AND key IN ({}))"
-_FIRST_COUNTED = 8  # parameter
 
 
 def ready_to_write(
@@ -69,8 +69,9 @@ def ready_to_write(
         The ids of the spaces of checkpoints and writes, when the thread expires, and whether there
         are the checkpoint, its mark and a write of it; None where the spaces are not all there.
     """
-    names = (where.thread, checkpoint_ns, where.checkpoints, now, where.writes, of, mark)
-    return connection.execute(_READY_TO_WRITE, names).fetchone()
+    asked = (of, mark, of)
+    places = (checkpoint_ns, where.checkpoints, where.writes, where.thread)
+    return connection.execute(_READY_TO_WRITE, (*asked, *places, now, now, now)).fetchone()
 
 
 def ready_to_put(
@@ -88,23 +89,14 @@ def ready_to_put(
         the thread expires, whether there is the parent, and how many of the values asked for; None
         where the spaces are not all there.
     """
-    names = (
-        where.thread,
-        checkpoint_ns,
-        where.checkpoints,
-        now,
-        where.values,
-        where.orphans,
-        parent,
-    )
     count = len(asked)
     statement = _puts.get(count)
     if statement is None:
-        places = ",".join(f"?{number + _FIRST_COUNTED}" for number in range(count))
-        statement = _READY_TO_PUT.format(count=_COUNTED.format(places) if count else "0")
+        statement = _READY_TO_PUT.format(count=_COUNTED.format(marks(count)) if count else "0")
         if count < _KEYS:
             _puts[count] = statement
-    return connection.execute(statement, (*names, *asked)).fetchone()
+    places = (checkpoint_ns, where.checkpoints, where.values, where.orphans, where.thread)
+    return connection.execute(statement, (parent, *asked, *places, now, now, now)).fetchone()
 
 
 _puts: dict[int, str] = {}
@@ -177,7 +169,7 @@ def listed(connection: sqlite3.Connection, thread: str, checkpoint_ns: str, now:
     where = names(thread, checkpoint_ns)
     return connection.execute(
         _LISTED,
-        (where.thread, checkpoint_ns, where.checkpoints, where.values, where.writes, now),
+        (checkpoint_ns, where.checkpoints, where.values, where.writes, where.thread, now),
     ).fetchone()
 
 

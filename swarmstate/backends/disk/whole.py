@@ -114,7 +114,7 @@ class WholeStore:
             return
         ttl = self.ttl_ms
         wanted = list(names)
-        statement = "SELECT id FROM space WHERE name=?1 AND expires>?2 AND expires<?3"
+        statement = "SELECT id FROM space WHERE name=? AND expires>? AND expires<?"
 
         def due(connection: sqlite3.Connection) -> list[int]:
             now = milliseconds_now()

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from swarmstate.arguments import check_count, check_number
+from swarmstate.backends.opened import Awaited, Blocking, Opened
 from swarmstate.backends.redis.keys import Layout
 from swarmstate.backends.redis.steps import ScratchSteps, StoreSteps
 from swarmstate.backends.redis.transport.connect import connect, explained
 from swarmstate.backends.redis.transport.driver import Driver
 from swarmstate.backends.redis.transport.topology import Topology, slot_of
 from swarmstate.checkpoints.protocol import CheckpointEngine
-from swarmstate.errors import ArgumentTypeError
 from swarmstate.items.protocol import ItemEngine
-from swarmstate.protocols import Default, SnapshotLike
+from swarmstate.protocols import Default
 from swarmstate.steps import awaited, blocking, introduced
 
 if TYPE_CHECKING:
@@ -39,8 +37,13 @@ def _neighbours(topology: Topology) -> Callable[[bytes, bytes], bool] | None:
     return near
 
 
-class _Opened:
+class _Opened(Opened):
     """A store's connection and its logic: what both stores are made of."""
+
+    _found_again_by = "url and prefix"
+
+    steps: StoreSteps
+    driver: Driver
 
     @explained
     def __init__(
@@ -73,22 +76,12 @@ class _Opened:
             near=_neighbours(topology),
         )
         self.driver = Driver(topology, timeout=timeout, retries=retries)
-        self._scratch: Self | None = None
-
-    @property
-    def codec(self) -> str:
-        """The name of the codec."""
-        return self.steps.codec.name
+        self._scratch = None
 
     @property
     def prefix(self) -> str:
         """What all keys start with."""
         return self.steps.layout.prefix
-
-    @property
-    def max_history(self) -> int | None:
-        """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
-        return self.steps.history.bound
 
     def checkpoint_engine(
         self, *, ttl: float | None = None, ttl_on_read: bool = False
@@ -120,34 +113,7 @@ class _Opened:
         this one: not of ``snapshot``, ``restore``, ``clear``, ``len`` or any listing. It uses the
         connections of this store, which alone closes them.
         """
-        if isinstance(self.steps, ScratchSteps):
-            return self
-        if self._scratch is None:
-            made = object.__new__(type(self))
-            vars(made).update(vars(self), steps=ScratchSteps(self.steps))
-            self._scratch = made
-        return self._scratch
-
-    def history(self) -> list[SnapshotLike]:
-        """Return the kept snapshots, oldest first; never touches the server."""
-        self.driver.check_open()
-        return self.steps.history.kept()
-
-    def clear_history(self) -> None:
-        """Let go of the kept snapshots; never touches the server."""
-        self.driver.check_open()
-        self.steps.history.clear()
-
-    def __bool__(self) -> bool:
-        """Return True, also for an empty store; never touches the server."""
-        return True
-
-    def __reduce__(self) -> NoReturn:
-        name = type(self).__name__
-        raise ArgumentTypeError(
-            f"{name} can be neither copied nor pickled, because it holds connections: make another "
-            "of the same url and prefix, which has the same content"
-        )
+        return self._apart(ScratchSteps)
 
     def __repr__(self) -> str:
         return (
@@ -157,7 +123,7 @@ class _Opened:
 
 
 @introduced
-class RedisStore(_Opened):
+class RedisStore(_Opened, Blocking):
     """A store over plain Redis or Valkey, with the interface of :class:`swarmstate.Store`.
 
     Each namespace is the Redis hash ``{prefix}:{namespace}``, each value msgpack bytes. Reads,
@@ -194,6 +160,8 @@ class RedisStore(_Opened):
         UnknownCodecError: there is no such codec.
     """
 
+    _counterpart = "AsyncRedisStore"
+
     set = blocking(StoreSteps.set)
     get = blocking(StoreSteps.get)
     contains = blocking(StoreSteps.contains)
@@ -219,35 +187,9 @@ class RedisStore(_Opened):
     __len__ = blocking(StoreSteps.count)
     __contains__ = blocking(StoreSteps.has_namespace)
 
-    def close(self) -> None:
-        """Close the connections that are the store's own; calling it again does nothing."""
-        if not isinstance(self.steps, ScratchSteps):
-            self.driver.close()
-
-    def __enter__(self) -> Self:
-        """Return the store, which must be open."""
-        self.driver.check_open()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the store."""
-        self.close()
-
-    async def __aenter__(self) -> NoReturn:
-        """Raise: that is what :class:`AsyncRedisStore` is for."""
-        raise ArgumentTypeError("a RedisStore blocks: use `with`, or `async with AsyncRedisStore`")
-
-    async def __aexit__(self, *exc: object) -> None:
-        """Do nothing: never reached."""
-
 
 @introduced
-class AsyncRedisStore(_Opened):
+class AsyncRedisStore(_Opened, Awaited):
     """The methods of :class:`RedisStore`, awaited; the arguments are the same.
 
     Calls from any number of tasks and event loops share pipelines: one thread sends whatever is
@@ -280,40 +222,3 @@ class AsyncRedisStore(_Opened):
     restore = awaited(StoreSteps.restore)
     count = awaited(StoreSteps.count)
     has_namespace = awaited(StoreSteps.has_namespace)
-
-    async def close(self) -> None:
-        """Close the connections that are the store's own; calling it again does nothing.
-
-        Calls that are under way are finished first.
-        """
-        if not isinstance(self.steps, ScratchSteps):
-            await asyncio.to_thread(self.driver.close)
-
-    async def __aenter__(self) -> Self:
-        """Return the store, which must be open."""
-        self.driver.check_open()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the store."""
-        await self.close()
-
-    def __enter__(self) -> NoReturn:
-        """Raise: an awaited store needs ``async with``."""
-        raise ArgumentTypeError("an AsyncRedisStore is awaited: use `async with`")
-
-    def __exit__(self, *exc: object) -> None:
-        """Do nothing: never reached."""
-
-    def __len__(self) -> NoReturn:
-        """Raise: counting has to be awaited."""
-        raise ArgumentTypeError("len() cannot be awaited: use `await store.count()`")
-
-    def __contains__(self, namespace: object) -> NoReturn:
-        """Raise: looking has to be awaited."""
-        raise ArgumentTypeError("`in` cannot be awaited: use `await store.has_namespace(...)`")

@@ -5,12 +5,12 @@ The module makes the methods from their steps, which static tools do not follow.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 from typing_extensions import Self
 
 from swarmstate._core import Snapshot
+from swarmstate.backends.opened import Awaited, Blocking, Opened
 from swarmstate.backends.redis.steps import StoreSteps
 from swarmstate.backends.redis.transport.driver import Driver
 from swarmstate.checkpoints.protocol import CheckpointEngine
@@ -19,7 +19,7 @@ from swarmstate.protocols import Default, Pair, SnapshotLike
 
 __all__ = ["AsyncRedisStore", "RedisStore"]
 
-class _Opened:
+class _Opened(Opened):
     """A store's connection and its logic: what both stores are made of."""
 
     steps: StoreSteps
@@ -41,16 +41,8 @@ class _Opened:
         max_connections: int = 16,
     ) -> None: ...
     @property
-    def codec(self) -> str:
-        """The name of the codec."""
-
-    @property
     def prefix(self) -> str:
         """What all keys start with."""
-
-    @property
-    def max_history(self) -> int | None:
-        """How many snapshots :meth:`history` keeps: 0 none, n the last n, None all."""
 
     def checkpoint_engine(
         self, *, ttl: float | None = None, ttl_on_read: bool = False
@@ -77,19 +69,9 @@ class _Opened:
         connections of this store, which alone closes them.
         """
 
-    def history(self) -> list[SnapshotLike]:
-        """Return the kept snapshots, oldest first; never touches the server."""
-
-    def clear_history(self) -> None:
-        """Let go of the kept snapshots; never touches the server."""
-
-    def __bool__(self) -> bool:
-        """Return True, also for an empty store; never touches the server."""
-
-    def __reduce__(self) -> NoReturn: ...
     def __repr__(self) -> str: ...
 
-class RedisStore(_Opened):
+class RedisStore(_Opened, Blocking):
     """A store over plain Redis or Valkey, with the interface of :class:`swarmstate.Store`.
 
     Each namespace is the Redis hash ``{prefix}:{namespace}``, each value msgpack bytes. Reads,
@@ -336,27 +318,7 @@ class RedisStore(_Opened):
     def __contains__(self, namespace: object) -> bool:
         """Return whether the namespace has a key. One round trip."""
 
-    def close(self) -> None:
-        """Close the connections that are the store's own; calling it again does nothing."""
-
-    def __enter__(self) -> Self:
-        """Return the store, which must be open."""
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the store."""
-
-    async def __aenter__(self) -> NoReturn:
-        """Raise: that is what :class:`AsyncRedisStore` is for."""
-
-    async def __aexit__(self, exc: object) -> None:
-        """Do nothing: never reached."""
-
-class AsyncRedisStore(_Opened):
+class AsyncRedisStore(_Opened, Awaited):
     """The methods of :class:`RedisStore`, awaited; the arguments are the same.
 
     Calls from any number of tasks and event loops share pipelines: one thread sends whatever is
@@ -574,32 +536,3 @@ class AsyncRedisStore(_Opened):
 
     async def has_namespace(self, namespace: object) -> bool:
         """Return whether the namespace has a key. One round trip."""
-
-    async def close(self) -> None:
-        """Close the connections that are the store's own; calling it again does nothing.
-
-        Calls that are under way are finished first.
-        """
-
-    async def __aenter__(self) -> Self:
-        """Return the store, which must be open."""
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the store."""
-
-    def __enter__(self) -> NoReturn:
-        """Raise: an awaited store needs ``async with``."""
-
-    def __exit__(self, exc: object) -> None:
-        """Do nothing: never reached."""
-
-    def __len__(self) -> NoReturn:
-        """Raise: counting has to be awaited."""
-
-    def __contains__(self, namespace: object) -> NoReturn:
-        """Raise: looking has to be awaited."""

@@ -133,6 +133,16 @@ class ThreadKeys:
         """Return where it is noted who refers to what, for a limit (see :mod:`~.retention`)."""
         return self.store.layout.derived(f"kept:{names(thread, checkpoint_ns).tail}")
 
+    def all_references(self, thread: str, spaces: Iterable[str]) -> list[bytes]:
+        """Return where that is noted of namespaces, and of those from which they were called.
+
+        A call may come before its caller, whose namespace is then not listed yet.
+        """
+        found: set[str] = set()
+        for space in spaces:
+            found |= {space, space.rpartition("|")[0]}
+        return [self.references(thread, space) for space in sorted(found)]
+
     def written(self, name: CheckpointName) -> bytes:
         """Return the key of a checkpoint's pending writes."""
         return self.named(name.thread, name.checkpoint_ns)[1] + name.id.encode()

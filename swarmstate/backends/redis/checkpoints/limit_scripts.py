@@ -92,7 +92,7 @@ own[#own + 1] = refs
     """
 -- What was known stands if nobody else was there, and nothing that was noted is changed now.
 local right = fits and not again
-if before == 0 and drawn == '' then
+if before == 0 and drawn == '' and known[1] ~= '0' then
   call('UNLINK', refs)
 elseif not (known[1] and tonumber(known[1]) == before and known[2] == drawn) then
   right = false
@@ -132,7 +132,12 @@ if right then
 else
   call('UNLINK', refs)
 end
-if caller ~= '' and call('EXISTS', KEYS[11]) == 1 then
+if caller ~= '' then
+  if call('EXISTS', KEYS[11]) == 0 then
+    -- The call has overtaken its caller: all that is known there, if nothing else is there.
+    call('HSET', KEYS[11], 'n', 0, 'r', '')
+    own[#own + 1] = KEYS[11]
+  end
   local raw, there = call('HGET', KEYS[11], 'c' .. caller), false
   local calls = raw and cmsgpack.unpack(raw) or {}
   for _, space in ipairs(calls) do there = there or space == ARGV[1] end

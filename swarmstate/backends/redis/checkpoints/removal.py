@@ -140,7 +140,7 @@ class Removal:
                 for key in (part.keys[2], *part.keys[4:], *part.writes.values())
             ]
             rest += [key for part in parts for key in self._keys.before(thread, part.space)]
-            rest += [self._keys.references(thread, part.space) for part in parts]
+            rest += self._keys.all_references(thread, [part.space for part in parts])
             if len(rest) > MOST_AT_ONCE:
                 yield from self._delete_in_parts(thread, parts)
                 return
@@ -157,7 +157,7 @@ class Removal:
         yield Batch([("UNLINK", parts[0].keys[0])], idempotent=True)
         for part in parts:
             more = [part.keys[2], *self._keys.before(thread, part.space)]
-            more.append(self._keys.references(thread, part.space))
+            more += self._keys.all_references(thread, [part.space])
             yield from self._bury(part.space, part.keys, list(part.writes.values()), more)
 
     def bury(self, thread: str, checkpoint_ns: str) -> Steps[None]:

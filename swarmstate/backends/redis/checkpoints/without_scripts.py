@@ -659,7 +659,7 @@ class PlainCheckpoints:
         writes: list[bytes] = []
         for part in parts:
             hashes += [*part.keys[1:], *self._keys.before(thread, part.space)]
-            hashes.append(self._keys.references(thread, part.space))
+            hashes += self._keys.all_references(thread, [part.space])
             writes += part.writes.values()
         commands: list[Command] = [("UNLINK", *some) for some in in_parts(hashes)]
         groups: list[Command] = [("UNLINK", *some) for some in in_parts(writes)]

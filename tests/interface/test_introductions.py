@@ -8,17 +8,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from stubs import path, stub
 
-from swarmstate.backends.redis import AsyncRedisStore, RedisStore, store
+from swarmstate.backends.disk import AsyncDiskStore, DiskStore
+from swarmstate.backends.disk import store as disk
+from swarmstate.backends.redis import AsyncRedisStore, RedisStore
+from swarmstate.backends.redis import store as redis
 
-STUB = path(store)
-
+KINDS = {RedisStore: redis, AsyncRedisStore: redis, DiskStore: disk, AsyncDiskStore: disk}
 METHODS = [
     (kind, name)
-    for kind in (RedisStore, AsyncRedisStore)
+    for kind in KINDS
     for name, member in vars(kind).items()
     if inspect.isfunction(member)
 ]
@@ -31,7 +34,7 @@ def test_a_method_introduces_itself_as_its_class_s_own(kind: type, name: str) ->
     method = getattr(kind, name)
     assert method.__name__ == name
     assert method.__qualname__ == f"{kind.__name__}.{name}"
-    assert method.__module__ == "swarmstate.backends.redis.store"
+    assert method.__module__ == KINDS[kind].__name__
     assert "Steps" not in str(inspect.signature(method))
     assert method.__doc__ or name.startswith("__")
 
@@ -45,10 +48,10 @@ def test_the_signature_and_the_docstring_are_those_of_a_method_written_out() -> 
     assert "one value" in str(RedisStore.get.__doc__)
 
 
-def test_the_stub_says_what_the_module_says() -> None:
-    assert ast.dump(ast.parse(STUB.read_text())) == ast.dump(ast.parse(stub(store))), (
-        "run make stubs"
-    )
+@pytest.mark.parametrize("module", [redis, disk], ids=lambda module: module.__name__)
+def test_the_stub_says_what_the_module_says(module: ModuleType) -> None:
+    written = ast.dump(ast.parse(path(module).read_text()))
+    assert written == ast.dump(ast.parse(stub(module))), "run make stubs"
 
 
 USE = """
@@ -69,7 +72,7 @@ def test_a_forgotten_await_is_found_and_a_task_accepted(tmp_path: Path) -> None:
     program.write_text(USE)
     checked = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(program)],
-        env={**os.environ, "MYPYPATH": str(STUB.parents[3])},
+        env={**os.environ, "MYPYPATH": str(path(redis).parents[3])},
         capture_output=True,
         text=True,
         cwd=tmp_path,
