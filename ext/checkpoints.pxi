@@ -12,8 +12,8 @@
 
 # Of swarmstate.checkpoints, which is imported when the first engine is made.
 cdef object assemble = None, check_id, CheckpointName, decode_record, encode_record, newest_first
-cdef object lock_of, Limits, record_fields, StoredCheckpoint
-cdef object thread_names, thread_namespace
+cdef object lock_of, Limits, record_fields, size_of
+cdef object StoredCheckpoint, thread_names, thread_namespace
 cdef str LOST
 
 
@@ -64,13 +64,14 @@ cdef inline str as_id(object checkpoint_id):
 
 cdef int import_layout() except -1:
     global assemble, check_id, CheckpointName, decode_record, encode_record, newest_first
-    global lock_of, Limits, LOST, record_fields, StoredCheckpoint
+    global lock_of, Limits, LOST, record_fields, size_of, StoredCheckpoint
     global thread_names, thread_namespace
     from swarmstate.checkpoints import format, generic, limits, protocol
     check_id, decode_record, encode_record = format.check_id, format.decode_record, format.encode_record
     LOST, record_fields = format.LOST, format.record_fields
     thread_names, thread_namespace = format.names, format.thread_namespace
-    lock_of, newest_first, Limits = generic.lock_of, generic.newest_first, limits.Limits
+    lock_of, newest_first, size_of = generic.lock_of, generic.newest_first, generic.size_of
+    Limits = limits.Limits
     CheckpointName, StoredCheckpoint = protocol.CheckpointName, protocol.StoredCheckpoint
     assemble = format.assemble  # last: it says that all are there
     return 0
@@ -528,12 +529,12 @@ cdef class Checkpoints:
         return newest_first(found, limit) if PyList_GET_SIZE(places) > 1 else found
 
     def load(self, names, *, channels, writes, most=None):
-        """Return all of these checkpoints by name: nothing has to be fetched here."""
+        """Return checkpoints by name, as many as `most` bytes allow."""
         cdef Live live = self.store.open()
         cdef list raws = [], wheres = [], found = []
         cdef tuple where, parts
         cdef PyObject *raw
-        cdef Py_ssize_t index
+        cdef Py_ssize_t index, size = 0, room = most or 0, has
         cdef bint only_records = not writes and channels is not None and not channels
         for name in names:
             parts = name_parts(name)
@@ -559,8 +560,17 @@ cdef class Checkpoints:
                     <bytes>raws[index], live.trusted, <str>(<tuple>wheres[index])[1], name[2])
                 found.append(StoredCheckpoint(name, decode_record(value, name), {}, []))
             else:
-                found.append(
-                    self.whole(name, <tuple>wheres[index], name[2], raws[index], channels, writes))
+                one = self.whole(
+                    name, <tuple>wheres[index], name[2], raws[index], channels, writes)
+                if most is not None:
+                    has = size_of(one) if one is not None else 0
+                    if found:
+                        size += has
+                    else:
+                        room = max(room, has)
+                found.append(one)
+                if most is not None and size > room:
+                    break
         return found
 
 

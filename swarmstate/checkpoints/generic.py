@@ -49,7 +49,7 @@ from swarmstate.errors import ArgumentValueError
 from swarmstate.protocols import StoreLike
 from swarmstate.steps import InlineDriver
 
-__all__ = ["GenericEngine", "engine_of", "lock_of", "newest_first", "refuse_expiry"]
+__all__ = ["GenericEngine", "engine_of", "lock_of", "newest_first", "refuse_expiry", "size_of"]
 
 # Reentrant: the garbage collector may run a finalizer that uses the saver while we hold one.
 _locks: WeakKeyDictionary[StoreLike, threading.RLock] = WeakKeyDictionary()
@@ -103,6 +103,12 @@ def refuse_expiry(store: StoreLike, ttl: float | None, ttl_on_read: bool) -> Non
             f"{asked} needs a store whose threads can expire, such as RedisStore; those of a "
             f"{type(store).__name__} cannot"
         )
+
+
+def size_of(found: StoredCheckpoint) -> int:
+    """Return how many bytes the values and writes of a checkpoint have."""
+    blobs = [*found.values.values(), *(write.value for write in found.writes)]
+    return sum(len(data) for _, data in blobs)
 
 
 def newest_first(found: list[CheckpointName], limit: int | None) -> list[CheckpointName]:
@@ -334,16 +340,25 @@ class GenericEngine(InlineDriver):
         writes: bool,
         most: int | None = None,
     ) -> list[StoredCheckpoint | None]:
-        """Return all of these checkpoints by name: how large they are is known only once read."""
+        """Return checkpoints by name, as many as ``most`` bytes allow."""
         kept = self._store.get_many([(_checkpoints(name), name.id) for name in names])
         spaces = {name[:2]: self._exists(*name[:2]) for name in names}
         found: list[StoredCheckpoint | None] = []
+        size, room = 0, most or 0
         for name, raw in zip(names, kept, strict=True):
+            if most is not None and size > room:
+                break
             is_gone = raw is None and not self._store.contains(_checkpoints(name), name.id)
             if is_gone or not spaces[name[:2]] or not is_id(name.id):
                 found.append(None)
             elif writes or channels is None or channels:
-                found.append(self._whole(name, raw, channels, writes=writes))
+                one = self._whole(name, raw, channels, writes=writes)
+                has = 0 if most is None or one is None else size_of(one)
+                if found:
+                    size += has
+                else:
+                    room = max(room, has)
+                found.append(one)
             else:
                 found.append(StoredCheckpoint(name, decode_record(raw, name), {}, []))
         return found

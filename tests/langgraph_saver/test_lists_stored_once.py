@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import redis
+from chats import Chat, message
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -233,37 +234,6 @@ def test_any_sequence_is_answered_as_the_reference_saver_would_and_leaves_no_seg
 
 
 # --- What is stored and sent ----------------------------------------------------------------------
-
-
-def message(number: int) -> HumanMessage:
-    return HumanMessage(f"{number} " + "a message of some length " * 10, id=f"{number}")
-
-
-class Chat:
-    """A thread with one list that grows."""
-
-    def __init__(self, saver: SwarmStateSaver, thread: str = "thread") -> None:
-        self.saver = saver
-        self.where = config(thread)
-        self.messages: list[Any] = []
-        self.versions: dict[str, Any] = {}
-
-    def put(self, *added: Any, **others: Any) -> Any:
-        self.messages = [*self.messages, *added]
-        new: dict[str, Any] = {}
-        if added:
-            new["messages"] = self.saver.get_next_version(self.versions.get("messages"), None)
-        for name in others:
-            new[name] = self.saver.get_next_version(self.versions.get(name), None)
-        self.versions = {**self.versions, **new}
-        body = checkpoint(self.versions, {"messages": self.messages, **others})
-        self.where = self.saver.put(self.where, body, {}, new)
-        return self.where
-
-    def read(self, where: Any = None) -> Any:
-        found = self.saver.get_tuple(where or self.where)
-        assert found is not None
-        return found
 
 
 def test_a_list_that_grows_is_stored_once_and_not_with_each_checkpoint(

@@ -37,6 +37,7 @@ from swarmstate.checkpoints.format import (
     decode_record,
     encode_record,
     is_id,
+    is_segment,
     mark_of_parent,
     mark_of_segment,
     mark_of_writes,
@@ -376,13 +377,17 @@ class DiskCheckpoints:
                         one = self._with_writes(connection, one, space)
                     needed = segments_among(key for key, _ in one.writes)
                     keys = [*one.fields.values(), *needed]
-                    held, fetched = values_of(connection, space[1], keys, values)
+                    seen = values.get(space[1], {})
+                    # What several have in common counts once, but each copies its segments.
+                    again = [key for key in keys if key in seen and is_segment(key)]
+                    held, has = values_of(connection, space[1], keys, values)
                     one = one._replace(held=held)
-                    fetched += sum(len(row[1] or b"") for row in one.writes)
+                    has += sum(len(row[1] or b"") for row in one.writes)
+                    has += sum(len(held[key]) for key in again)
                     if found:
-                        size += fetched
+                        size += has
                     else:
-                        room = max(room, fetched)
+                        room = max(room, has)
                 found.append(one)
             return found
 
