@@ -17,6 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from swarmstate._redis import assembled, put_arguments, unknown, writes_arguments
 from swarmstate.arguments import milliseconds
+from swarmstate.backends.redis.checkpoints import reading_scripts as reading
 from swarmstate.backends.redis.checkpoints import scripts as lua
 from swarmstate.backends.redis.checkpoints.copies import Copies
 from swarmstate.backends.redis.checkpoints.derived import FEW, Derived
@@ -413,7 +414,7 @@ class RedisCheckpoints:
         chosen = channels or ()
         on_read = int(self._life.on_read)
         asked = (int(writes), compare, on_read, share, len(chosen), *chosen, *ids)
-        return (lua.READ, len(keys), *keys, checkpoint_ns, start, kind, *asked)
+        return (reading.READ, len(keys), *keys, checkpoint_ns, start, kind, *asked)
 
     def _entries(
         self, space: CheckpointName, records: Iterable[tuple[bytes, bytes]]
@@ -436,7 +437,7 @@ class RedisCheckpoints:
         thread, checkpoint_ns, checkpoint_id = name
         first, checkpoints, _, _, _, entries = self._keys.of(thread, checkpoint_ns)
         arguments: _Arguments = [checkpoint_ns, checkpoint_id, limit]
-        command = lua.ANCESTORS((first, checkpoints, entries), arguments)
+        command = reading.ANCESTORS((first, checkpoints, entries), arguments)
         known, found = (yield Batch([command], idempotent=True))[0]
         chain: list[StoredCheckpoint] = []
         pairs = iter(found)
@@ -495,7 +496,7 @@ class RedisCheckpoints:
             compare = self._derived.comparison(checkpoints)
             compared.append(checkpoints if compare else b"")
             arguments: _Arguments = [space, before or "", limit, compare]
-            commands.append(lua.LIST_IDS((first, checkpoints, order), arguments))
+            commands.append(reading.LIST_IDS((first, checkpoints, order), arguments))
         replies = yield Batch(commands, idempotent=True)
         again: list[tuple[str, str]] = []
         for (thread, space), checkpoints, reply in zip(spaces, compared, replies, strict=True):

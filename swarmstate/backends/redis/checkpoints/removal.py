@@ -11,6 +11,7 @@ from random import getrandbits
 
 from swarmstate.backends.redis.checkpoints import scripts as lua
 from swarmstate.backends.redis.checkpoints.keys import Part, ThreadKeys, id_in, in_parts, is_record
+from swarmstate.backends.redis.checkpoints.reading_scripts import ENTRIES
 from swarmstate.backends.redis.commands import Batch, Command
 from swarmstate.checkpoints.format import is_segment
 from swarmstate.checkpoints.protocol import CheckpointName
@@ -116,7 +117,7 @@ class Removal:
             return set()
         groups = [*in_parts(list(ids))]
         replies = yield Batch(
-            [lua.ENTRIES((checkpoints, entries), some) for some in groups], idempotent=True
+            [ENTRIES((checkpoints, entries), some) for some in groups], idempotent=True
         )
         used: set[bytes] = set()
         unknown: list[bytes] = []
