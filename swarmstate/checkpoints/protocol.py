@@ -242,9 +242,9 @@ class CheckpointEngine(Protocol):
             names: Which ones.
             channels: Only the values of these are wanted; None: of all.
             writes: Whether pending writes are wanted.
-            most: About how many bytes there may be beyond those of the first one, or as many again
-                as that has: then the answer may be shorter than ``names``. A value that several
-                have in common counts once, but the segments of lists do for each.
+            most: About how many bytes may be fetched beyond those of the first one, or as many
+                again as that has: then the answer may be shorter than ``names``. What several have
+                in common counts once; but where nothing is fetched, all that each has does.
         """
         ...
 

@@ -14,7 +14,6 @@ from swarmstate.checkpoints.format import (
     assemble,
     decode_record,
     is_id,
-    is_segment,
     mark_of_segment,
     mark_of_writes,
     names,
@@ -86,7 +85,7 @@ def with_values(
 ) -> tuple[Found, int]:
     """Return what was read, with its values and segments, and how many bytes it has.
 
-    What several have in common is read once, and counts once, but each copies its segments.
+    What several have in common is read once, and counts once.
 
     Args:
         connection: Where to read.
@@ -95,10 +94,8 @@ def with_values(
         known: What was read of values before, by space and key.
     """
     keys = [*one.fields.values(), *segments_among(key for key, _ in one.writes)]
-    seen = {} if space is None else known.get(space, {})
-    again = [key for key in keys if key in seen and is_segment(key)]
     held, size = values_of(connection, space, keys, known)
-    size += sum(len(held[key]) for key in again) + sum(len(row[1] or b"") for row in one.writes)
+    size += sum(len(row[1] or b"") for row in one.writes)
     return one._replace(held=held), size
 
 

@@ -17,7 +17,6 @@ from swarmstate.checkpoints.format import (
     Place,
     assemble,
     is_id,
-    is_segment,
     mark_of_writes,
     record_fields,
 )
@@ -169,9 +168,7 @@ class PlainLoading:
         }
         distinct = dict.fromkeys(command for commands in of.values() for command in commands)
         pending = {name: sizes.get(self._keys.written(name), 0) for name in names}
-        copied = [one for each in of.values() for one in each if is_segment(one[2])]
-        counted = [one for one in distinct if not is_segment(one[2])] + copied
-        expected = sum(sizes.get(key, most) for _, key, _ in counted)
+        expected = sum(sizes.get(key, most) for _, key, _ in distinct)
         if not distinct or expected + sum(pending.values()) <= most / 2:
             return names
         # A user who may not ask for it is given as many as it wants.
@@ -179,12 +176,8 @@ class PlainLoading:
         lengths = dict(zip(distinct, replies, strict=True))
         size, room = 0.0, float(most)
         for index, name in enumerate(names):
-            # What one has in common with those before it counts once, but each copies its segments.
-            more = 0
-            for command in of.get(name, ()):
-                more += lengths[command] or 0
-                if not is_segment(command[2]):
-                    lengths[command] = 0
+            # What one has in common with those before it is fetched once.
+            more = sum(lengths.pop(command, None) or 0 for command in of.get(name, ()))
             size += more + pending[name]
             if not index:
                 size, room = 0.0, max(room, size)

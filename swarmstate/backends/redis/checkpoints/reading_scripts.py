@@ -97,11 +97,10 @@ end
     + _ENTRY
     + """
 local wanted, found, fields, seen, chosen, bare = nil, {}, {}, {}, {}, {}
-local sizes, room, reached = {}, share, last + 1 - first
+local room, reached = share, last + 1 - first
 local function measure(field)
   local length = try('HSTRLEN', KEYS[3], field)
-  sizes[field] = type(length) == 'number' and length or 0
-  return sizes[field]
+  return type(length) == 'number' and length or 0
 end
 if want_values == 'some' then
   wanted = {}
@@ -122,10 +121,7 @@ for i = first, last do
       else
         for j = 3, #list do
           local field = list[j]
-          if seen[field] then
-            -- Each that has a segment gets a copy of it.
-            if share > 0 and field:find('^%d+s') then size = size + (sizes[field] or 0) end
-          else
+          if not seen[field] then
             seen[field] = true
             local length, rest = nil, nil
             if wanted then length, rest = field:match('^(%d+)[:ifsz](.*)$') end
@@ -147,8 +143,6 @@ for i = first, last do
           chosen[field] = true
           fields[#fields + 1] = field
           if share > 0 then size = size + measure(field) end
-        elseif field and share > 0 then
-          size = size + (sizes[field] or 0)
         end
       end
       if share > 0 then
@@ -192,7 +186,7 @@ r"""Read checkpoints at one moment. Keys 1, 2, 3, 5, 6, and on a cluster those o
 
 ARGV: what the keys of writes start with, or "" if they are declared; "all", "some" or "none" of the
 values; 1 for the writes; a number to compare the order one by one, another each time, or ""; 1 for
-the time that is left; about how many bytes there may be besides the first, or as many again as that
+the time that is left; about how many bytes may be read besides the first, or as many again as that
 has, or 0: any; the number of channels (for "some"), these, then ids. An empty one stands for the
 greatest; then the only other is the one whose writes are declared.
 
