@@ -2,19 +2,30 @@
 # cython: embedsignature=True, embedsignature.format=clinic, binding=False, auto_pickle=False
 """What every call of a checkpointer does with names and records, whatever the store.
 
-Two parts, which are included below, each with one idea:
+Four parts, which are included below, each with one idea:
 
 * layout: the parts of a checkpoint as :mod:`swarmstate.checkpoints.format` lays them out;
-* calls: what a call of LangGraph names and hands over.
+* segments: where a packed list is cut;
+* calls: what a call of LangGraph names and hands over;
+* lists: long ones, of which only what is new is stored.
 
 In memory a put without new messages spends two thirds of its time on these when they are written in
 Python, and over Redis each of their frames is paid for after every wait on a socket. What goes wrong is
 told by the Python modules that these belong to, which are imported only then.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_SIZE
 from cpython.tuple cimport PyTuple_GET_SIZE
+from libc.stdint cimport uint8_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy
+cimport cython
+
+from binascii import b2a_base64
+from hashlib import sha256
+from time import monotonic
 
 from swarmstate.errors import ArgumentTypeError, DecodeError
 
@@ -55,7 +66,10 @@ cdef inline tuple plain(object parts, Py_ssize_t size):
 
 
 include "checkpoint_layout.pxi"
+include "list_segments.pxi"
 include "checkpoint_calls.pxi"
+include "checkpoint_lists.pxi"
 
 # Last: it imports the package, whose modules look for what is above.
-from swarmstate.checkpoints.protocol import CheckpointName, CheckpointRecord, StoredCheckpoint, TaskWrite
+from swarmstate.checkpoints.protocol import (
+    CheckpointName, CheckpointRecord, NO_LISTS, StoredCheckpoint, TaskWrite)

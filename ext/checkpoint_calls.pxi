@@ -99,50 +99,6 @@ cdef inline object without_nul(object text):
     return text if type(text) is str and u"\0" not in <str>text else text.replace("\0", "")
 
 
-def parts_of(config, checkpoint, metadata, new_versions, dumps, metadata_of) -> tuple:
-    """Return what a call of ``put`` stores.
-
-    Args:
-        config: Names the checkpoint that this one continues.
-        checkpoint: The checkpoint.
-        metadata: Its metadata.
-        new_versions: Channel -> version, for the channels that have changed.
-        dumps: The serializer.
-        metadata_of: Returns the metadata that is stored, from the config and the metadata.
-
-    Returns:
-        The checkpoint's name, its record, its new values by field, and field -> channel for the
-        others.
-    """
-    cdef dict values = {}, inherited = {}, body = {}
-    cdef list stored = [], deltas = []
-    cdef dict channels = as_dict(checkpoint["channel_values"]), new = as_dict(new_versions)
-    cdef tuple before = named_by(config)
-    checkpoint_id = as_text("the id of a checkpoint", checkpoint["id"])
-    versions = checkpoint["channel_versions"]
-    for channel, version in new.items():
-        if channel in channels:
-            values[field_of(channel, version)] = dumps(channels[channel])
-    for channel, version in as_dict(versions).items():
-        if channel in channels:
-            stored.append(channel)
-            now = new.get(channel)
-            if now is not version and now != version:
-                inherited[field_of(channel, version)] = channel
-    for part, value in as_dict(checkpoint).items():
-        if part != "channel_values" and part != "channel_versions":
-            body[part] = value
-    for channel in metadata.get("counters_since_delta_snapshot") or ():
-        if channel not in channels:
-            deltas.append(channel)
-    return (
-        sc_named(CheckpointName, (before[0], before[1], checkpoint_id)),
-        sc_named(CheckpointRecord, (
-            before[2] or None, versions, stored, deltas, dumps(body),
-            dumps(metadata_of(config, metadata)))),
-        values, inherited)
-
-
 def next_version(current, bits) -> str:
     """Return a version greater than ``current``, as LangGraph's checkpointers number them.
 
@@ -164,7 +120,7 @@ def next_version(current, bits) -> str:
     return f"{(0 if current is None else int(current)) + 1:032}.{suffix:014x}"
 
 
-def writes_of(config, writes, task_id, task_path, special, dumps) -> tuple:
+def writes_of(config, writes, task_id, task_path, special, dumps, ListCache cache=None) -> tuple:
     """Return what a call of ``put_writes`` stores.
 
     Args:
@@ -174,23 +130,43 @@ def writes_of(config, writes, task_id, task_path, special, dumps) -> tuple:
         task_path: Where the task comes in the order of its step.
         special: The special channels -> their positions, below zero.
         dumps: The serializer.
+        cache: What is known of lists; None where they stay whole.
 
     Returns:
-        The checkpoint's name, and what `encode_writes` returns.
+        The checkpoint's name, what `encode_writes` returns, and the segments of lists; None if
+        there are none.
 
     Raises:
         ArgumentTypeError, ArgumentValueError: the config names no checkpoint, or the others are not
             text.
     """
     cdef tuple name = named_by(config)
+    cdef dict encoded = {}
+    cdef Py_ssize_t position = 0
+    cdef ListWrites lists = None
+    cdef Cut found
     if not name[2]:
         from swarmstate.integrations.langgraph.config import unnamed
         raise unnamed(config)
-    return name, encode_writes(
-        writes, as_text("task_id", task_id), as_text("task_path", task_path), special, dumps)
+    task_id, task_path = as_text("task_id", task_id), as_text("task_path", task_path)
+    for channel, value in writes:
+        blob = dumps(value)
+        found = None
+        if cache is not None:
+            found = cache.cut(value, blob)
+        if found is None:
+            tag, data = blob
+        else:
+            if lists is None:
+                lists = ListWrites.__new__(ListWrites)
+                lists.values, lists.asked = {}, {}
+            tag, data = LIST, lists.add(cache, name, channel, found)
+        add_write(encoded, special.get(channel, position), channel, tag, data, task_id, task_path)
+        position += 1
+    return name, encoded, lists
 
 
-def tuple_of(found, loads, metadata, kind):
+def tuple_of(found, loads, metadata, kind, ListCache cache=None):
     """Return a stored checkpoint as LangGraph knows it.
 
     Args:
@@ -198,13 +174,14 @@ def tuple_of(found, loads, metadata, kind):
         loads: The serializer.
         metadata: Its metadata, if it has been loaded already.
         kind: LangGraph's ``CheckpointTuple``.
+        cache: Where to note which lists are in segments.
 
     Raises:
         KeyError: the value of a channel is missing.
         Exception: whatever the serializer raises.
     """
     cdef tuple parts = plain(found, 4)
-    cdef tuple name = plain(parts[0], 3), record = plain(parts[1], 6)
+    cdef tuple name = plain(parts[0], 3), record = plain(parts[1], 7)
     cdef dict values = {}
     cdef list pending = []
     for channel in record[2]:
@@ -215,6 +192,8 @@ def tuple_of(found, loads, metadata, kind):
         metadata = loads(record[5])
     for channel, blob in as_dict(parts[2]).items():
         values[channel] = loads(blob)
+    if cache is not None:
+        cache.learn(name, as_dict(record[1]), record[6], values)
     for write in parts[3]:
         written = plain(write, 5)
         pending.append((written[0], written[2], loads(written[3])))

@@ -182,9 +182,8 @@ def put_arguments(Values codec not None, id, list record not None, values not No
         if field not in kept:
             new.append(field)
     parent = record[1] or ""
-    encoded = codec.encode(record)
     arguments = [
-        id, encoded, entry(encoded, parent, [*new, *inherited, *deltas]), one,
+        id, codec.encode(record), pack_plain([parent, *deltas]), one,
         parent if record[4] else "", len(asked), len(kept), *asked,
     ]
     for some in (kept, new):
@@ -194,12 +193,24 @@ def put_arguments(Values codec not None, id, list record not None, values not No
     return arguments
 
 
-def writes_arguments(Values codec not None, id, writes not None, one):
-    """Return what the script that stores pending writes is told of them."""
-    cdef list arguments = [id, one]
-    for key, value in writes.items():
-        arguments.append(key)
-        arguments.append(codec.encode(value))
+def writes_arguments(Values codec not None, id, writes not None, values not None, inherited, drawn, one):
+    """Return what the script that stores pending writes is told of them.
+
+    Args:
+        codec: the store's.
+        id: the checkpoint's.
+        writes: the writes.
+        values: segment -> type tag and bytes, for those that they bring.
+        inherited: the segments that must be there already, unless they are among the values.
+        drawn: a number by lot, where there are any segments; or "".
+        one: an encoded 1.
+    """
+    cdef list asked = [field for field in inherited if field not in values] if inherited else []
+    cdef list arguments = [id, one, len(asked), len(values), drawn, *asked]
+    for some in (values, writes):
+        for key, value in some.items():
+            arguments.append(key)
+            arguments.append(codec.encode(value))
     return arguments
 
 
@@ -230,7 +241,7 @@ def record_of(Values codec not None, data, name):
 
 
 def writes_of(Values codec not None, reply, name):
-    """Return key and value of each pending write in the reply to HGETALL."""
+    """Return key and value of each pending write in the reply to HGETALL; not of what these need."""
     cdef list found = []
     if type(reply) is dict:
         pairs = reply.items()
@@ -239,7 +250,8 @@ def writes_of(Values codec not None, reply, name):
         pairs = zip(entries, entries, strict=True)
     try:
         for key, data in pairs:
-            found.append(((<bytes>key).decode(), codec.decode(data)))
+            if (<bytes>key)[:2] != b"\0s":
+                found.append(((<bytes>key).decode(), codec.decode(data)))
     except DecodeError as error:
         raise DecodeError(f"a pending write of {layout.place(name)}: {error}") from error
     return found

@@ -1,7 +1,7 @@
 """Types of the compiled module; ``ext/_checkpoints.pyx`` is the source."""
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, final
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
@@ -18,8 +18,10 @@ T = TypeVar("T")
 
 FORMAT: int
 """The version of the format, first in every record."""
-PARTS: int
+PARTS: dict[int, int]
 LOST: str
+LIST: str
+ELEMENTS: str
 
 def new_field(channel: str, version: str | int | float) -> str:
     """Return the key of a channel's value at one version; the type of the version counts.
@@ -31,10 +33,36 @@ def new_field(channel: str, version: str | int | float) -> str:
         ArgumentTypeError: no channel or no version.
     """
 
+def segment_field(channel: str, segment: str) -> str:
+    """Return the key of a segment of a channel's list."""
+
+def mark_of_segment(key: str) -> str:
+    """Return the key, among pending writes, of what says that these need a segment."""
+
+def segment_of(elements: bytes) -> str:
+    """Return the name of a segment, made of what it holds."""
+
+def split(packed: bytes, before: bytes | None = None) -> tuple[int, list[bytes], int] | None:
+    """Return how a packed list is cut, or None where this is not exactly one with elements.
+
+    Args:
+        packed: The list.
+        before: Another one.
+
+    Returns:
+        How many elements there are, the bytes of the head and of each segment, and how many of the
+        first ones are those of the other list.
+    """
+
+def segments_among(keys: Iterable[str]) -> list[str]:
+    """Return the keys of the segments that pending writes need, by the keys of these."""
+
 def record_fields(
     record: CheckpointRecord, channels: Collection[str] | None = None
-) -> dict[str, str]:
-    """Return channel -> key for every value that a checkpoint has or, of deltas, may have.
+) -> dict[str | tuple[str, int], str]:
+    """Return the key of every value that a checkpoint has or, of deltas, may have, by its place.
+
+    This is all that a record refers to: segments are further values.
 
     Args:
         record: The checkpoint's record.
@@ -56,8 +84,8 @@ def encode_writes(
     task_id: str,
     task_path: str,
     special: Mapping[str, int],
-    dumps: Callable[[Any], Blob],
-) -> dict[str, list[Any]]:
+    dumps: Callable[[str, Any], tuple[str, bytes | list[Any]]],
+) -> dict[str, Any]:
     """Return key -> value for a task's pending writes, in their checkpoint's namespace of writes.
 
     Args:
@@ -66,20 +94,29 @@ def encode_writes(
         task_id: The task.
         task_path: Where the task comes in the order of its step.
         special: The special channels -> their positions, below zero.
-        dumps: The serializer.
+        dumps: Returns of a channel and a value what the serializer makes of it; or, of a list in
+            segments, the tag `LIST`, and how many elements it has and its segments.
     """
 
-def decode_write(key: str, value: Any, name: CheckpointName) -> TaskWrite:
+def decode_write(
+    key: str, value: Any, name: CheckpointName, held: Mapping[str, Any] | None = None
+) -> TaskWrite:
     """Return a pending write from its key and value.
 
+    Args:
+        key: Its key.
+        value: What is stored there.
+        name: The checkpoint.
+        held: The segments that the writes of the checkpoint need, by key.
+
     Raises:
-        DecodeError: this is not a pending write of this checkpoint.
+        DecodeError: this is not a pending write of this checkpoint, or a segment is missing.
     """
 
 def assemble(
     name: CheckpointName,
     record: CheckpointRecord,
-    fields: Mapping[str, str],
+    fields: Mapping[Any, str],
     held: Mapping[str, Any],
     writes: Iterable[tuple[str, Any]],
     *,
@@ -90,8 +127,10 @@ def assemble(
     Args:
         name: Which checkpoint it is.
         record: Its record.
-        fields: Channel -> key of the values that were asked for.
+        fields: What `record_fields` returned: the keys of values by their place.
         held: Key -> value, for the keys that have one; a DecodeError where it could not be read.
+            With writes also the segments that these need. In place of a segment may stand a
+            memoryview of its bytes.
         writes: Key and value of each pending write.
         marked: Whether there must be pending writes.
 
@@ -131,29 +170,6 @@ def checkpoint_metadata(
         metadata: The metadata of the call.
     """
 
-def parts_of(
-    config: RunnableConfig,
-    checkpoint: Checkpoint,
-    metadata: CheckpointMetadata,
-    new_versions: ChannelVersions,
-    dumps: Callable[[Any], Blob],
-    metadata_of: Callable[[RunnableConfig, CheckpointMetadata], Mapping[str, Any]],
-) -> tuple[CheckpointName, CheckpointRecord, dict[str, Blob], dict[str, str]]:
-    """Return what a call of ``put`` stores.
-
-    Args:
-        config: Names the checkpoint that this one continues.
-        checkpoint: The checkpoint.
-        metadata: Its metadata.
-        new_versions: Channel -> version, for the channels that have changed.
-        dumps: The serializer.
-        metadata_of: Returns the metadata that is stored, from the config and the metadata.
-
-    Returns:
-        The checkpoint's name, its record, its new values by field, and field -> channel for the
-        others.
-    """
-
 def next_version(current: str | float | None, bits: int) -> str:
     """Return a version greater than ``current``, as LangGraph's checkpointers number them.
 
@@ -169,7 +185,8 @@ def writes_of(
     task_path: str,
     special: Mapping[str, int],
     dumps: Callable[[Any], Blob],
-) -> tuple[CheckpointName, dict[str, list[Any]]]:
+    cache: ListCache | None = None,
+) -> tuple[CheckpointName, dict[str, Any], ListWrites | None]:
     """Return what a call of ``put_writes`` stores.
 
     Args:
@@ -179,9 +196,11 @@ def writes_of(
         task_path: Where the task comes in the order of its step.
         special: The special channels -> their positions, below zero.
         dumps: The serializer.
+        cache: What is known of lists; None where they stay whole.
 
     Returns:
-        The checkpoint's name, and what `encode_writes` returns.
+        The checkpoint's name, what `encode_writes` returns, and the segments of lists; None if
+        there are none.
 
     Raises:
         ArgumentTypeError, ArgumentValueError: the config names no checkpoint, or the others are not
@@ -189,7 +208,11 @@ def writes_of(
     """
 
 def tuple_of(
-    found: StoredCheckpoint, loads: Callable[[Blob], Any], metadata: Any, kind: type[T]
+    found: StoredCheckpoint,
+    loads: Callable[[Blob], Any],
+    metadata: Any,
+    kind: type[T],
+    cache: ListCache | None = None,
 ) -> T:
     """Return a stored checkpoint as LangGraph knows it.
 
@@ -198,8 +221,97 @@ def tuple_of(
         loads: The serializer.
         metadata: Its metadata, if it has been loaded already.
         kind: LangGraph's ``CheckpointTuple``.
+        cache: Where to note which lists are in segments.
 
     Raises:
         KeyError: the value of a channel is missing.
         Exception: whatever the serializer raises.
     """
+
+LEAST_BYTES: int
+ASKED_BYTES: int
+
+@final
+class ListCache:
+    """The lists that a saver last wrote, bounded by size and by age.
+
+    Two generations: what is used moves to the younger one, which becomes the older one when it is
+    half of what is allowed, or some minutes old; then what was the older one goes. Each step is one
+    call on a dict, so threads and forks need no lock.
+
+    Args:
+        most: How many bytes it may take, roughly; 0: nothing is kept.
+    """
+
+    def __init__(self, most: int) -> None: ...
+    @property
+    def most(self) -> int: ...
+    @property
+    def kept(self) -> list[int]:
+        """How many bytes of each list are kept."""
+
+@final
+class Draft:
+    """What a put stores of a checkpoint.
+
+    Attributes:
+        name: The checkpoint's.
+        record: Its record; None as long as it is unsure.
+        values: The values and segments to be sent, by field.
+        is_unsure: Whether nothing is known of a list: then call `settle` with the parent's record.
+    """
+
+    @property
+    def name(self) -> CheckpointName: ...
+    @property
+    def record(self) -> CheckpointRecord: ...
+    @property
+    def values(self) -> dict[str, Blob]: ...
+    @property
+    def is_unsure(self) -> bool: ...
+    @property
+    def inherited(self) -> list[str]:
+        """The fields that should be there already."""
+    def settle(self, parent: CheckpointRecord | None) -> None:
+        """Decide with the record of the parent, if there is one, what is sent of which lists."""
+    def send(self, missing: Iterable[str]) -> None:
+        """Send what the store has lost, or never had."""
+    def done(self) -> RunnableConfig:
+        """Keep what was written for the next put, and return the checkpoint's config."""
+
+def draft_of(
+    config: RunnableConfig,
+    checkpoint: Checkpoint,
+    metadata: CheckpointMetadata,
+    new_versions: ChannelVersions,
+    dumps: Callable[[Any], Blob],
+    metadata_of: Callable[[RunnableConfig, CheckpointMetadata], Mapping[str, Any]],
+    cache: ListCache | None = None,
+) -> Draft:
+    """Return what a call of ``put`` stores.
+
+    Args:
+        config: Names the checkpoint that this one continues.
+        checkpoint: The checkpoint.
+        metadata: Its metadata.
+        new_versions: Channel -> version, for the channels that have changed.
+        dumps: The serializer.
+        metadata_of: Returns the metadata that is stored, from the config and the metadata.
+        cache: What is known of lists; None where they stay whole.
+    """
+
+@final
+class ListWrites:
+    """The segments of the lists that a task writes.
+
+    Attributes:
+        values: Those to be sent, by field.
+    """
+
+    @property
+    def values(self) -> dict[str, Blob]: ...
+    @property
+    def inherited(self) -> tuple[str, ...]:
+        """The fields of segments that should be there already."""
+    def send(self, missing: Iterable[str]) -> None:
+        """Send what the store does not have."""

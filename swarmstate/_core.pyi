@@ -8,6 +8,7 @@ from pyrsistent import PMap
 from typing_extensions import Self
 
 from swarmstate.checkpoints.protocol import (
+    NO_VALUES,
     Blob,
     CheckpointEngine,
     CheckpointName,
@@ -446,8 +447,14 @@ class Checkpoints:
         caller: CheckpointName | None = None,
     ) -> tuple[Surplus | None, list[str]]:
         """Store a checkpoint; see :class:`~swarmstate.checkpoints.protocol.CheckpointEngine`."""
-    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> None:
-        """Store pending writes of a task."""
+    def put_writes(
+        self,
+        name: CheckpointName,
+        writes: Mapping[str, Any],
+        values: Mapping[str, Blob] = NO_VALUES,
+        inherited: Sequence[str] = (),
+    ) -> list[str]:
+        """Store pending writes of a task, and the segments that are new."""
     def get(self, name: CheckpointName) -> StoredCheckpoint | None:
         """Return a whole checkpoint; the latest is found in O(1)."""
     def list_ids(

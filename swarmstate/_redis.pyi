@@ -164,7 +164,13 @@ def put_arguments(
     one: bytes,
 ) -> list[Argument]: ...
 def writes_arguments(
-    codec: Values, id: str, writes: Mapping[str, Any], one: bytes
+    codec: Values,
+    id: str,
+    writes: Mapping[str, Any],
+    values: Mapping[str, Blob],
+    inherited: Sequence[str],
+    drawn: bytes | str,
+    one: bytes,
 ) -> list[Argument]: ...
 def blobs(
     codec: Values, keys: Iterable[bytes | str], data: Iterable[bytes | None]

@@ -13,9 +13,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import contestants
+from footprints import FOOTPRINTS, Footprint
 from measuring import in_turns, ratio, shown
 from servers import running
-from workloads import BYTES, CONCURRENT, FOREIGN, MEMORY, REDIS, Subject, Workload, graph
+from workloads import CONCURRENT, FOREIGN, MEMORY, REDIS, Subject, Workload
 
 REPEATS = 11
 TO_HOTKV = 0.7
@@ -55,31 +56,34 @@ def header(title: str, makers: dict[str, Any]) -> None:
     print(f"\n{title}\n{'':56} {'limit':>5} {names}")
 
 
-def stored_bytes(workload: Workload) -> bool:
-    """Compare what 50 invokes of one thread leave on a server of their own.
+def footprint(row: Footprint) -> bool:
+    """Compare what a thread takes on a server of its own, and what was sent for it.
 
-    That is the memory that removing all keys gives back: not what the server keeps for each
+    The first is the memory that removing all keys gives back: not what the server keeps for each
     connection, nor the histograms that it starts with the first command of each kind.
     """
-    sizes = {}
+    stored, sent = {}, {}
     for name in ("Rust package", "ours", "aws ValkeySaver"):
         with running() as server, server.client() as client, ExitStack() as stack:
             makers = contestants.on_redis(server.url, stack)
-            app = graph(makers[name]())
-            for _ in range(50):
-                app.invoke({"messages": [("user", "hello")]}, {"configurable": {"thread_id": "t"}})
+            before = client.info("stats")["total_net_input_bytes"]
+            row.fill(makers[name]())
+            sent[name] = client.info("stats")["total_net_input_bytes"] - before
             full = client.info("memory")["used_memory"]
             client.execute_command("FLUSHALL", "SYNC")  # Valkey frees in the background otherwise
-            sizes[name] = full - client.info("memory")["used_memory"]
-    first, *_ = sizes.values()
-    cells = [f"{first / 1e6:>9.1f}MB"]
-    cells += [f"{size / first:>6.2f}" for size in list(sizes.values())[1:]]
-    return show(workload, cells, sizes["ours"] / first)
+            stored[name] = full - client.info("memory")["used_memory"]
+    good = True
+    for what, sizes, limit in (("stored", stored, row.stored), ("sent", sent, row.sent)):
+        first, *others = sizes.values()
+        cells = [f"{first / 1e6:>9.1f}MB", *(f"{size / first:>6.3f}" for size in others)]
+        workload = Workload(f"bytes {what}: {row.name}", row.fill, limit)  # type: ignore[arg-type]
+        good &= show(workload, cells, sizes["ours"] / first)
+    return good
 
 
-def asked(where: str) -> Callable[[Workload], bool]:
+def asked(where: str) -> Callable[[Workload | Footprint], bool]:
     """Return whether all words of the command line are in the name of a row."""
-    return lambda workload: all(word in f"{where} {workload.name}" for word in sys.argv[1:])
+    return lambda row: all(word in f"{where} {row.name}" for word in sys.argv[1:])
 
 
 def main() -> int:
@@ -98,8 +102,8 @@ def main() -> int:
             good &= compare(workload, subjects)
         for workload in filter(asked("redis"), [CONCURRENT]):
             good &= compare(workload, dict(list(subjects.items())[:2]))
-        for workload in filter(asked("redis"), [BYTES]):
-            good &= stored_bytes(workload)
+        for row in filter(asked("redis bytes"), FOOTPRINTS):
+            good &= footprint(row)
         makers = contestants.in_memory()
         subjects = {name: Subject(make(), time.thread_time) for name, make in makers.items()}
         header("memory: in one process", makers)

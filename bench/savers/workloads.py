@@ -261,7 +261,6 @@ SHAPES = [(10, 10), (100, 10), (1000, 10), (10, 1000), (100, 1000)]
 REDIS = [on_thread(name, *shape, REDIS_LIMITS) for shape in SHAPES for name in OPERATIONS]
 REDIS += [Workload("50 invokes of 5 nodes", invokes(), 0.6)]
 CONCURRENT = Workload("50 concurrent ainvoke", concurrent_invokes(), 0.35)
-BYTES = Workload("bytes stored by 50 invokes of one thread", invokes(), 0.55)
 MEMORY = [on_thread(name, *shape, MEMORY_LIMITS, 10) for shape in SHAPES for name in OPERATIONS]
 MEMORY += [on_thread(name, 10, 10_000, MEMORY_LIMITS, 10) for name in ("get_tuple", "list(10)")]
 FOREIGN = [

@@ -4,7 +4,9 @@ The names of the layout are handed on from :mod:`swarmstate.checkpoints.format`.
 """
 
 from swarmstate.checkpoints.format import (
+    ELEMENTS,
     FORMAT,
+    LIST,
     THREADS,
     ThreadNames,
     assemble,
@@ -13,17 +15,23 @@ from swarmstate.checkpoints.format import (
     encode_record,
     encode_writes,
     field,
+    is_segment,
     names,
     new_field,
     place,
     record_fields,
+    segment_field,
+    segment_of,
+    segments_among,
     thread_namespace,
     thread_of,
     unreadable,
 )
 
 __all__ = [
+    "ELEMENTS",
     "FORMAT",
+    "LIST",
     "THREADS",
     "ThreadNames",
     "assemble",
@@ -32,10 +40,14 @@ __all__ = [
     "encode_record",
     "encode_writes",
     "field",
+    "is_segment",
     "names",
     "new_field",
     "place",
     "record_fields",
+    "segment_field",
+    "segment_of",
+    "segments_among",
     "thread_namespace",
     "thread_of",
     "unreadable",

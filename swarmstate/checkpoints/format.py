@@ -13,8 +13,10 @@ namespace                                                 key                  v
 the same                                                  ``\0w``, then an id  1
 the same                                                  ``\0p``, then an id  1
 ``langgraph:values:<len(thread)>:tag:<ns>``               channel and version  type tag, bytes
+the same                                                  channel and segment  ``elements``, bytes
 ``langgraph:strays:<len(thread)>:tag:<ns>``               checkpoint id        1
 ``langgraph:writes:<len(thread)>:tag:<len(ns)>:<ns><id>`` index and task id    a pending write
+the same                                                  ``\0s``, then a key  1
 ========================================================= ==================== ==================
 
 A value is stored once per channel and version. Its key is the length of the channel's name, a
@@ -22,6 +24,14 @@ colon, the name, a colon and the version. A version that begins with 32 digits, 
 zero, and a point, as LangGraph's do, loses its leading zeros, and its key has ``z`` for the first
 colon; for an int it has ``i`` and for a float ``f``. A record names all versions of its checkpoint,
 and lists the channels that have a value.
+
+A long list is stored in **segments**: rows of its elements, each row the plain concatenation of
+their msgpack. The key of a segment has ``s`` for the first colon, and in place of the version the
+first 20 letters of the base64 of its SHA-256. So it is stored once, however many checkpoints and
+writes name it. A record of format 2 has a tenth part: channel -> [how many elements the list has,
+the segments in order]. Such a channel has no value of its own. A write of such a list has the type
+tag ``list``, and the same array in place of its bytes. ``\0s`` and the key of a segment stand among
+the writes for each that these name, so that what is still needed is known without decoding them.
 
 A thread exists while its first namespace does, and a checkpoint namespace while it is listed there.
 The orphans are checkpoint ids that have pending writes but, so far, no checkpoint: LangGraph may
@@ -39,10 +49,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from swarmstate._checkpoints import (
+    ELEMENTS,
     FORMAT,
+    LIST,
     LOST,
     PARTS,
     assemble,
@@ -50,18 +62,25 @@ from swarmstate._checkpoints import (
     decode_write,
     encode_record,
     encode_writes,
+    mark_of_segment,
     new_field,
     record_fields,
+    segment_field,
+    segment_of,
+    segments_among,
 )
 from swarmstate.arguments import shown
 from swarmstate.checkpoints.protocol import CheckpointName
 from swarmstate.errors import ArgumentValueError, DecodeError
 
 __all__ = [
+    "ELEMENTS",
     "FORMAT",
+    "LIST",
     "LOST",
     "PARTS",
     "THREADS",
+    "Place",
     "ThreadNames",
     "assemble",
     "check_id",
@@ -72,16 +91,22 @@ __all__ = [
     "field",
     "id_of",
     "is_id",
+    "is_segment",
     "lost_writes",
     "mark_of_parent",
+    "mark_of_segment",
     "mark_of_writes",
     "names",
     "new_field",
     "no_record",
+    "no_segment",
     "no_write",
     "place",
     "record_fields",
     "remembered",
+    "segment_field",
+    "segment_of",
+    "segments_among",
     "thread_namespace",
     "thread_of",
     "unreadable",
@@ -204,6 +229,26 @@ def check_id(checkpoint_id: str) -> None:
 field = new_field
 """The same, where a version comes again."""
 
+Place: TypeAlias = str | tuple[str, int]
+"""Where in a checkpoint a value belongs: a channel, or a channel and which segment of its list."""
+
+
+def is_segment(key: str | bytes) -> bool:
+    """Return whether a key among the values is that of a segment."""
+    if isinstance(key, bytes):
+        return key.lstrip(b"0123456789")[:1] == b"s"
+    return key.lstrip("0123456789")[:1] == "s"
+
+
+def no_segment(name: CheckpointName, channel: str, segment: str, value: Any) -> DecodeError:
+    """Return the error for a segment that is missing, or is something else."""
+    where = f"segment {shown(segment)} of channel {shown(channel)} of {place(name)}"
+    if value is None:
+        return DecodeError(f"{where} is missing: the store has lost it")
+    return DecodeError(
+        f"{where} does not hold elements, but {type(value).__name__} ({shown(value)})"
+    )
+
 
 def unreadable(name: CheckpointName, channel: str, value: Any) -> DecodeError:
     """Return the error for a channel whose stored value is not a pair of a type tag and bytes."""
@@ -230,15 +275,16 @@ def no_record(value: Any, name: CheckpointName) -> DecodeError:
     where = place(name)
     if not isinstance(value, list) or not value:
         return DecodeError(f"{where} is a {type(value).__name__}, not a record")
-    if value[0] != FORMAT:
+    form = value[0]
+    if type(form) is not int or form not in PARTS:
         return DecodeError(
-            f"{where} has format {shown(value[0])}; this version of swarmstate reads {FORMAT}"
+            f"{where} has format {shown(form)}; this version of swarmstate reads 1 and {FORMAT}"
         )
-    if len(value) != PARTS:
-        return DecodeError(f"{where} is a record of {len(value)} parts, not {PARTS}")
+    if len(value) != PARTS[form]:
+        return DecodeError(f"{where} is a record of {len(value)} parts, not {PARTS[form]}")
     return DecodeError(
-        f"{where} is a record whose parent, versions or channels have the wrong type: "
-        f"{shown(value[1:5])}"
+        f"{where} is a record whose parent, versions, channels or lists have the wrong type: "
+        f"{shown(value[1:5] + value[9:])}"
     )
 
 

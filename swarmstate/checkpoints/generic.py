@@ -30,11 +30,13 @@ from swarmstate.checkpoints.format import (
     mark_of_writes,
     names,
     record_fields,
+    segments_among,
     thread_namespace,
     thread_of,
 )
 from swarmstate.checkpoints.limits import Limits
 from swarmstate.checkpoints.protocol import (
+    NO_VALUES,
     Blob,
     CheckpointEngine,
     CheckpointName,
@@ -48,7 +50,7 @@ from swarmstate.errors import ArgumentValueError
 from swarmstate.protocols import StoreLike
 from swarmstate.steps import InlineDriver
 
-__all__ = ["GenericEngine", "engine_of", "lock_of", "newest_first", "refuse_expiry"]
+__all__ = ["GenericEngine", "engine_of", "lock_of", "newest_first", "refuse_expiry", "size_of"]
 
 # Reentrant: the garbage collector may run a finalizer that uses the saver while we hold one.
 _locks: WeakKeyDictionary[StoreLike, threading.RLock] = WeakKeyDictionary()
@@ -102,6 +104,12 @@ def refuse_expiry(store: StoreLike, ttl: float | None, ttl_on_read: bool) -> Non
             f"{asked} needs a store whose threads can expire, such as RedisStore; those of a "
             f"{type(store).__name__} cannot"
         )
+
+
+def size_of(found: StoredCheckpoint) -> int:
+    """Return how many bytes the values and writes of a checkpoint have."""
+    blobs = [*found.values.values(), *(write.value for write in found.writes)]
+    return sum(len(data) for _, data in blobs)
 
 
 def newest_first(found: list[CheckpointName], limit: int | None) -> list[CheckpointName]:
@@ -189,22 +197,40 @@ class GenericEngine(InlineDriver):
         store = self._store
         return {*store.keys(where.orphans), *map(id_of, store.keys(where.checkpoints))}
 
-    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> None:
+    def put_writes(
+        self,
+        name: CheckpointName,
+        writes: Mapping[str, Any],
+        values: Mapping[str, Blob] = NO_VALUES,
+        inherited: Sequence[str] = (),
+    ) -> list[str]:
         """Store writes, those at a positional index by ``set_default``."""
         store = self._store
         thread, checkpoint_ns, checkpoint_id = name
         check_id(checkpoint_id)
         if not writes:
-            return
+            return []
         where = names(thread, checkpoint_ns)
         target = where.writes + checkpoint_id
         mark = mark_of_writes(checkpoint_id)
         with self._lock:
+            missing = [
+                key
+                for key in inherited
+                if key not in values and not store.contains(where.values, key)
+            ]
+            if missing:
+                return missing
             self._bury(where, checkpoint_ns)
             if not store.contains(where.checkpoints, checkpoint_id):
                 store.set_many(
                     [(where.thread, checkpoint_ns, 1), (where.orphans, checkpoint_id, 1)]
                 )
+            if values:
+                store.set_many([(where.values, key, value) for key, value in values.items()])
+            segments = segments_among(writes)
+            if segments:
+                self._limits.need(where, checkpoint_id, segments)
             marked = store.contains(where.checkpoints, mark)
             special: list[tuple[str, str, Any]] = []
             if marked and target not in store:
@@ -219,6 +245,7 @@ class GenericEngine(InlineDriver):
             if not marked:
                 # Last: whoever reads meanwhile must not miss what it announces.
                 store.set(where.checkpoints, mark, 1)
+        return []
 
     def get(self, name: CheckpointName) -> StoredCheckpoint | None:
         """Return a checkpoint; the latest is found by ``max_key``."""
@@ -237,7 +264,7 @@ class GenericEngine(InlineDriver):
             elif not is_id(key):
                 return None
             raw = store.get(checkpoints, key)
-            if raw is not None:
+            if raw is not None or store.contains(checkpoints, key):  # None is not a record
                 found = self._whole(CheckpointName(thread, checkpoint_ns, key), raw)
                 if found is not None:
                     return found
@@ -266,8 +293,6 @@ class GenericEngine(InlineDriver):
         where = names(name.thread, name.checkpoint_ns)
         record = decode_record(raw, name)
         fields = record_fields(record, channels)
-        kept = store.get_many([(where.values, key) for key in fields.values()])
-        held = dict(zip(fields.values(), kept, strict=True))
         marked = False
         written: Sequence[tuple[str, Any]] = ()
         if writes:
@@ -277,6 +302,11 @@ class GenericEngine(InlineDriver):
                 if marked:
                     # They are there before their mark, so these came a moment ago, or are lost.
                     written = store.items(where.writes + name.id)
+        wanted: Collection[str] = fields.values()
+        if written:
+            wanted = [*wanted, *segments_among(key for key, _ in written)]
+        kept = store.get_many([(where.values, key) for key in wanted])
+        held = dict(zip(wanted, kept, strict=True))
         seems_whole = None not in kept and (written or not writes)
         if not seems_whole and not store.contains(where.checkpoints, name.id):
             return None
@@ -316,15 +346,25 @@ class GenericEngine(InlineDriver):
         writes: bool,
         most: int | None = None,
     ) -> list[StoredCheckpoint | None]:
-        """Return all of these checkpoints by name: how large they are is known only once read."""
+        """Return checkpoints by name, as many as ``most`` bytes allow."""
         kept = self._store.get_many([(_checkpoints(name), name.id) for name in names])
         spaces = {name[:2]: self._exists(*name[:2]) for name in names}
         found: list[StoredCheckpoint | None] = []
+        size, room = 0, most or 0
         for name, raw in zip(names, kept, strict=True):
-            if raw is None or not spaces[name[:2]] or not is_id(name.id):
+            if most is not None and size > room:
+                break
+            is_gone = raw is None and not self._store.contains(_checkpoints(name), name.id)
+            if is_gone or not spaces[name[:2]] or not is_id(name.id):
                 found.append(None)
             elif writes or channels is None or channels:
-                found.append(self._whole(name, raw, channels, writes=writes))
+                one = self._whole(name, raw, channels, writes=writes)
+                has = 0 if most is None or one is None else size_of(one)
+                if found:
+                    size += has
+                else:
+                    room = max(room, has)
+                found.append(one)
             else:
                 found.append(StoredCheckpoint(name, decode_record(raw, name), {}, []))
         return found
@@ -379,6 +419,8 @@ class GenericEngine(InlineDriver):
                         raw, CheckpointName(thread, checkpoint_ns, checkpoint_id)
                     )
                     used.update(record_fields(record).values())
+            for checkpoint_id in self._named(where) - gone:
+                used.update(segments_among(store.keys(where.writes + checkpoint_id)))
             doomed = [(where.values, key) for key in store.keys(where.values) if key not in used]
             for checkpoint_id in gone:
                 doomed += [
@@ -421,7 +463,10 @@ class GenericEngine(InlineDriver):
         with self._lock:
             if not self._limits.is_current(surplus):
                 return False
-            gone = self._limits.parts(where, doomed, surplus.oldest)
+            went = {each for each, _ in doomed}
+            staying = {key for one in surplus.older if one.id not in went for key in one.fields}
+            references = surplus.state[0]
+            gone = self._limits.parts(where, doomed, surplus.oldest, references, staying)
             if surplus.calls is not None:
                 gone += self._limits.strays(where, surplus)
             for space in within(spaces, store.keys(where.thread)) if spaces else ():

@@ -19,10 +19,13 @@ from weakref import WeakKeyDictionary
 from swarmstate.checkpoints.format import (
     ThreadNames,
     decode_record,
+    id_of,
     is_id,
+    is_segment,
     mark_of_parent,
     mark_of_writes,
     names,
+    segments_among,
 )
 from swarmstate.checkpoints.protocol import (
     CheckpointName,
@@ -123,6 +126,12 @@ class Limits:
         if noted is not None:
             noted.references.changes += 1
 
+    def need(self, where: ThreadNames, checkpoint_id: str, segments: Sequence[str]) -> None:
+        """Note that writes of a checkpoint, which may be yet to come, need segments."""
+        noted = self._table.get(where.checkpoints)
+        if noted is not None:
+            noted.references.need(checkpoint_id, segments)
+
     def doubt(self) -> None:
         """Compare all ids of each namespace the next time: others may have changed any."""
         self._table.epoch += 1
@@ -172,7 +181,7 @@ class Limits:
             # The usual case: nothing can need it, so there is nothing to decide.
             oldest = references.ids[1]
             doomed = references.least()
-            self._store.delete_many(self.parts(where, (doomed,), oldest))
+            self._store.delete_many(self.parts(where, (doomed,), oldest, references))
             references.remove((doomed,))
             return None
         try:
@@ -193,15 +202,22 @@ class Limits:
             return False
         where = names(surplus.thread, surplus.checkpoint_ns)
         noted = self._table.get(where.checkpoints)
-        known = (
+        if (
             noted is not None
             and noted.references is references
             and noted.epoch == self._table.epoch
-        )
-        return known or bool(references.ids == self._ids(where))
+        ):
+            return True
+        now = (self._ids(where), self._needed(where))
+        return bool((references.ids, references.needed) == now)
 
     def parts(
-        self, where: ThreadNames, doomed: Sequence[tuple[str, Sequence[str]]], oldest: str
+        self,
+        where: ThreadNames,
+        doomed: Sequence[tuple[str, Sequence[str]]],
+        oldest: str,
+        references: References,
+        staying: Collection[str] = (),
     ) -> list[Pair]:
         """Return all that goes with checkpoints, and with writes that came after theirs had gone.
 
@@ -209,6 +225,8 @@ class Limits:
             where: The namespace.
             doomed: The ids, each with the fields whose values go with it.
             oldest: Writes of lesser ids go if they have no checkpoint.
+            references: Who refers to what.
+            staying: What lesser ids that stay refer to.
         """
         keys, contains = self._store.keys, self._store.contains
         pairs: list[Pair] = []
@@ -217,11 +235,16 @@ class Limits:
             ids.append(checkpoint_id)
             for key in fields:
                 pairs.append((where.values, key))  # noqa: PERF401 (nearly always one or none)
-        ids += [
-            orphan
-            for orphan in keys(where.orphans)
-            if orphan < oldest and not contains(where.checkpoints, orphan)
-        ]
+        for orphan in keys(where.orphans):
+            if orphan < oldest and not contains(where.checkpoints, orphan):
+                ids.append(orphan)
+                loose = [
+                    key
+                    for key in references.needed.get(orphan, ())
+                    if references.values.get(key, "") < oldest and key not in staying
+                ]
+                pairs += [(where.values, key) for key in loose]
+                references.remove(((orphan, loose),))
         for each in ids:
             writes = where.writes + each
             pairs += (
@@ -259,7 +282,8 @@ class Limits:
             noted.epoch = self._table.epoch
             self._table.put(where.checkpoints, noted)  # its size may have changed
             noted.until = len(ids) // 8
-            return ids == self._ids(where)
+            now = (self._ids(where), self._needed(where))
+            return bool((ids, noted.references.needed) == now)
         store = self._store
         return (
             store.max_key(where.checkpoints) == ids[-1]
@@ -270,12 +294,21 @@ class Limits:
     def _ids(self, where: ThreadNames) -> list[str]:
         return sorted(filter(is_id, self._store.keys(where.checkpoints)))
 
+    def _needed(self, where: ThreadNames) -> dict[str, list[str]]:
+        """Return checkpoint id -> the segments that its writes need."""
+        keys = self._store.keys
+        if not any(map(is_segment, keys(where.values))):
+            return {}
+        ids = {*keys(where.orphans), *map(id_of, keys(where.checkpoints))}
+        found = ((each, segments_among(keys(where.writes + each))) for each in ids)
+        return {each: segments for each, segments in found if segments}
+
     def _read(self, name: CheckpointName, keep: int) -> Surplus:
         """Read all of a namespace, and the newest checkpoint of each call below it."""
         thread, checkpoint_ns, _ = name
         where = names(thread, checkpoint_ns)
         records = self._records(where, name, self._ids(where))
-        references = References(records)
+        references = References(records, self._needed(where))
         calls: list[StoredCheckpoint] = []
         for space in calls_below(checkpoint_ns, self._store.keys(where.thread)):
             there = names(thread, space)

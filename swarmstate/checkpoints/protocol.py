@@ -7,11 +7,14 @@ them.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from swarmstate.steps import Outcome, Steps
 
 __all__ = [
+    "NO_LISTS",
+    "NO_VALUES",
     "Aged",
     "Blob",
     "CheckpointEngine",
@@ -28,6 +31,12 @@ T = TypeVar("T")
 
 Blob: TypeAlias = tuple[str, bytes]
 """A value as a checkpoint serializer wrote it: its type tag and its bytes."""
+
+
+NO_VALUES: Mapping[str, Blob] = MappingProxyType({})
+
+NO_LISTS: Mapping[str, list[Any]] = MappingProxyType({})
+"""The lists of a record that has none in segments."""
 
 
 class CheckpointName(NamedTuple):
@@ -54,6 +63,8 @@ class CheckpointRecord(NamedTuple):
     body: Blob
     """Everything else in the checkpoint."""
     metadata: Blob
+    lists: Mapping[str, list[Any]] = NO_LISTS
+    """Channel -> how many elements its value has, which is a list, and the segments of that."""
 
 
 class TaskWrite(NamedTuple):
@@ -137,7 +148,11 @@ class CheckpointEngine(Protocol):
     :meth:`arun` drive, or its result at once where nothing has to be waited for: the saver's own
     logic is written around both with ``yield from finish(...)``.
 
-    A *field* names a channel's value at one version. Unstable until version 1.0.
+    A *field* names a channel's value at one version, or a segment of a list. What a record refers
+    to is told by :func:`~swarmstate.checkpoints.format.record_fields`, what writes refer to by
+    :func:`~swarmstate.checkpoints.format.segments_among` their keys: no field that one of these
+    names may go, and one that none of them names goes with the last that did. Unstable until
+    version 1.0.
     """
 
     def put(
@@ -168,11 +183,27 @@ class CheckpointEngine(Protocol):
         """
         ...
 
-    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Outcome[None]:
+    def put_writes(
+        self,
+        name: CheckpointName,
+        writes: Mapping[str, Any],
+        values: Mapping[str, Blob] = NO_VALUES,
+        inherited: Sequence[str] = (),
+    ) -> Outcome[list[str]]:
         """Store pending writes of a task by key, as :mod:`swarmstate.checkpoints` lays them out.
 
         One that is there already is kept, unless its key starts with a minus sign: then it is
         replaced.
+
+        Args:
+            name: Which checkpoint they belong to.
+            writes: The writes.
+            values: The segments that are new, by field; they are there before the writes are.
+            inherited: The fields of the other segments that the writes need.
+
+        Returns:
+            Those of the ``inherited`` fields that hold no value. If there are any, nothing was
+            stored: call again with their values.
         """
         ...
 
@@ -211,9 +242,9 @@ class CheckpointEngine(Protocol):
             names: Which ones.
             channels: Only the values of these are wanted; None: of all.
             writes: Whether pending writes are wanted.
-            most: About how many bytes may be fetched beyond those of the first one, for an engine
-                that has to fetch them: then the answer may be shorter than ``names``. What several
-                have in common counts once.
+            most: About how many bytes may be fetched beyond those of the first one, or as many
+                again as that has: then the answer may be shorter than ``names``. What several have
+                in common counts once; but where nothing is fetched, all that each has does.
         """
         ...
 

@@ -39,7 +39,8 @@ class References:
     Attributes:
         ids: in ascending order.
         seen: checkpoint id -> its parent and the fields of its values.
-        values: field -> the greatest id whose record names it.
+        needed: checkpoint id -> the segments that its writes need, also where it is not there.
+        values: field -> the greatest id whose record names it, or whose writes need it.
         parents: checkpoint id -> the greatest id that continues it.
         rebuilt: channel -> the greatest id that rebuilds it from what its ancestors wrote.
         fork: the greatest id that was there when one came that did not continue it, or was less;
@@ -49,8 +50,13 @@ class References:
         changes: how often something was noted.
     """
 
-    def __init__(self, records: Mapping[str, CheckpointRecord] | None = None) -> None:
+    def __init__(
+        self,
+        records: Mapping[str, CheckpointRecord] | None = None,
+        needed: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.ids: list[str] = []
+        self.needed: dict[str, list[str]] = {}
         self.seen: dict[str, tuple[str | None, Sequence[str]]] = {}
         self.values: dict[str, str] = {}
         self.parents: dict[str, str] = {}
@@ -62,6 +68,8 @@ class References:
         self._letters = 0
         for checkpoint_id in sorted(records or ()):
             self.add(checkpoint_id, (records or {})[checkpoint_id])
+        for checkpoint_id, segments in (needed or {}).items():
+            self.need(checkpoint_id, segments)
 
     @property
     def size(self) -> int:
@@ -99,13 +107,29 @@ class References:
             if key not in values:
                 self._letters += len(key)
                 values[key] = checkpoint_id
-            elif greatest or checkpoint_id > values[key]:
+            elif checkpoint_id > values[key]:  # writes of a greater one may need it already
                 values[key] = checkpoint_id
         parent = record.parent
         if parent is not None:
             self.parents[parent] = max(checkpoint_id, self.parents.get(parent, ""))
         for channel in rebuilt_channels(record) if record.deltas else ():
             self.rebuilt[channel] = max(checkpoint_id, self.rebuilt.get(channel, ""))
+
+    def need(self, checkpoint_id: str, segments: Iterable[str]) -> None:
+        """Note segments that writes of a checkpoint need, which may be yet to come."""
+        self.changes += 1
+        known = self.needed.setdefault(checkpoint_id, [])
+        for key in segments:
+            if key not in known:
+                known.append(key)
+                self._letters += len(key)
+            self.values[key] = max(checkpoint_id, self.values.get(key, ""))
+
+    def fields(self, checkpoint_id: str) -> Sequence[str]:
+        """Return the fields of a checkpoint's values, and of what its writes need."""
+        fields = self.seen[checkpoint_id][1]
+        needed = self.needed.get(checkpoint_id)
+        return [*fields, *needed] if needed else fields
 
     def call(self, caller: str, checkpoint_ns: str) -> None:
         """Note that a subgraph was called from a checkpoint."""
@@ -124,6 +148,7 @@ class References:
             self.seen.pop(checkpoint_id, None)
             self.parents.pop(checkpoint_id, None)
             self.calls.pop(checkpoint_id, None)
+            self._letters -= sum(map(len, self.needed.pop(checkpoint_id, ())))
             for key in fields:
                 if self.values.pop(key, None) is not None:
                     self._letters -= len(key)
@@ -145,7 +170,7 @@ class References:
         """Return the least id, with the fields whose values only it refers to."""
         checkpoint_id = self.ids[0]
         values = self.values
-        fields = [key for key in self.seen[checkpoint_id][1] if values[key] == checkpoint_id]
+        fields = [key for key in self.fields(checkpoint_id) if values.get(key) == checkpoint_id]
         return checkpoint_id, fields
 
     def surplus(
@@ -178,7 +203,7 @@ class References:
                 records = {**records, **read(gates)}
         aged: list[Aged] = []
         for each in older:
-            parent, fields = self.seen[each]
+            parent, fields = self.seen[each][0], self.fields(each)
             loose = [key for key in fields if values.get(key, "") < oldest]
             continued = self.parents.get(each, "") >= oldest
             calls_of = self.calls.get(each, ())

@@ -202,7 +202,9 @@ def test_what_is_no_record_is_a_decode_error(value: Any) -> None:
 
 def test_writes_are_read_as_they_were_written() -> None:
     pairs = [("x", 1), ("special", 2), ("x", 3)]
-    encoded = encode_writes(pairs, "1:t", "~p", {"special": -4}, lambda value: ("n", b"%d" % value))
+    encoded = encode_writes(
+        pairs, "1:t", "~p", {"special": -4}, lambda _, value: ("n", b"%d" % value)
+    )
     assert encoded == {
         "0:1:t": ["x", "n", b"1", "~p"],
         "-4:1:t": ["special", "n", b"2", "~p"],

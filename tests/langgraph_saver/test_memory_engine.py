@@ -29,7 +29,16 @@ IDS = tuple(f"{number:02}" for number in range(4))
 CHANNELS = ("x", "y", "né", "delta", INTERRUPT, ERROR, RESUME)
 threads, spaces, ids = st.sampled_from(THREADS), st.sampled_from(SPACES), st.sampled_from(IDS)
 places = st.tuples(threads, spaces, ids)
-values = st.one_of(st.none(), st.integers(0, 3), st.binary(max_size=3), st.text(max_size=2))
+# Long enough to be stored in segments, some of which they have in common.
+LISTS = [[f"{number}" * 400 for number in range(most)] for most in (11, 12, 17)]
+LISTS.append(LISTS[1][3:])
+values = st.one_of(
+    st.none(),
+    st.integers(0, 3),
+    st.binary(max_size=3),
+    st.text(max_size=2),
+    st.sampled_from(LISTS),
+)
 channels = st.sampled_from(CHANNELS)
 contents = st.dictionaries(channels, values, max_size=3)
 parts = st.sampled_from(("thread", "checkpoints", "values", "orphans", "writes"))
@@ -215,9 +224,16 @@ UNLISTED = [
     ("write", PLACE, [("y", 1)], "t1"),
     ("list_ids", ["a"], None, None, None),
 ]
+NO_RECORD = [
+    ("put", PLACE, None, {}, set(), set(), 0, False),
+    ("damage", PLACE, "checkpoints", "", None),
+    ("load", [("a", "", "")], None, False),
+    ("delete_for_runs", 1),
+]
 
 
 @settings(max_examples=250, deadline=None)
+@example(operations=NO_RECORD, keep=None, codec="msgpack")
 @example(operations=LOST_WRITES, keep=None, codec="msgpack")
 @example(operations=UNLISTED, keep=2, codec="msgpack")
 @given(

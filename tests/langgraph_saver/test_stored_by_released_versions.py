@@ -1,4 +1,4 @@
-"""What released versions stored is read, continued and removed: recordings, kept for good.
+"""What earlier versions stored is read, continued and removed: recordings, kept for good.
 
 ``stored/record.py`` made them; a file says with which version, codec and libraries.
 """
@@ -16,6 +16,7 @@ import pytest
 import redis
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pyrsistent import PMap, pmap
+from segments import held_and_needed
 from servers import Server
 from threads import checkpoint, config
 
@@ -49,7 +50,7 @@ class Recording:
         held = dict(self._namespaces)
         for key, kind, fields in self.keys:
             name = base64.b64decode(key).removeprefix(self.prefix + b":").decode()
-            if kind == "hash" and not name.startswith("\0"):
+            if kind == "hash" and not name.startswith(("\0", "!")):
                 held[name] = {base64.b64decode(field).decode(): value for field, value in fields}
         return pmap(
             {
@@ -61,7 +62,7 @@ class Recording:
     def put_back(self, raw: redis.Redis, prefix: str) -> None:
         """Write every key under another prefix, those that were derived included."""
         for key, kind, held in self.keys:
-            name = prefix.encode() + base64.b64decode(key).removeprefix(self.prefix)
+            name = base64.b64decode(key).replace(self.prefix, prefix.encode(), 1)
             if kind == "hash":
                 pairs = {base64.b64decode(field): base64.b64decode(data) for field, data in held}
                 raw.hset(name, mapping=pairs)
@@ -136,6 +137,11 @@ def test_recordings_hold_everything_that_a_thread_may_hold(name: str) -> None:
     failed = recording.answers["ü:{t:odd}"][0]
     assert "__error__" in {write[1] for one in failed for write in one[4]}
     assert any(name.startswith("langgraph:strays:") for name in recording.state)
+    store = Store(codec=recording.codec)
+    store.restore(recording)  # type: ignore[arg-type]
+    held, needed = held_and_needed(store)
+    assert held == needed
+    assert bool(held) is not name.startswith("0.1.0")
 
 
 def test_every_thread_of_a_released_version_reads_as_it_did_there(

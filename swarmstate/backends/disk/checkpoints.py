@@ -9,10 +9,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from swarmstate.arguments import milliseconds
 from swarmstate.backends.disk.driver import Driver, Read, Write
+from swarmstate.backends.disk.reading import (
+    IS_ID,
+    Found,
+    assembled,
+    read,
+    with_values,
+    with_writes,
+)
 from swarmstate.backends.disk.rows import HAS, UPSERT, drop_if_empty
 from swarmstate.backends.disk.rows import milliseconds_now as now_ms
 from swarmstate.backends.disk.schema import beyond
@@ -26,25 +34,23 @@ from swarmstate.backends.disk.threads import (
     of_thread,
     ready_to_put,
     ready_to_write,
-    values_of,
 )
 from swarmstate.checkpoints.format import (
     LOST,
     THREADS,
-    assemble,
     check_id,
-    decode_record,
     encode_record,
-    is_id,
     mark_of_parent,
     mark_of_writes,
     names,
     record_fields,
+    segments_among,
     thread_of,
 )
 from swarmstate.checkpoints.generic import GenericEngine, newest_first
 from swarmstate.checkpoints.limits import Limits
 from swarmstate.checkpoints.protocol import (
+    NO_VALUES,
     Blob,
     CheckpointName,
     CheckpointRecord,
@@ -52,7 +58,7 @@ from swarmstate.checkpoints.protocol import (
     StoredCheckpoint,
     Surplus,
 )
-from swarmstate.errors import ArgumentValueError, DecodeError
+from swarmstate.errors import ArgumentValueError
 from swarmstate.protocols import StoreLike
 from swarmstate.steps import Steps
 
@@ -64,22 +70,7 @@ P = ParamSpec("P")
 
 _KEEP = "INSERT INTO entry VALUES(?,?,?,?) ON CONFLICT(space,sub,key) DO NOTHING"
 _ANY = "SELECT 1 FROM entry WHERE space=? AND sub=? LIMIT 1"
-_ROW = "SELECT key, value FROM entry WHERE space=? AND sub='' AND key=?"
-# Marks lie among the records; no checkpoint has such an id.
-_IS_ID = "space=? AND sub='' AND (key<char(0)||'p' OR key>=char(0)||'x')"
-_IDS = f"SELECT key FROM entry WHERE {_IS_ID}"
-_NEWEST = f"SELECT key, value FROM entry WHERE {_IS_ID} ORDER BY key DESC LIMIT 1"
-
-
-class _Found(NamedTuple):
-    """What was read of a checkpoint, as yet encoded."""
-
-    name: CheckpointName
-    record: CheckpointRecord
-    fields: Mapping[str, str]
-    held: Mapping[str, Any]
-    writes: Sequence[tuple[str, Any]]
-    marked: bool
+_IDS = f"SELECT key FROM entry WHERE {IS_ID}"
 
 
 class DiskCheckpoints:
@@ -209,25 +200,43 @@ class DiskCheckpoints:
 
         return (yield from self._written(work, size, thread, checkpoint_ns))
 
-    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
+    def put_writes(
+        self,
+        name: CheckpointName,
+        writes: Mapping[str, Any],
+        values: Mapping[str, Blob] = NO_VALUES,
+        inherited: Sequence[str] = (),
+    ) -> Steps[list[str]]:
         """Store pending writes. One commit for any number."""
         check_id(name.id)
         if not writes:
-            return
+            return []
         thread, checkpoint_ns, checkpoint_id = name
         where = names(thread, checkpoint_ns)
         encode, one = self._encode, self._one
         data = [(key, encode(value)) for key, value in writes.items()]
+        new = [(key, encode(value)) for key, value in values.items()]
+        asked = [key for key in inherited if key not in values]
+        segments = segments_among(writes)
         mark = mark_of_writes(checkpoint_id)
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: sqlite3.Connection) -> list[str]:
             now = now_ms()
             space: Spaces | None = None
+            held: int | None = None
             ready = ready_to_write(connection, where, checkpoint_ns, checkpoint_id, mark, now)
+            if asked or new:
+                space = Spaces(connection, where, now)
+                held = space.known(where.values)
+                missing = missing_fields(connection, held, asked) if asked else []
+                if missing:
+                    return missing
+            if segments:
+                self._within(connection, self._limits.need, where, checkpoint_id, segments)
             if ready is not None and ready[3]:
                 checkpoints, target, expires, _, marked, written = ready
             else:
-                space = Spaces(connection, where, now)
+                space = space or Spaces(connection, where, now)
                 space.list(checkpoint_ns, one)
                 checkpoints, target = space.made(where.checkpoints), space.made(where.writes)
                 expires = space.expires
@@ -236,6 +245,9 @@ class DiskCheckpoints:
                     has(UPSERT, (space.made(where.orphans), "", checkpoint_id, one))
                 marked = has(HAS, (checkpoints, "", mark)).fetchone()
                 written = has(_ANY, (target, checkpoint_id)).fetchone()
+            if new and space is not None:
+                held = space.made(where.values)
+                connection.executemany(UPSERT, [(held, "", *row) for row in new])
             rows = [(target, checkpoint_id, *row) for row in data if row[0][0] != "-"]
             special = [(target, checkpoint_id, *row) for row in data if row[0][0] == "-"]
             if not marked:
@@ -248,8 +260,13 @@ class DiskCheckpoints:
                 connection.executemany(UPSERT, special)
             if space is not None or self._is_due(expires, now):
                 self._renew(space or Spaces(connection, where, now))
+            return []
 
-        yield Write(work, sum(len(each) for _, each in data))
+        size = sum(len(each) for _, each in (*data, *new))
+        if segments:
+            return (yield from self._written(work, size, thread, checkpoint_ns))
+        missing: list[str] = yield Write(work, size)
+        return missing
 
     def _within(
         self, connection: sqlite3.Connection, decide: Callable[P, T], *args: P.args, **kw: P.kwargs
@@ -320,16 +337,16 @@ class DiskCheckpoints:
     ) -> Steps[list[StoredCheckpoint | None]]:
         late: set[str] = set()
 
-        def work(connection: sqlite3.Connection) -> list[_Found | None]:
+        def work(connection: sqlite3.Connection) -> list[Found | None]:
             connection.execute("BEGIN")
             late.clear()
             now = now_ms()
             spaces: dict[tuple[str, str], Any] = {}
-            found: list[_Found | None] = []
+            found: list[Found | None] = []
             values: dict[int, dict[str, Any]] = {}
-            size = 0
+            room, size = most or 0, 0
             for name in wanted:
-                if most is not None and size > most:
+                if most is not None and size > room:
                     break
                 thread, checkpoint_ns, _ = name
                 if (thread, checkpoint_ns) not in spaces:
@@ -339,78 +356,29 @@ class DiskCheckpoints:
                     if space is not None and self._outdated(space[3], now):
                         late.add(thread)
                 space = spaces[thread, checkpoint_ns]
-                one = None if space is None else self._read(connection, name, space, channels)
+                one = (
+                    None if space is None else read(connection, self._store, name, space, channels)
+                )
                 if one is not None:
                     assert space is not None  # noqa: S101 (for the type checker)
                     if writes:
-                        one = self._with_writes(connection, one, space)
-                    held, fetched = values_of(connection, space[1], one.fields, values)
-                    one = one._replace(held=held)
+                        one = with_writes(connection, one, space)
+                    one, has = with_values(connection, one, space[1], values)
                     if found:
-                        size += fetched + sum(len(row[1] or b"") for row in one.writes)
+                        size += has
+                    else:
+                        room = max(room, has)
                 found.append(one)
             return found
 
-        def made(found: list[_Found | None]) -> list[StoredCheckpoint | None]:
+        def made(found: list[Found | None]) -> list[StoredCheckpoint | None]:
             decoded: dict[tuple[str, str], Any] = {}
-            return [None if one is None else self._assembled(one, decoded) for one in found]
+            return [None if one is None else assembled(self._store, one, decoded) for one in found]
 
         loaded: list[StoredCheckpoint | None] = yield Read(work, made)
         for thread in late:
             yield from self._renewed_by_reading(thread)
         return loaded
-
-    def _read(
-        self,
-        connection: sqlite3.Connection,
-        name: CheckpointName,
-        spaces: Any,
-        channels: Collection[str] | None,
-    ) -> _Found | None:
-        """Return the record of a checkpoint, and which values it has."""
-        where = names(name.thread, name.checkpoint_ns)
-        checkpoints = spaces[0]
-        if not name.id:
-            row = connection.execute(_NEWEST, (checkpoints,)).fetchone()
-        elif is_id(name.id):
-            row = connection.execute(_ROW, (checkpoints, name.id)).fetchone()
-        else:
-            row = None
-        if row is None:
-            return None
-        key, data = row
-        name = name._replace(id=key)
-        record = decode_record(self._store.value(data, where.checkpoints, key), name)
-        return _Found(name, record, record_fields(record, channels), {}, (), False)
-
-    def _with_writes(self, connection: sqlite3.Connection, one: _Found, spaces: Any) -> _Found:
-        """Return what was read, with the pending writes."""
-        checkpoint_id = one.name.id
-        rows = connection.execute(
-            "SELECT key, value FROM entry WHERE space=? AND sub=?", (spaces[2], checkpoint_id)
-        ).fetchall()
-        if rows:
-            return one._replace(writes=rows)
-        mark = (spaces[0], "", mark_of_writes(checkpoint_id))
-        return one._replace(marked=connection.execute(HAS, mark).fetchone() is not None)
-
-    def _assembled(self, one: _Found, decoded: dict[tuple[str, str], Any]) -> StoredCheckpoint:
-        """Return a checkpoint from what was read; values that others have too are decoded once."""
-        name = one.name
-        where = names(name.thread, name.checkpoint_ns)
-        value = self._store.value
-        held: dict[str, Any] = {}
-        for key, data in one.held.items():
-            place = (where.values, key)
-            if place not in decoded:
-                try:
-                    decoded[place] = value(data, where.values, key)
-                except DecodeError as error:
-                    decoded[place] = error
-            held[key] = decoded[place]
-        target = where.writes + name.id
-        written = [(key, value(data, target, key)) for key, data in one.writes]
-        return assemble(name, one.record, one.fields, held, written, marked=one.marked)
 
     def list_ids(
         self,
@@ -457,7 +425,7 @@ class DiskCheckpoints:
             space = listed(connection, *name[:2], now_ms())
             cursor: CheckpointName | None = name if space is not None else None
             while cursor is not None and len(found) < limit:
-                one = self._read(connection, cursor, space, ()) if cursor.id else None
+                one = read(connection, self._store, cursor, space, ()) if cursor.id else None
                 if one is None:
                     break
                 found.append(StoredCheckpoint(cursor, one.record, {}, []))

@@ -7,7 +7,7 @@ checkpoints, values, orphans and writes. They expire together, with the first.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from swarmstate.backends.disk.rows import HAS, UPSERT, bury, make_space, marks, padded, renew
@@ -179,14 +179,14 @@ def missing_fields(
     """Return those of the fields that hold no value."""
     if values is None:
         return list(asked)
-    there, _ = values_of(connection, values, {key: key for key in asked}, {})
+    there, _ = values_of(connection, values, asked, {})
     return [key for key in asked if key not in there]
 
 
 def values_of(
     connection: sqlite3.Connection,
     space: int | None,
-    fields: Mapping[str, str],
+    keys: Collection[str],
     known: dict[int, dict[str, Any]],
 ) -> tuple[dict[str, Any], int]:
     """Return the encoded values of fields, and how many bytes were fetched.
@@ -196,7 +196,7 @@ def values_of(
     if space is None:
         return {}, 0
     there = known.setdefault(space, {})
-    wanted = [key for key in fields.values() if key not in there]
+    wanted = [key for key in keys if key not in there]
     size = 0
     for first in range(0, len(wanted), _KEYS):
         part = padded(wanted[first : first + _KEYS])
@@ -207,7 +207,7 @@ def values_of(
         ).fetchall()
         there.update(rows)
         size += sum(len(data) for _, data in rows if type(data) is bytes)
-    return {key: there[key] for key in fields.values() if key in there}, size
+    return {key: there[key] for key in keys if key in there}, size
 
 
 def listed_in(connection: sqlite3.Connection, thread: str, now: int) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from langchain_core.runnables import RunnableConfig
 
 from swarmstate.checkpoints.protocol import (
+    NO_VALUES,
     Blob,
     CheckpointEngine,
     CheckpointName,
@@ -159,10 +160,18 @@ class CountingEngine:
         _add(record.body, record.metadata, *values.values())
         return self._inner.put(name, record, values, inherited, keep=keep, caller=caller)
 
-    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Outcome[None]:
+    def put_writes(
+        self,
+        name: CheckpointName,
+        writes: Mapping[str, Any],
+        values: Mapping[str, Blob] = NO_VALUES,
+        inherited: Sequence[str] = (),
+    ) -> Outcome[list[str]]:
         """Store pending writes."""
-        _add(*((kind, data) for _, kind, data, _ in writes.values()))
-        return self._inner.put_writes(name, writes)
+        _add(*values.values())
+        pairs = [each[1:3] for each in writes.values() if type(each) is list]
+        _add(*((tag, data) for tag, data in pairs if type(data) is not list))
+        return self._inner.put_writes(name, writes, values, inherited)
 
     def get(self, name: CheckpointName) -> Steps[StoredCheckpoint | None]:
         """Return a checkpoint."""

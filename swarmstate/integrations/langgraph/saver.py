@@ -11,7 +11,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from time import time
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -25,14 +25,12 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from swarmstate._checkpoints import next_version, parts_of, writes_of
+from swarmstate._checkpoints import Draft, ListCache, ListWrites, draft_of, next_version, writes_of
 from swarmstate.arguments import check_count, check_method, check_number, shown
 from swarmstate.checkpoints.generic import engine_of
 from swarmstate.checkpoints.protocol import (
-    Blob,
     CheckpointEngine,
     CheckpointName,
-    CheckpointRecord,
     StoredCheckpoint,
     Surplus,
 )
@@ -40,7 +38,6 @@ from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.integrations.langgraph import ages, history, retention
 from swarmstate.integrations.langgraph.config import (
     checkpoint_id_of,
-    config_of,
     configurable_of,
     name_of,
     thread_id_of,
@@ -62,9 +59,6 @@ if TYPE_CHECKING:
     from swarmstate.observability import Metrics, MetricsSink, Tracer
 
 __all__ = ["SwarmStateSaver"]
-
-_Parts: TypeAlias = tuple[CheckpointName, CheckpointRecord, dict[str, Blob], dict[str, str]]
-"""What a put stores: name, record, new values by field, and field -> channel for the others."""
 
 T = TypeVar("T")
 
@@ -109,6 +103,9 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
             serializer replaces cannot be seen.
         incremental: Means nothing: a value is always stored once per version. Programs for the Rust
             package of the same name pass it.
+        list_cache_bytes: How many bytes may be kept of what was last written of long lists, of
+            which only what is new is stored and sent. Without it (0) a put that meets a list takes
+            one round trip more.
         metrics: Where durations are recorded, see :mod:`swarmstate.observability`.
         tracer: Where spans are recorded, see :mod:`swarmstate.observability`.
 
@@ -132,6 +129,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         max_checkpoints_per_thread: int | None = None,
         on_blocked: OnBlocked = "warn",
         incremental: bool = True,
+        list_cache_bytes: int = 32 << 20,
         metrics: Metrics | MetricsSink | None = None,
         tracer: Tracer | None = None,
     ) -> None:
@@ -143,6 +141,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         elif not hasattr(type(store), "set_many"):
             raise ArgumentTypeError(_no_store(store))
         check_count("max_checkpoints_per_thread", max_checkpoints_per_thread, 1, optional=True)
+        check_count("list_cache_bytes", list_cache_bytes, 0)
         if on_blocked not in ("warn", "error"):
             raise ArgumentValueError(
                 f"on_blocked must be 'warn' or 'error', not {shown(on_blocked)}"
@@ -150,6 +149,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         self.store = store
         self._engine: CheckpointEngine = engine_of(store, ttl, ttl_on_read)
         self._limit = max_checkpoints_per_thread
+        self._lists = ListCache(list_cache_bytes)
         self._strict = on_blocked == "error"
         self._last_reader: CheckpointReader | None = None
         if self._strict:
@@ -182,7 +182,15 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         return await self._arun("get_tuple", config, self._get_tuple, config)
 
     def _get_tuple(self, config: RunnableConfig) -> Outcome[CheckpointTuple | None]:
-        return then(self._engine.get(name_of(config)), self._reader().tuple_if_found)
+        return then(self._engine.get(name_of(config)), self._got)
+
+    def _got(self, found: StoredCheckpoint | None) -> CheckpointTuple | None:
+        reader = self._reader()
+        return (
+            None
+            if found is None
+            else reader.tuple(found, lists=self._lists if reader.splits else None)
+        )
 
     def list(
         self,
@@ -288,38 +296,56 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> Outcome[RunnableConfig]:
-        dumps = self._reader().dumps
-        parts = parts_of(config, checkpoint, metadata, new_versions, dumps, stored_metadata)
-        caller = None if self._limit is None else retention.caller_of(parts[0], metadata)
-        return self._add(parts, caller, checkpoint["channel_values"])
+        reader = self._reader()
+        draft = draft_of(
+            config,
+            checkpoint,
+            metadata,
+            new_versions,
+            reader.dumps,
+            stored_metadata,
+            self._lists if reader.splits else None,
+        )
+        caller = None if self._limit is None else retention.caller_of(draft.name, metadata)
+        if not draft.is_unsure:
+            return self._add(draft, caller)
+        parent = name_of(config)
+        if not parent.id:
+            return self._settled([None], draft, caller)
+        asked = self._engine.load([parent], channels=(), writes=False)
+        return then(asked, self._settled, draft, caller)
 
     # No closures: one that calls itself is a cycle, which every put would leave to the collector.
 
-    def _add(
-        self, parts: _Parts, caller: CheckpointName | None, channels: Mapping[str, Any]
+    def _settled(
+        self, parent: Sequence[StoredCheckpoint | None], draft: Draft, caller: CheckpointName | None
     ) -> Outcome[RunnableConfig]:
-        name, record, values, inherited = parts
+        draft.settle(parent[0] and parent[0].record)
+        return self._add(draft, caller)
+
+    def _add(self, draft: Draft, caller: CheckpointName | None) -> Outcome[RunnableConfig]:
         answer = self._engine.put(
-            name, record, values, tuple(inherited), keep=self._limit, caller=caller
+            draft.name,
+            draft.record,
+            draft.values,
+            draft.inherited,
+            keep=self._limit,
+            caller=caller,
         )
-        return then(answer, self._added, parts, caller, channels)
+        return then(answer, self._added, draft, caller)
 
     def _added(
         self,
         answer: tuple[Surplus | None, Sequence[str]],
-        parts: _Parts,
+        draft: Draft,
         caller: CheckpointName | None,
-        channels: Mapping[str, Any],
     ) -> Outcome[RunnableConfig]:
-        name, _, values, inherited = parts
         surplus, missing = answer
         if missing:
             # The checkpoint that these values came from has been removed meanwhile.
-            dumps = self._reader().dumps
-            for key in missing:
-                values[key] = dumps(channels[inherited[key]])
-            return self._add(parts, caller, channels)
-        stored = config_of(name)
+            draft.send(missing)
+            return self._add(draft, caller)
+        stored = draft.done()
         if surplus is None or self._limit is None:
             return stored
         thinned: Outcome[Any] = retention.thin(self._engine, self._reader(), surplus, self._limit)
@@ -355,11 +381,38 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         writes: Sequence[tuple[str, Any]],
         task_id: str,
         task_path: str,
-    ) -> Outcome[None]:
-        name, stored = writes_of(
-            config, writes, task_id, task_path, WRITES_IDX_MAP, self._reader().dumps
+    ) -> Outcome[Any]:
+        reader = self._reader()
+        name, stored, lists = writes_of(
+            config,
+            writes,
+            task_id,
+            task_path,
+            WRITES_IDX_MAP,
+            reader.dumps,
+            self._lists if reader.splits else None,
         )
-        return self._engine.put_writes(name, stored)
+        if lists is None:
+            return self._engine.put_writes(name, stored)
+        return self._write(name, stored, lists)
+
+    def _write(
+        self, name: CheckpointName, stored: dict[str, Any], lists: ListWrites
+    ) -> Outcome[None]:
+        answer = self._engine.put_writes(name, stored, lists.values, lists.inherited)
+        return then(answer, self._wrote, name, stored, lists)
+
+    def _wrote(
+        self,
+        missing: Sequence[str],
+        name: CheckpointName,
+        stored: dict[str, Any],
+        lists: ListWrites,
+    ) -> Outcome[None]:
+        if not missing:
+            return None
+        lists.send(missing)
+        return self._write(name, stored, lists)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -518,6 +571,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
     def _attach(self, store: StoreLike) -> None:
         self.store = store
         self._engine = engine_of(store, None, False)
+        self._lists = ListCache(self._lists.most)
         if self._observer is not None:
             from swarmstate.integrations.langgraph.observed import CountingEngine
 

@@ -11,7 +11,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from swarmstate._checkpoints import tuple_of
+from swarmstate._checkpoints import ListCache, tuple_of
 from swarmstate.arguments import shown
 from swarmstate.checkpoints.format import place
 from swarmstate.checkpoints.protocol import Blob, CheckpointName, StoredCheckpoint
@@ -105,17 +105,26 @@ class CheckpointReader:
     Attributes:
         serde: The serializer.
         dumps: The fastest that does what its ``dumps_typed`` does.
+        splits: Whether lists that it wrote are stored in segments.
     """
 
     def __init__(self, serde: SerializerProtocol, strict: bool) -> None:
         self.serde = serde
         self.dumps, self._loads = fast(serde)
+        self.splits = type(serde) is JsonPlusSerializer
         self._strict = strict
         # What another serializer replaces cannot be seen.
-        self._looks = strict and type(serde) is JsonPlusSerializer
+        self._looks = strict and self.splits
 
-    def tuple(self, found: StoredCheckpoint, metadata: Any = None) -> CheckpointTuple:
+    def tuple(
+        self, found: StoredCheckpoint, metadata: Any = None, lists: ListCache | None = None
+    ) -> CheckpointTuple:
         """Return a stored checkpoint as LangGraph knows it.
+
+        Args:
+            found: The checkpoint.
+            metadata: Its metadata, if it has been loaded already.
+            lists: Where to note which of its lists are in segments.
 
         Raises:
             CheckpointDecodeError: a value is missing or cannot be read.
@@ -123,7 +132,7 @@ class CheckpointReader:
         if not self._strict:
             # The common case pays for no bookkeeping; what fails is loaded again to be located.
             with suppress(Exception):  # any serializer may be plugged in, and it may raise anything
-                return tuple_of(found, self._loads, metadata, CheckpointTuple)
+                return tuple_of(found, self._loads, metadata, CheckpointTuple, lists)
         name, record, blobs, writes = found
         for channel in record.stored:
             if channel not in blobs:
@@ -141,10 +150,6 @@ class CheckpointReader:
             None if record.parent is None else config_of(name._replace(id=record.parent)),
             pending,
         )
-
-    def tuple_if_found(self, found: StoredCheckpoint | None) -> CheckpointTuple | None:
-        """Return what :meth:`tuple` does, or None for none."""
-        return None if found is None else self.tuple(found)
 
     def metadata(self, found: StoredCheckpoint) -> Any:
         """Return only the metadata of a stored checkpoint."""

@@ -58,7 +58,8 @@ def config(thread: Any, **more: Any) -> Any:
 def call_tool(state: State) -> dict[str, Any]:
     call = {"name": "search", "args": {"q": "ünï"}, "id": "call"}
     said = AIMessage("", tool_calls=[call], id=f"ai{len(state['messages'])}")
-    found = ToolMessage("found", tool_call_id="call", id=f"tool{len(state['messages'])}")
+    # Long, so that the list is stored in segments from the second message on.
+    found = ToolMessage("found " * 600, tool_call_id="call", id=f"tool{len(state['messages'])}")
     return {"messages": [said, found], "items": ["called"], "number": state["number"] + 1}
 
 
@@ -126,7 +127,7 @@ def fill(saver: SwarmStateSaver) -> None:
     saver.put_writes(first, [("a:b", b"w")], "task:0", "~a")
     saver.put(first, {**body, "id": "0002"}, {"step": 0}, {})
     orphan = config("by hand", checkpoint_ns="", checkpoint_id="0009")
-    saver.put_writes(orphan, [("early", 1)], "task")
+    saver.put_writes(orphan, [("early", 1), ("list", [[n, "ü" * n] for n in range(90)])], "task")
 
 
 def text(data: bytes) -> str:

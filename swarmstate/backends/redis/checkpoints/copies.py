@@ -72,7 +72,7 @@ class Copies:
             at_once += [
                 *_filled(keys[1], records),
                 *_filled(keys[3], dict.fromkeys(part.orphans, self._keys.one)),
-                ("UNLINK", *keys[4:]),
+                ("UNLINK", *keys[4:], self._keys.references(target, part.space)),
                 ("HSET", first, part.space, self._keys.one),
             ]
             own += [keys[1], keys[3]]

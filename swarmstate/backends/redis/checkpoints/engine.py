@@ -17,10 +17,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from swarmstate._redis import assembled, put_arguments, unknown, writes_arguments
 from swarmstate.arguments import milliseconds
+from swarmstate.backends.redis.checkpoints import reading_scripts as reading
 from swarmstate.backends.redis.checkpoints import scripts as lua
 from swarmstate.backends.redis.checkpoints.copies import Copies
 from swarmstate.backends.redis.checkpoints.derived import FEW, Derived
-from swarmstate.backends.redis.checkpoints.keys import AT_A_TIME, ThreadKeys, in_parts
+from swarmstate.backends.redis.checkpoints.keys import AT_A_TIME, ThreadKeys, draw, in_parts
 from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
 from swarmstate.backends.redis.checkpoints.limit_scripts import PUT_WITHIN
 from swarmstate.backends.redis.checkpoints.removal import Removal
@@ -39,6 +40,7 @@ from swarmstate.checkpoints.format import (
 )
 from swarmstate.checkpoints.generic import newest_first
 from swarmstate.checkpoints.protocol import (
+    NO_VALUES,
     Blob,
     CheckpointName,
     CheckpointRecord,
@@ -196,19 +198,32 @@ class RedisCheckpoints:
             yield from self.plain.put(name, record, values, inherited, keep=keep, caller=caller)
         )
 
-    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
+    def put_writes(
+        self,
+        name: CheckpointName,
+        writes: Mapping[str, Any],
+        values: Mapping[str, Blob] = NO_VALUES,
+        inherited: Sequence[str] = (),
+    ) -> Steps[list[str]]:
         """Store pending writes. One round trip for any number."""
         if name.id[:1] == "\0":
             check_id(name.id)
         if self.scripting:
-            arguments = writes_arguments(self._store.values, name.id, writes, self._keys.one)
+            drawn: bytes | str = ""
+            more: tuple[bytes, ...] = ()
+            if values or inherited:
+                drawn = draw()
+                more = (self._keys.references(*name[:2]),)
+            arguments = writes_arguments(
+                self._store.values, name.id, writes, values, inherited, drawn, self._keys.one
+            )
             try:
-                yield from self._write(lua.PUT_WRITES, name, arguments)
+                missing, _ = yield from self._write(lua.PUT_WRITES, name, arguments, more)
             except CommandRefused as refused:
                 self._do_without_scripts(refused)
             else:
-                return
-        yield from self.plain.put_writes(name, writes)
+                return [key.decode() for key in missing]
+        return (yield from self.plain.put_writes(name, writes, values, inherited))
 
     def _write(
         self,
@@ -399,7 +414,7 @@ class RedisCheckpoints:
         chosen = channels or ()
         on_read = int(self._life.on_read)
         asked = (int(writes), compare, on_read, share, len(chosen), *chosen, *ids)
-        return (lua.READ, len(keys), *keys, checkpoint_ns, start, kind, *asked)
+        return (reading.READ, len(keys), *keys, checkpoint_ns, start, kind, *asked)
 
     def _entries(
         self, space: CheckpointName, records: Iterable[tuple[bytes, bytes]]
@@ -422,7 +437,7 @@ class RedisCheckpoints:
         thread, checkpoint_ns, checkpoint_id = name
         first, checkpoints, _, _, _, entries = self._keys.of(thread, checkpoint_ns)
         arguments: _Arguments = [checkpoint_ns, checkpoint_id, limit]
-        command = lua.ANCESTORS((first, checkpoints, entries), arguments)
+        command = reading.ANCESTORS((first, checkpoints, entries), arguments)
         known, found = (yield Batch([command], idempotent=True))[0]
         chain: list[StoredCheckpoint] = []
         pairs = iter(found)
@@ -481,7 +496,7 @@ class RedisCheckpoints:
             compare = self._derived.comparison(checkpoints)
             compared.append(checkpoints if compare else b"")
             arguments: _Arguments = [space, before or "", limit, compare]
-            commands.append(lua.LIST_IDS((first, checkpoints, order), arguments))
+            commands.append(reading.LIST_IDS((first, checkpoints, order), arguments))
         replies = yield Batch(commands, idempotent=True)
         again: list[tuple[str, str]] = []
         for (thread, space), checkpoints, reply in zip(spaces, compared, replies, strict=True):

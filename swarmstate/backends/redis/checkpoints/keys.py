@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from random import getrandbits
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from swarmstate import _redis, codecs
@@ -16,7 +17,17 @@ from swarmstate.checkpoints.format import (
 from swarmstate.checkpoints.protocol import CheckpointName, CheckpointRecord
 from swarmstate.steps import Steps
 
-__all__ = ["AT_A_TIME", "Part", "ThreadKeys", "id_in", "in_parts", "is_record", "marks"]
+__all__ = [
+    "AT_A_TIME",
+    "Part",
+    "ThreadKeys",
+    "draw",
+    "id_in",
+    "in_parts",
+    "is_record",
+    "marks",
+    "segments_in",
+]
 
 T = TypeVar("T")
 
@@ -38,6 +49,11 @@ def in_parts(items: Sequence[T], size: int | None = None) -> Iterator[Sequence[T
         yield items[start : start + size]
 
 
+def draw() -> bytes:
+    """Return a number by lot, which says that something has changed."""
+    return b"%x" % getrandbits(64)
+
+
 def is_record(key: bytes) -> bool:
     """Return whether a key among the records is that of a record, and no mark."""
     return not b"\0p" <= key[:2] <= b"\0w"
@@ -46,6 +62,11 @@ def is_record(key: bytes) -> bool:
 def id_in(key: bytes) -> bytes:
     """Return the checkpoint id that a key among the records names: itself, or the marked one."""
     return key if is_record(key) else key[2:]
+
+
+def segments_in(keys: Iterable[bytes]) -> list[str]:
+    """Return the segments that pending writes need, by the keys of these."""
+    return [key[2:].decode() for key in keys if key.startswith(b"\0s")]
 
 
 def marks(ids: Iterable[bytes]) -> list[bytes]:
@@ -215,6 +236,30 @@ class ThreadKeys:
                     record = self.decode_record(data, space._replace(id=raw.decode()))
                     found.update(each.encode() for each in record_fields(record).values())
         return found
+
+    def needed(self, space: CheckpointName, ids: Iterable[bytes]) -> Steps[dict[str, list[str]]]:
+        """Return id -> the segments that its writes need, of those that need any.
+
+        One round trip, more for thousands of ids.
+        """
+        named = list(ids)
+        start = self.writes(space.thread, space.checkpoint_ns)
+        found: dict[str, list[str]] = {}
+        for some in in_parts(named):
+            replies = yield Batch([("HKEYS", start + raw) for raw in some], idempotent=True)
+            for raw, keys in zip(some, replies, strict=True):
+                segments = segments_in(keys)
+                if segments:
+                    found[raw.decode()] = segments
+        return found
+
+    def needed_now(self, space: CheckpointName) -> Steps[set[bytes]]:
+        """Return the segments that any writes of a checkpoint namespace need. Two round trips."""
+        _, checkpoints, _, orphans, _, _ = self.of(space.thread, space.checkpoint_ns)
+        replies = yield Batch([("HKEYS", checkpoints), ("HKEYS", orphans)], idempotent=True)
+        ids = {id_in(raw) for reply in replies for raw in reply}
+        needed = yield from self.needed(space, ids)
+        return {key.encode() for keys in needed.values() for key in keys}
 
     def blobs(self, keys: Iterable[bytes | str], data: Iterable[Any]) -> dict[str, Any]:
         """Return field -> value for the fields that have one, right or wrong."""

@@ -5,7 +5,7 @@ The tenth key holds who refers to what, as :mod:`~.retention` tells.
 
 from __future__ import annotations
 
-from swarmstate.backends.redis.checkpoints.scripts import CALL, put_script
+from swarmstate.backends.redis.checkpoints.scripts import CALL, LESS, put_script
 from swarmstate.backends.redis.commands import Script
 
 __all__ = ["LEAVE", "NOTE", "PUT_WITHIN", "RELEASE"]
@@ -24,16 +24,6 @@ local function count(order, checkpoints)
 end
 """
 
-_LESS = """
--- Not Lua's own: that compares text as the server's locale does.
-local function less(a, b)
-  for i = 1, math.min(#a, #b) do
-    if a:byte(i) ~= b:byte(i) then return a:byte(i) < b:byte(i) end
-  end
-  return #a < #b
-end
-"""
-
 _SURPLUS = """
 -- Returns what there is beyond the newest, or 1 if all of the namespace has to be read for that.
 local function beyond(refs, n, keep, drawn)
@@ -46,6 +36,8 @@ local function beyond(refs, n, keep, drawn)
   for _, id in ipairs(ids) do
     local good, entry = pcall(cmsgpack.unpack, call('HGET', KEYS[6], id) or '')
     if not good or type(entry) ~= 'table' then return 1 end
+    local needed = call('HGET', refs, 's' .. id)
+    for _, key in ipairs(needed and cmsgpack.unpack(needed) or {}) do entry[#entry + 1] = key end
     local asked = {'p' .. id, 'c' .. id}
     for i = 3, #entry do asked[i] = 'v' .. entry[i] end
     local last = call('HMGET', refs, unpack(asked))
@@ -62,21 +54,25 @@ local function beyond(refs, n, keep, drawn)
   end
   local gate, fork = '', call('HGET', refs, 'f')
   if rebuilt and not (fork and less(oldest, fork)) then gate = call('HGET', KEYS[2], oldest) end
-  local orphans = {}
+  local orphans, alone = {}, {}
   for _, id in ipairs(call('HKEYS', KEYS[4])) do
     if #orphans < 100 and less(id, oldest) and call('HEXISTS', KEYS[2], id) == 0 then
       orphans[#orphans + 1] = id
+      local needed = call('HGET', refs, 's' .. id)
+      for _, key in ipairs(needed and cmsgpack.unpack(needed) or {}) do
+        if less(call('HGET', refs, 'v' .. key) or '', oldest) then alone[#alone + 1] = key end
+      end
     end
   end
   local spaces = called and call('HKEYS', KEYS[1]) or {}
-  return {n, drawn, oldest, older, rebuilt or '', gate, orphans, spaces}
+  return {n, drawn, oldest, older, rebuilt or '', gate, orphans, spaces, alone}
 end
 """
 
 PUT_WITHIN = put_script(
     "put_within",
     _COUNT
-    + _LESS
+    + LESS
     + _SURPLUS
     + """
 local refs = KEYS[10]
@@ -96,16 +92,17 @@ own[#own + 1] = refs
     """
 -- What was known stands if nobody else was there, and nothing that was noted is changed now.
 local right = fits and not again
-if before == 0 and known[1] ~= '0' then
+if before == 0 and drawn == '' and known[1] ~= '0' then
   call('UNLINK', refs)
 elseif not (known[1] and tonumber(known[1]) == before and known[2] == drawn) then
   right = false
 end
 if right then
-  local note, entry = {'n', before + 1, 'r', drawn}, cmsgpack.unpack(ARGV[6])
+  local note = {'n', before + 1, 'r', drawn}
   local top = not latest or less(latest, id)
   local function refer(name)
-    local other = not top and call('HGET', refs, name)
+    -- Also for the greatest: writes of one that is yet to come may need a segment already.
+    local other = call('HGET', refs, name)
     if not other or less(other, id) then
       note[#note + 1] = name
       note[#note + 1] = id
@@ -172,7 +169,7 @@ Returns what PUT returns. A list has one more element if the limit is exceeded: 
 namespace has to be read to know by what, or {how many checkpoints there are, what was drawn last,
 the least that is kept, {{id, parent, fields, those of them that no kept one refers to, 1 if one
 continues it, namespaces called from it, record or ""}, ...}, channels -> id, record of the least
-that is kept or "", orphans, namespaces}.
+that is kept or "", orphans, namespaces, segments that only the orphans and older ones need}.
 """
 
 RELEASE = Script(
@@ -197,7 +194,7 @@ for i = 1, ids + orphans do
     add(gone, id)
     add(records, id, '\\0w' .. id, '\\0p' .. id)
     add(writes, KEYS[7 + i])
-    add(noted, 'p' .. id, 'c' .. id)
+    add(noted, 'p' .. id, 'c' .. id, 's' .. id)
   end
 end
 local function remove(try, command, key, list)

@@ -11,7 +11,9 @@ from random import getrandbits
 
 from swarmstate.backends.redis.checkpoints import scripts as lua
 from swarmstate.backends.redis.checkpoints.keys import Part, ThreadKeys, id_in, in_parts, is_record
+from swarmstate.backends.redis.checkpoints.reading_scripts import ENTRIES
 from swarmstate.backends.redis.commands import Batch, Command
+from swarmstate.checkpoints.format import is_segment
 from swarmstate.checkpoints.protocol import CheckpointName
 from swarmstate.errors import StoreUnavailable
 from swarmstate.steps import Steps
@@ -63,7 +65,13 @@ class Removal:
             idempotent=True,
         )
         left = len([raw for raw in held if id_in(raw) not in gone and id_in(raw) not in alone])
+        named = {*map(id_in, held), *waiting} - gone - alone
         for _ in range(_TRIES):
+            if any(map(is_segment, doomed)):
+                # Not before: what writes need from now on changes the number that was drawn.
+                needed = yield from self._keys.needed(space, named)
+                kept = {key.encode() for keys in needed.values() for key in keys}
+                doomed = [raw for raw in doomed if raw not in kept]
             if stay and not doomed:
                 return
             replies = yield Batch(
@@ -76,12 +84,13 @@ class Removal:
             if 0 not in replies:
                 return
             # Another checkpoint was put, which may refer to what would go.
-            number, held = yield Batch(
-                [("HGET", entries, b"\0n"), ("HKEYS", checkpoints)],
+            number, held, waiting = yield Batch(
+                [("HGET", entries, b"\0n"), ("HKEYS", checkpoints), ("HKEYS", orphans)],
                 idempotent=True,
                 ignore=("WRONGTYPE",),
             )
             drawn, left = number or b"", len(held)
+            named = {*map(id_in, held), *waiting}
             new = set(filter(is_record, held)) - stay
             used = yield from self._used(space, new)
             stay |= new
@@ -108,7 +117,7 @@ class Removal:
             return set()
         groups = [*in_parts(list(ids))]
         replies = yield Batch(
-            [lua.ENTRIES((checkpoints, entries), some) for some in groups], idempotent=True
+            [ENTRIES((checkpoints, entries), some) for some in groups], idempotent=True
         )
         used: set[bytes] = set()
         unknown: list[bytes] = []

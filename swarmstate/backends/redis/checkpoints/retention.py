@@ -4,7 +4,9 @@ A put with a limit notes who refers to what, as :mod:`swarmstate.checkpoints.ref
 in one more derived hash of the namespace: ``v<field>``, ``p<parent>`` -> the greatest id that does
 so, ``d`` -> msgpack of channel -> id, ``f`` -> the fork, ``c<id>`` -> msgpack of the namespaces
 called from it, ``n`` -> how many checkpoints there are, ``k`` -> how many older ones had to stay,
-and ``r`` -> what whoever removed checkpoints last had drawn by lot. So the next put knows whether
+``s<id>`` -> msgpack of the segments that its writes need, which then count as referred to by it,
+and ``r`` -> what whoever removed checkpoints last, or wrote what needs segments, had drawn by lot.
+So the next put knows whether
 another writer was there meanwhile: then, and where the hash was lost, all of the namespace is read
 once and noted again. Users without scripts read all each time.
 """
@@ -12,7 +14,6 @@ once and noted again. Users without scripts read all each time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from random import getrandbits
 from typing import Any, NamedTuple
 
 from swarmstate import codecs
@@ -20,6 +21,7 @@ from swarmstate.backends.redis.checkpoints import limit_scripts as lua
 from swarmstate.backends.redis.checkpoints.derived import Derived
 from swarmstate.backends.redis.checkpoints.keys import (
     ThreadKeys,
+    draw,
     id_in,
     in_parts,
     is_record,
@@ -27,6 +29,7 @@ from swarmstate.backends.redis.checkpoints.keys import (
 )
 from swarmstate.backends.redis.checkpoints.removal import MOST_AT_ONCE
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, fill
+from swarmstate.checkpoints.format import is_segment
 from swarmstate.checkpoints.protocol import (
     Aged,
     CheckpointName,
@@ -48,10 +51,6 @@ _MOST_PARTS = 20
 """How many such commands one batch carries."""
 
 
-def _draw() -> bytes:
-    return b"%x" % getrandbits(64)
-
-
 class _State(NamedTuple):
     """What a surplus was read from, to see whether it still holds.
 
@@ -62,6 +61,7 @@ class _State(NamedTuple):
         orphans: the ids of writes that have no checkpoint and go.
         spaces: the thread's checkpoint namespaces, where they are of interest.
         references: what is to be noted, if all was read to that end.
+        alone: the segments that only the writes of orphans need, and maybe of older checkpoints.
         strays: the values that no checkpoint refers to, if all was read.
         stay: the ids of all checkpoints, if all was read.
     """
@@ -71,6 +71,7 @@ class _State(NamedTuple):
     size: int
     orphans: Sequence[bytes]
     spaces: Sequence[str]
+    alone: Sequence[str] = ()
     references: References | None = None
     strays: Sequence[bytes] = ()
     stay: Set[bytes] = frozenset()
@@ -119,7 +120,7 @@ class Retention:
             return None
         if not isinstance(reply, list):
             return (yield from self.surplus(name.thread, name.checkpoint_ns, keep, note=True))
-        count, drawn, oldest, entries, rebuilt, gate, orphans, spaces = reply
+        count, drawn, oldest, entries, rebuilt, gate, orphans, spaces, alone = reply
         older = []
         for raw_id, parent, fields, loose, continued, calls, raw in entries:
             each = raw_id.decode()
@@ -144,7 +145,8 @@ class Retention:
                 record = self._keys.decode_record(gate, name._replace(id=least))
                 gates = {least: record} if is_gate(record, channels) else None
         listed = [raw.decode() for raw in spaces]
-        state = _State(drawn, _draw(), count, orphans, listed)
+        loose = [key.decode() for key in alone]
+        state = _State(drawn, draw(), count, orphans, listed, loose)
         return Surplus(name.thread, name.checkpoint_ns, least, older, channels, gates, None, state)
 
     def asked(self, name: CheckpointName) -> list[Command]:
@@ -181,19 +183,32 @@ class Retention:
             return None
         below = calls_below(checkpoint_ns, spaces)
         records, below_ids = yield from self._records(name, ids, below, remember=note)
-        references = References(records)
+        if not records:  # removed a moment ago
+            return None
+        named = {*waiting, *map(id_in, held)}
+        needed: Mapping[str, Sequence[str]] = {}
+        if any(map(is_segment, fields or ())):
+            needed = yield from self._keys.needed(name, named)
+        references = References(records, needed)
         calls = yield from self._heads(thread, below_ids)
         found = references.surplus(name, keep, lambda _: records, calls)
         oldest = found.oldest.encode()
-        alone = {*waiting, *map(id_in, held)}.difference(ids)
+        orphans = [raw for raw in named.difference(ids) if raw < oldest]
+        alone = [
+            key
+            for raw in orphans
+            for key in needed.get(raw.decode(), ())
+            if references.values[key] < found.oldest
+        ]
         strays = [raw for raw in fields or () if raw.decode() not in references.values]
         return found._replace(
             state=_State(
                 drawn or b"",
-                _draw(),
+                draw(),
                 len(ids),
-                [raw for raw in alone if raw < oldest],
+                orphans,
                 spaces,
+                alone,
                 references if note else None,
                 strays,
                 frozenset(ids),
@@ -312,7 +327,10 @@ class Retention:
             asked += [("HKEYS", keys[1]), ("HKEYS", keys[3])]
         send = self._release if scripted else self._release_plainly
         stay = len(surplus.older) - len(doomed)
-        parts = self._parts(state, doomed)
+        went = {each for each, _ in doomed}
+        staying = {key for one in surplus.older if one.id not in went for key in one.fields}
+        alone = [key.encode() for key in state.alone if key not in staying]
+        parts = self._parts(state, doomed, alone)
         drawn = state.next if parts else state.drawn
         last = [*self._noting(surplus, doomed, calls, drawn), *asked] if scripted else asked
         if stay >= MANY and not parts:
@@ -337,7 +355,7 @@ class Retention:
         return True
 
     @staticmethod
-    def _parts(state: _State, doomed: _Doomed) -> list[_Part]:
+    def _parts(state: _State, doomed: _Doomed, alone: Sequence[bytes]) -> list[_Part]:
         """Return what goes, a bounded amount at a time."""
         parts: list[_Part] = []
         size = state.size
@@ -354,7 +372,7 @@ class Retention:
             size -= len(some)
         for orphans in in_parts(() if parts and few else state.orphans, _MOST_IDS):
             add((), orphans, ())
-        for strays in in_parts(state.strays):
+        for strays in in_parts([*state.strays, *alone]):
             add((), (), strays)
         return parts
 
@@ -415,6 +433,8 @@ class Retention:
             answers = replies[here + 1 :]
             new = [raw for raw in filter(is_record, replies[here]) if raw not in state.stay]
             used = yield from self._keys.used(name, new)
+            if any(map(is_segment, part.fields)):
+                used |= yield from self._keys.needed_now(name)
             back: list[Command] = []
             if part.fields:
                 back = [
@@ -438,10 +458,13 @@ class Retention:
         if references is None:
             return []
         references.remove(doomed)
+        references.remove([(raw.decode(), surplus.state.alone) for raw in surplus.state.orphans])
         pairs: list[bytes | str] = []
         for letter, last in (("v", references.values), ("p", references.parents)):
             for each, checkpoint_id in last.items():
                 pairs += (letter + each, checkpoint_id)
+        for checkpoint_id, segments in references.needed.items():
+            pairs += ("s" + checkpoint_id, _plain.encode(segments))
         for caller, spaces in (calls or {}).items():
             pairs += ("c" + caller, _plain.encode([*spaces]))
         if references.rebuilt:

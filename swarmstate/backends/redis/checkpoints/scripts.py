@@ -13,7 +13,7 @@ The keys of a checkpoint namespace are, in this order, where a script says "all 
 4. orphans: ids that have writes but no checkpoint -> 1
 5. derived, the order: a sorted set of the keys of the second, every score 0
 6. derived, id -> msgpack of [start of the record's SHA-1, parent or "", field, ...];
-   ``\0n`` -> what whoever removed checkpoints last has drawn by lot
+   ``\0n`` -> what whoever removed checkpoints last, or wrote what needs segments, has drawn by lot
 
 ARGV[1] is the checkpoint namespace. The derived keys may be missing, stale, or of any type; what
 changes them never fails for that. Replies hold bytes and integers; lists may hold nulls.
@@ -24,18 +24,15 @@ from __future__ import annotations
 from swarmstate.backends.redis.commands import Script
 
 __all__ = [
-    "ANCESTORS",
     "BURY",
     "CALL",
     "DELETE_THREAD",
     "DROP",
     "DROP_VALUES",
-    "ENTRIES",
-    "LIST_IDS",
+    "LESS",
     "ORDER",
     "PUT",
     "PUT_WRITES",
-    "READ",
     "REMEMBER",
     "RENEW",
     "put_script",
@@ -43,6 +40,16 @@ __all__ = [
 
 CALL = "local call, try = redis.call, redis.pcall\n"
 """What every script starts with."""
+
+LESS = """
+-- Not Lua's own: that compares text as the server's locale does.
+local function less(a, b)
+  for i = 1, math.min(#a, #b) do
+    if a:byte(i) ~= b:byte(i) then return a:byte(i) < b:byte(i) end
+  end
+  return #a < #b
+end
+"""
 
 # What is left of a namespace that is not listed must not come back to life. Writers look for it
 # here and let the engine bury it, which may take several parts.
@@ -125,9 +132,14 @@ if parent ~= '' and call('HEXISTS', KEYS[2], parent) == 0 then
   try('ZADD', KEYS[5], 0, '\\0p' .. id)
 end
 call('HSET', KEYS[2], id, ARGV[5])
+local derived = cmsgpack.unpack(ARGV[6])
+local entry = {redis.sha1hex(ARGV[5]):sub(1, 16), derived[1]}
+for i = given, last, 2 do entry[#entry + 1] = ARGV[i] end
+for i = 11, given - 1 do entry[#entry + 1] = ARGV[i] end
+for i = 2, #derived do entry[#entry + 1] = derived[i] end
 if orphan then call('HDEL', KEYS[4], id) end
 if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[7]) end
-try('HSET', KEYS[6], id, ARGV[6])
+try('HSET', KEYS[6], id, cmsgpack.pack(entry))
 local fits = type(try('ZADD', KEYS[5], 0, id)) == 'number'
 """
         + after
@@ -138,10 +150,10 @@ local fits = type(try('ZADD', KEYS[5], 0, id)) == 'number'
 PUT = put_script("put", "", "")
 """Store a checkpoint. All of the keys, that of its writes, and where 0.1.0 kept what is derived.
 
-ARGV: time to live, 1 to look whether the order fits, id, record, entry for key 6, encoded 1, the
-parent if a channel is rebuilt from its writes or else "", how many inherited fields follow, how
-many fields that stay if they are there, then the first, then the second with their values, then
-field, value, and so on.
+ARGV: time to live, 1 to look whether the order fits, id, record, msgpack of [parent or "", fields
+that are rebuilt from writes, ...], encoded 1, the parent if a channel is rebuilt from its writes or
+else "", how many inherited fields follow, how many fields that stay if they are there, then the
+first, then the second with their values, then field, value, and so on.
 
 Returns 0; or {1 if the order fits, 1 to renew the other keys, what was left of the first key's
 time, why expiry was refused}; or the inherited fields without a value, and then nothing was stored;
@@ -151,20 +163,55 @@ or {-1}, and nothing was stored because something must be buried first.
 PUT_WRITES = Script(
     "put_writes",
     CALL
-    + "if #ARGV < 6 then return 0 end\n"
+    + "if #ARGV < 9 then return 0 end\n"
     + _ALIVE
+    + LESS
     + """
 local id, target = ARGV[4], KEYS[7]
+local given = 9 + ARGV[6]
+local first, missing = given + 2 * ARGV[7], nil
+for i = 9, given - 1 do
+  if call('HEXISTS', KEYS[3], ARGV[i]) == 0 then
+    missing = missing or {}
+    missing[#missing + 1] = ARGV[i]
+  end
+end
+if missing then return missing end
 local mark, fits, surplus = '\\0w' .. id, true, nil
+local own = {KEYS[2], KEYS[4], KEYS[5], target}
+for i = given, first - 1, 1000 do
+  call('HSET', KEYS[3], unpack(ARGV, i, math.min(i + 999, first - 1)))
+end
+if ARGV[8] ~= '' then
+  for _, key in ipairs({KEYS[3], KEYS[6], KEYS[10]}) do own[#own + 1] = key end
+  -- Whoever removes segments meanwhile learns by it that they are needed.
+  local drawn = try('HGET', KEYS[6], '\\0n')
+  if type(drawn) ~= 'string' then drawn = '' end
+  if call('HGET', KEYS[10], 'r') == drawn then
+    local raw, known = call('HGET', KEYS[10], 's' .. id), {}
+    local needed = raw and cmsgpack.unpack(raw) or {}
+    for _, key in ipairs(needed) do known[key] = true end
+    for i = first, #ARGV, 2 do
+      if ARGV[i]:sub(1, 2) == '\\0s' then
+        local key = ARGV[i]:sub(3)
+        if not known[key] then needed[#needed + 1] = key end
+        local last = call('HGET', KEYS[10], 'v' .. key)
+        if not last or less(last, id) then call('HSET', KEYS[10], 'v' .. key, id) end
+      end
+    end
+    call('HSET', KEYS[10], 's' .. id, cmsgpack.pack(needed), 'r', ARGV[8])
+  end
+  try('HSET', KEYS[6], '\\0n', ARGV[8])
+end
 local new = call('HSETNX', KEYS[2], mark, ARGV[5]) == 1
 if new then fits = type(try('ZADD', KEYS[5], 0, mark)) == 'number' end
 if call('EXISTS', target) == 0 then
   if not new then call('HSET', target, '\\0lost', ARGV[5]) end
-  for i = 6, #ARGV, 1000 do
+  for i = first, #ARGV, 1000 do
     call('HSET', target, unpack(ARGV, i, math.min(i + 999, #ARGV)))
   end
 else
-  for i = 6, #ARGV, 2 do
+  for i = first, #ARGV, 2 do
     local set = 'HSETNX'
     if ARGV[i]:byte() == 45 then set = 'HSET' end
     call(set, target, ARGV[i], ARGV[i + 1])
@@ -173,239 +220,17 @@ end
 if call('HEXISTS', KEYS[2], id) == 0 then call('HSET', KEYS[4], id, ARGV[5]) end
 if not alive then call('HSET', KEYS[1], ARGV[1], ARGV[5]) end
 """
-    + _done("{KEYS[2], KEYS[4], KEYS[5], target}"),
+    + _done("own"),
 )
-"""Store pending writes. All of the keys, that of the writes, and where 0.1.0 kept what is derived.
+"""Store pending writes. All of the keys, that of the writes, and where 0.1.0 kept what is derived;
+where the writes need segments, the references too.
 
-ARGV: time to live, 1 to look whether the order fits, id, encoded 1, then key, write, and so on. A
-key that starts with a minus sign is that of a special channel, which may be replaced. A call never
-names a positional key twice.
+ARGV: time to live, 1 to look whether the order fits, id, encoded 1, how many inherited segments
+follow, how many new ones, a number drawn if there are any or else "", then the first, then the
+second with their values, then key, write, and so on. A key that starts with a minus sign is that of
+a special channel, which may be replaced. A call never names a positional key twice.
 
-Returns what PUT returns, but never missing fields.
-"""
-
-_ENTRY = """
-local function entry(key, id, record)
-  local raw = try('HGET', key, id)
-  if type(raw) ~= 'string' then return nil end
-  local good, found = pcall(cmsgpack.unpack, raw)
-  if not good or type(found) ~= 'table' or found[1] ~= redis.sha1hex(record):sub(1, 16) then
-    return nil
-  end
-  return found
-end
-"""
-
-
-# A foreign program that adds as many checkpoints as it removes leaves their number as it was. Only
-# comparing one by one shows that: all of them, or of many a stretch, another one each time.
-def _compare(order: str, turn: str) -> str:
-    """Return what ends a script with 0 if an order does not fit key 2, and gives its size and top.
-
-    Args:
-        order: The key of the order.
-        turn: What the script is given to compare one by one: a number, another each time, or "".
-    """
-    return f"""
-local size = try('ZCARD', {order})
-if size ~= call('HLEN', KEYS[2]) then return 0 end
-local top
-if {turn} ~= '' and size <= 2000 then
-  local all, listed = call('ZREVRANGE', {order}, 0, -1), {{}}
-  for i = 1, size do listed[all[i]] = true end
-  for _, id in ipairs(call('HKEYS', KEYS[2])) do
-    if not listed[id] then return 0 end
-  end
-  top = all[1]
-else
-  if {turn} ~= '' then
-    local start = math.floor({turn} * 0.6180339887 % 1 * size)
-    for _, id in ipairs(call('ZREVRANGE', {order}, start, start + 499)) do
-      if call('HEXISTS', KEYS[2], id) == 0 then return 0 end
-    end
-  end
-  top = call('ZREVRANGE', {order}, 0, 0)[1]
-end
-"""
-
-
-# Marks lie between ids that begin with lesser characters and the usual ones.
-_GREATEST = """
-local function greatest(order, before, limit)
-  local top, below = '+', '(\\0p'
-  if before ~= '' then
-    top = '(' .. before
-    if before:byte() == 0 and (before:byte(2) or 0) < 112 then below = top end
-  end
-  local found = call('ZREVRANGEBYLEX', order, top, '[\\0x', 'LIMIT', 0, limit)
-  if #found < limit then
-    local more = call('ZREVRANGEBYLEX', order, below, '-', 'LIMIT', 0, limit - #found)
-    for _, id in ipairs(more) do found[#found + 1] = id end
-  end
-  return found
-end
-"""
-
-READ = Script(
-    "read",
-    CALL
-    + """
-if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {{}, {}, {}, -2, 0, {}, #ARGV} end
-local prefix, want_values, want_writes = ARGV[2], ARGV[3], ARGV[4] == '1'
-local share, first, last, listed, latest = tonumber(ARGV[7]), 9 + ARGV[8], #ARGV, 0, nil
-if ARGV[first] == '' then
-"""
-    + _compare("KEYS[4]", "ARGV[5]")
-    + """
-  if top and top:byte() == 0 then
-"""
-    + _GREATEST
-    + """
-    top = greatest(KEYS[4], '', 1)[1]
-  end
-  if not top then return {{}, {}, {}, -2, size, {}, 1} end
-  if prefix == '' and top ~= ARGV[first + 1] then return top end
-  last, listed, latest = first, size, top
-end
-"""
-    + _ENTRY
-    + """
-local wanted, found, fields, seen, bare = nil, {}, {}, {}, {}
-local room, reached = share, last + 1 - first
-if want_values == 'some' then
-  wanted = {}
-  for i = 9, first - 1 do wanted[ARGV[i]] = true end
-end
-for i = first, last do
-  local id, target = latest or ARGV[i], KEYS[6 + i - first]
-  if prefix ~= '' then target = prefix .. id end
-  local record = call('HGET', KEYS[2], id)
-  if not record and latest then return 0 end
-  local before, size = #fields, 0
-  if record then
-    local known = 1
-    if want_values ~= 'none' then
-      local list = entry(KEYS[5], id, record)
-      if not list then
-        known = 0
-      else
-        for j = 3, #list do
-          local field = list[j]
-          if not seen[field] then
-            seen[field] = true
-            local length, rest = nil, nil
-            if wanted then length, rest = field:match('^(%d+)[:ifz](.*)$') end
-            if not wanted or wanted[rest:sub(1, length)] then
-              fields[#fields + 1] = field
-              if share > 0 and i > first then
-                local length = try('HSTRLEN', KEYS[3], field)
-                if type(length) == 'number' then size = size + length end
-              end
-            end
-          end
-        end
-      end
-    end
-    local writes = {}
-    if want_writes then
-      writes = call('HGETALL', target)
-      if share > 0 and i > first then
-        for j = 2, #writes, 2 do size = size + #writes[j] end
-      end
-    end
-    if share > 0 and i > first then
-      if size > room then
-        for j = #fields, before + 1, -1 do fields[j] = nil end
-        reached = i - first
-        break
-      end
-      room = room - size
-    end
-    if want_writes and #writes == 0 then bare[#bare + 1] = '\\0w' .. id end
-    found[#found + 1] = {id, record, known, writes}
-  end
-end
-local missing = {}
-if #bare > 0 then
-  for i, mark in ipairs(call('HMGET', KEYS[2], unpack(bare))) do
-    if mark then missing[#missing + 1] = bare[i] end
-  end
-end
-local values, left = {}, -1
-if #fields > 1000 then
-  for i = 1, #fields, 1000 do
-    local part = call('HMGET', KEYS[3], unpack(fields, i, math.min(i + 999, #fields)))
-    for j = 1, #part do values[i + j - 1] = part[j] end
-  end
-elseif #fields > 0 then
-  values = call('HMGET', KEYS[3], unpack(fields))
-end
-if ARGV[6] == '1' then left = call('PTTL', KEYS[1]) end
-return {found, fields, values, left, listed, missing, reached}
-""",
-)
-r"""Read checkpoints at one moment. Keys 1, 2, 3, 5, 6, and on a cluster those of the ids' writes.
-
-ARGV: what the keys of writes start with, or "" if they are declared; "all", "some" or "none" of the
-values; 1 for the writes; a number to compare the order one by one, another each time, or ""; 1 for
-the time that is left; about how many bytes more than the first may be read, or 0: any; the number
-of channels (for "some"), these, then ids. An empty one stands for the greatest; then the only other
-is the one whose writes are declared.
-
-Returns {{{id, record, 1 if key 6 knows it, writes}, ...}, fields, values, what is left of the first
-key's time, how many keys the order lists, marks of writes that are missing, how many of the ids
-were looked at}; what is gone is left out. Or 0 if the order does not fit; or the greatest id, if
-its writes were not declared.
-"""
-
-ANCESTORS = Script(
-    "ancestors",
-    CALL
-    + _ENTRY
-    + """
-if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {1, {}} end
-local id, left, found, last = ARGV[2], tonumber(ARGV[3]), {}, nil
-while id ~= '' and left > 0 do
-  local record = call('HGET', KEYS[2], id)
-  if not record then break end
-  found[#found + 1] = id
-  found[#found + 1] = record
-  last, left = id, left - 1
-  local list = entry(KEYS[3], id, record)
-  if not list then return {0, found} end
-  id = list[2]
-end
-if last and id ~= '' and call('HEXISTS', KEYS[2], id) == 0
-  and call('HEXISTS', KEYS[2], '\\0p' .. last) == 1 then return {2, found} end
-return {1, found}
-""",
-)
-"""Follow parents: {1, {id, record, id, record, ...}}. Keys 1, 2, 6. ARGV: id, how many at most.
-
-Starts with 0 where it ended early at a checkpoint that key 6 does not know, and with 2 where the
-parent of the last was gone already when that was put.
-"""
-
-LIST_IDS = Script(
-    "list_ids",
-    CALL
-    + """
-if call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return {0} end
-"""
-    + _compare("KEYS[3]", "ARGV[4]")
-    + _GREATEST
-    + """
-local found = greatest(KEYS[3], ARGV[2], tonumber(ARGV[3]))
-for _, id in ipairs(found) do
-  if call('HEXISTS', KEYS[2], id) == 0 then return 0 end
-end
-table.insert(found, 1, size)
-return found
-""",
-)
-"""Return how many keys the order lists, and ids, greatest first; or 0 if the order does not fit.
-
-Keys 1, 2, 5. ARGV: before or "", limit, a number to compare as for READ, or "".
+Returns what PUT returns.
 """
 
 _LIFE = """
@@ -513,22 +338,6 @@ return 1
 """,
 )
 """Remove keys if as many fields as ARGV says are in each of the first, or else return 0."""
-
-ENTRIES = Script(
-    "entries",
-    CALL
-    + _ENTRY
-    + """
-local found = {}
-for i, id in ipairs(ARGV) do
-  local record = call('HGET', KEYS[1], id)
-  found[i] = ''
-  if record and entry(KEYS[2], id, record) then found[i] = call('HGET', KEYS[2], id) end
-end
-return found
-""",
-)
-"""Return the entry of each id, or "" where key 6 does not know it. Keys 2, 6."""
 
 DROP = Script(
     "drop",

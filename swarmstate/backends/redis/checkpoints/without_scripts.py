@@ -7,24 +7,31 @@ those who may not read what is derived, and where a server is full.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from random import getrandbits
-from typing import Any, NamedTuple
+from typing import Any
 
-from swarmstate.backends.redis.checkpoints.keys import ThreadKeys, id_in, in_parts, is_record, marks
+from swarmstate.backends.redis.checkpoints.keys import (
+    ThreadKeys,
+    draw,
+    id_in,
+    in_parts,
+    is_record,
+    marks,
+)
 from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
+from swarmstate.backends.redis.checkpoints.plain_loading import PlainLoading
 from swarmstate.backends.redis.checkpoints.retention import Retention
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, fill
 from swarmstate.checkpoints.format import (
     LOST,
-    assemble,
     check_id,
-    is_id,
+    is_segment,
     mark_of_parent,
     mark_of_writes,
     record_fields,
 )
 from swarmstate.checkpoints.generic import newest_first
 from swarmstate.checkpoints.protocol import (
+    NO_VALUES,
     Blob,
     CheckpointName,
     CheckpointRecord,
@@ -35,17 +42,6 @@ from swarmstate.checkpoints.protocol import (
 from swarmstate.steps import Steps
 
 __all__ = ["PlainCheckpoints"]
-
-# How many entries of a hash the server weighs to estimate how large it is.
-_SAMPLES = 20
-
-
-class _Read(NamedTuple):
-    """A record as it was read, with its values' fields, and whether it has the mark of writes."""
-
-    record: CheckpointRecord
-    fields: dict[str, str]
-    marked: bool
 
 
 class PlainCheckpoints:
@@ -62,8 +58,7 @@ class PlainCheckpoints:
         self._retention = retention
         self._store = keys.store
         self._life = life
-        # Whether the server may be asked how large a hash is.
-        self._measures = True
+        self._loading = PlainLoading(keys, life)
 
     # Writing -----------------------------------------------------------------------------------
 
@@ -77,14 +72,18 @@ class PlainCheckpoints:
         keep: int | None = None,
         caller: CheckpointName | None = None,
     ) -> Steps[tuple[Surplus | None, list[str]]]:
-        """Store a checkpoint by a transaction. One round trip, two with a time to live.
+        """Store a checkpoint by a transaction. One round trip, two with a time to live or segments.
 
         A transaction cannot look whether inherited values are still there, so all of them are asked
         for and go along: whatever another process removes at the same moment, nothing is missing.
-        Those that are there stay as they are.
+        Those that are there stay as they are. Only segments of lists are looked for first, and once
+        more in the transaction.
         """
         check_id(name.id)
-        missing = [key for key in inherited if key not in values]
+        asked = [key for key in inherited if key not in values]
+        missing = [key for key in asked if not is_segment(key)]
+        if asked and not missing:
+            missing = yield from self._missing(name, asked)
         if missing:
             return None, missing
         first, checkpoints, held, orphans, order, entries = self._keys.of(*name[:2])
@@ -98,7 +97,7 @@ class PlainCheckpoints:
                 commands.append(("HSETNX", held, key, encode(value)))
             else:
                 new += (key, encode(value))
-        named = (*values, *record_fields(record, record.deltas).values())
+        named = (*values, *asked, *record_fields(record, record.deltas).values())
         entry = self._keys.entry(encoded, record.parent, dict.fromkeys(named))
         commands += [
             *fill(held, new),
@@ -112,7 +111,13 @@ class PlainCheckpoints:
         parent = record.parent if record.deltas else None
         if parent:
             commands.insert(0, ("HEXISTS", checkpoints, parent))
-        replies = yield from self._write(name, [*commands, *state], own)
+        looked = self._looking(held, asked)
+        replies = yield from self._write(name, [*commands, *state, *looked], own)
+        if looked:
+            missing = self._lacking(asked, replies[len(commands) + len(state) :])
+            if missing:
+                # Another process removed them at that moment: the same again, with them.
+                return None, missing
         if parent and not replies[0]:
             mark = mark_of_parent(name.id)
             marking: list[Command] = [
@@ -127,13 +132,40 @@ class PlainCheckpoints:
             return None, []
         return (yield from self._retention.surplus(*name[:2], keep, known=known)), []
 
-    def put_writes(self, name: CheckpointName, writes: Mapping[str, Any]) -> Steps[None]:
-        """Store pending writes by a transaction. One round trip, two with a time to live."""
+    def _missing(self, name: CheckpointName, asked: Sequence[str]) -> Steps[list[str]]:
+        """Return those of some segments that are not there. One round trip."""
+        commands = self._looking(self._keys.of(*name[:2])[2], asked)
+        return self._lacking(asked, (yield Batch(commands, idempotent=True)))
+
+    @staticmethod
+    def _looking(held: bytes, asked: Sequence[str]) -> list[Command]:
+        return [("HEXISTS", held, key) for key in asked]
+
+    @staticmethod
+    def _lacking(asked: Sequence[str], replies: Sequence[Any]) -> list[str]:
+        return [key for key, there in zip(asked, replies, strict=False) if not there]
+
+    def put_writes(
+        self,
+        name: CheckpointName,
+        writes: Mapping[str, Any],
+        values: Mapping[str, Blob] = NO_VALUES,
+        inherited: Sequence[str] = (),
+    ) -> Steps[list[str]]:
+        """Store pending writes by a transaction. One round trip, two with a time to live.
+
+        One more where they need segments that should be there.
+        """
         check_id(name.id)
-        first, checkpoints, _, orphans, order, _ = self._keys.of(*name[:2])
+        first, checkpoints, held, orphans, order, entries = self._keys.of(*name[:2])
         if not writes:
             yield Batch([("HEXISTS", first, name.checkpoint_ns)], idempotent=True)
-            return
+            return []
+        asked = [key for key in inherited if key not in values]
+        if asked:
+            missing = yield from self._missing(name, asked)
+            if missing:
+                return missing
         target, mark, one = self._keys.written(name), mark_of_writes(name.id), self._keys.one
         commands: list[Command] = [
             ("EXISTS", target),
@@ -143,15 +175,22 @@ class PlainCheckpoints:
             ("HSET", orphans, name.id, one),
             ("ZADD", order, 0, mark),
         ]
+        own = [checkpoints, orphans, order, target]
+        if asked or values:
+            # Whoever may run scripts learns by it that these need segments.
+            commands.append(("HSET", entries, b"\0n", draw()))
+            for key, value in values.items():
+                commands.append(("HSET", held, key, self._store.encode(value)))
+            own += [held, entries]
         for key, value in writes.items():
             command = "HSET" if key.startswith("-") else "HSETNX"
             commands.append((command, target, key, self._store.encode(value)))
-        there, new, *_ = yield from self._write(
-            name, commands, [checkpoints, orphans, order, target]
-        )
+        looked = self._looking(held, asked)
+        there, new, *rest = yield from self._write(name, [*commands, *looked], own)
         if not there and not new:
             # They were marked, but gone.
             yield Batch([("HSET", target, LOST, one)], idempotent=True)
+        return self._lacking(asked, rest[len(commands) - 2 :])
 
     def _write(
         self, name: CheckpointName, commands: list[Command], own: list[bytes]
@@ -251,156 +290,8 @@ class PlainCheckpoints:
         writes: bool,
         most: int | None = None,
     ) -> Steps[list[StoredCheckpoint | None]]:
-        """Return checkpoints by name. Two round trips, one for records alone.
-
-        With ``most`` one more if it is likely that not all of them fit.
-
-        With what is removed, the record or the thread's list goes first. So what was read after
-        them, and before they were seen to be there still, is complete.
-        """
-        bounded = most is not None and len(names) > 1
-        commands: list[Command] = []
-        for name in names:
-            first, checkpoints, *_ = self._keys.of(*name[:2])
-            commands += [
-                ("HEXISTS", first, name.checkpoint_ns),
-                ("HMGET", checkpoints, name.id, mark_of_writes(name.id)),
-                ("PTTL", first),
-            ]
-        sizes, answers = yield from self._asked(commands, names if bounded else (), writes)
-        replies = iter(answers)
-        records: dict[CheckpointName, _Read] = {}
-        left: dict[str, int] = {}
-        for name in names:
-            listed, (raw, marked), left[name.thread] = (next(replies) for _ in range(3))
-            if listed and raw is not None and is_id(name.id):
-                record = self._keys.decode_record(raw, name)
-                fields = record_fields(record, channels)
-                records[name] = _Read(record, fields, marked is not None)
-        if sizes is not None:
-            names = yield from self._within(most or 0, names, records, sizes)
-        found: list[StoredCheckpoint | None] = []
-        if writes or channels is None or channels:
-            values, written = yield from self._contents(names, records, writes=writes)
-            for name in names:
-                pending = written.get(name)
-                if pending is None:
-                    found.append(None)
-                    continue
-                record, fields, marked = records[name]
-                held = values.get(self._keys.of(*name[:2])[2], {})
-                lines = self._keys.writes_of(name, pending)
-                found.append(assemble(name, record, fields, held, lines, marked=writes and marked))
-        else:
-            for name in names:
-                one = records.get(name)
-                found.append(one and StoredCheckpoint(name, one.record, {}, []))
-        for thread, milliseconds_left in left.items():
-            if self._life.outdated_on_read(milliseconds_left):
-                yield from self._life.renew(thread, milliseconds_left, scripted=False, read=True)
-        return found
-
-    def _asked(
-        self, commands: Sequence[Command], names: Sequence[CheckpointName], writes: bool
-    ) -> Steps[tuple[dict[bytes, float] | None, list[Any]]]:
-        """Send reads, and ask along how large what else these names have is.
-
-        Returns:
-            By key, bytes of all writes of a checkpoint and of a value on average, as the server
-            estimates them (None: nothing was asked); and the replies.
-        """
-        if not names:
-            return None, (yield from self._store.asked(commands))
-        values = dict.fromkeys(self._keys.of(*name[:2])[2] for name in names)
-        written = [self._keys.written(name) for name in names] if writes else []
-        if self._measures:
-            usage: list[Command] = [
-                ("MEMORY", "USAGE", key, "SAMPLES", _SAMPLES) for key in (*values, *written)
-            ]
-            count: list[Command] = [("HLEN", key) for key in values]
-            try:
-                replies = yield from self._store.asked([*commands, *usage, *count])
-            except CommandRefused as refused:
-                if refused.command != "MEMORY":
-                    raise
-                self._measures = False
-            else:
-                found = iter(replies[len(commands) :])
-                sizes: dict[bytes, float] = {key: next(found) or 0 for key in (*values, *written)}
-                for key in values:
-                    sizes[key] /= next(found) or 1
-                return sizes, replies[: len(commands)]
-        return {}, (yield from self._store.asked(commands))
-
-    def _within(
-        self,
-        most: int,
-        names: Sequence[CheckpointName],
-        records: Mapping[CheckpointName, _Read],
-        sizes: Mapping[bytes, float],
-    ) -> Steps[Sequence[CheckpointName]]:
-        """Return the first names, as many as have about so many bytes more than the first one."""
-        of = {
-            name: [
-                ("HSTRLEN", self._keys.of(*name[:2])[2], key)
-                for key in records[name].fields.values()
-            ]
-            for name in names
-            if name in records
-        }
-        distinct = dict.fromkeys(command for commands in of.values() for command in commands)
-        pending = {name: sizes.get(self._keys.written(name), 0) for name in names}
-        expected = sum(sizes.get(key, most) for _, key, _ in distinct)
-        if not distinct or expected + sum(pending.values()) <= most / 2:
-            return names
-        # A user who may not ask for it is given as many as it wants.
-        replies = yield Batch(list(distinct), idempotent=True, ignore=("NOPERM",))
-        lengths = dict(zip(distinct, replies, strict=True))
-        size = 0.0
-        for index, name in enumerate(names):
-            # What one has in common with those before it is fetched once.
-            more = sum(lengths.pop(command, None) or 0 for command in of.get(name, ()))
-            size += more + pending[name] if index else 0
-            if size > most:
-                return names[:index]
-        return names
-
-    def _contents(
-        self,
-        names: Sequence[CheckpointName],
-        records: Mapping[CheckpointName, _Read],
-        *,
-        writes: bool,
-    ) -> Steps[tuple[dict[bytes, Any], dict[CheckpointName, Any]]]:
-        """Return the values by key and field, and the writes of those that are still there."""
-        there = [name for name in names if name in records]
-        wanted: dict[bytes, dict[str, None]] = {}
-        for name in there:
-            asked = wanted.setdefault(self._keys.of(*name[:2])[2], {})
-            asked.update(dict.fromkeys(records[name].fields.values()))
-        places = [(key, some) for key, asked in wanted.items() for some in in_parts(list(asked))]
-        commands: list[Command] = [("HMGET", key, *some) for key, some in places]
-        for name in there:
-            first, checkpoints, *_ = self._keys.of(*name[:2])
-            if writes:
-                commands.append(("HGETALL", self._keys.written(name)))
-            commands += [
-                ("HEXISTS", checkpoints, name.id),
-                ("HEXISTS", first, name.checkpoint_ns),
-            ]
-        if not commands:
-            return {}, {}
-        replies = yield Batch(commands, idempotent=True)
-        values: dict[bytes, Any] = {}
-        for (key, some), reply in zip(places, replies, strict=False):
-            values.setdefault(key, {}).update(self._keys.blobs(some, reply))
-        answers = iter(replies[len(places) :])
-        pending: dict[CheckpointName, Any] = {}
-        for name in there:
-            written = next(answers) if writes else ()
-            if next(answers) & next(answers):
-                pending[name] = written
-        return values, pending
+        """Return checkpoints by name; see :class:`~.plain_loading.PlainLoading`."""
+        return self._loading.load(names, channels=channels, writes=writes, most=most)
 
     def ancestors(self, name: CheckpointName, limit: int) -> Steps[list[StoredCheckpoint]]:
         """Follow the parents. Two round trips where ids grow from parent to child."""
@@ -509,18 +400,28 @@ class PlainCheckpoints:
                     ("HDEL", entries, *some),
                     ("ZREM", order, *some, *marks(some)),
                     # Whoever may run scripts learns by it that others remove checkpoints.
-                    ("HSET", entries, b"\0n", getrandbits(64)),
+                    ("HSET", entries, b"\0n", draw()),
                 ],
                 idempotent=True,
                 ignore=("WRONGTYPE", "OOM"),
             )
+        if any(map(is_segment, doomed)):
+            needed = yield from self._keys.needed_now(space)
+            doomed = [raw for raw in doomed if raw not in needed]
         for some in in_parts(doomed):
-            saved = (yield Batch([("HMGET", held, *some)], idempotent=True))[0]
-            _, ids_now = yield Batch(
-                [("HDEL", held, *some), ("HKEYS", checkpoints)], atomic=True, idempotent=True
+            # For a transaction that is sent again because its reply was lost.
+            looked = (yield Batch([("HMGET", held, *some)], idempotent=True))[0]
+            # Otherwise what counts is this: others may have put back what is needed since then.
+            now, _, ids_now = yield Batch(
+                [("HMGET", held, *some), ("HDEL", held, *some), ("HKEYS", checkpoints)],
+                atomic=True,
+                idempotent=True,
             )
+            saved = [old if new is None else new for old, new in zip(looked, now, strict=True)]
             new = [raw for raw in filter(is_record, ids_now) if raw not in stay]
             used = yield from self._keys.used(space, new)
+            if any(map(is_segment, some)):
+                used |= yield from self._keys.needed_now(space)
             again: list[Command] = [
                 ("HSETNX", held, key, value)
                 for key, value in zip(some, saved, strict=True)
