@@ -19,7 +19,7 @@ sources := $(shell find swarmstate ext -name '*.py' -o -name '*.py[xdi]' -o -nam
 extension := $(shell find ext -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint stubs format typecheck dist build bench bench-disk bench-peers bench-savers bench-growth bench-memories bench-codecs bench-serializer clean
+.PHONY: help demo test lint stubs format typecheck docs dist build bench bench-disk bench-peers bench-savers bench-growth bench-memories bench-codecs bench-serializer bench-record bench-plots clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -46,6 +46,11 @@ format: build ## Rewrite the sources in the one style
 	$(python) -m ruff check --fix
 	$(python) -m ruff format
 
+docs: build ## Build the documentation site into site/: strict, with search and the API reference
+	NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build
+
+# The moment of the last commit: every build of it is then the same to the byte.
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 dist: $(VENV)/.ready ## Build an sdist, and a wheel from that sdist, into dist/
 	rm -rf dist
 	$(python) -m build
@@ -77,8 +82,14 @@ bench-codecs: build ## Compare the codecs with the bare libraries, which check l
 bench-serializer: build ## Compare the serializer in C with LangGraph's own
 	$(python) bench/test_serializer.py
 
+bench-record: build ## Measure what the charts show, on a machine that has nothing else to do
+	PYTHONPATH=bench:bench/savers:tests/support:examples $(python) bench/record $(BENCH_ARGS)
+
+bench-plots: build ## Draw the charts of the newest run in bench/results, light and dark
+	$(python) bench/record/charts.py
+
 clean: ## Remove everything that was built, the virtual environments included
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info swarmstate/*.so
+	rm -rf $(VENV) $(DEMO) build dist site *.egg-info swarmstate/*.so
 
 # Virtual environments, each with a stamp that is older than what it depends on when it must be redone.
 

@@ -45,13 +45,33 @@ from swarmstate.shown import shown
 
 cdef extern from *:
     """
-    #include <errno.h>
     #include <math.h>
+
+    /* Each returns what the call of that name does, or the number of an error, negative. */
+    #ifdef _WIN32
+    #include <winsock2.h>
+    static inline Py_ssize_t sr_send(int file, const char *data, Py_ssize_t size) {
+        int done = send(file, data, size > INT_MAX ? INT_MAX : (int)size, 0);
+        return done < 0 ? -(Py_ssize_t)WSAGetLastError() : done;
+    }
+    static inline Py_ssize_t sr_receive(int file, char *to, Py_ssize_t size) {
+        int done = recv(file, to, size > INT_MAX ? INT_MAX : (int)size, 0);
+        return done < 0 ? -(Py_ssize_t)WSAGetLastError() : done;
+    }
+    static inline double sr_now(void) { return (double)GetTickCount64() * 1e-3; }
+    static inline Py_ssize_t sr_ready(int file, int to_write, int milliseconds) {
+        WSAPOLLFD one = {(SOCKET)file, to_write ? POLLOUT : POLLIN, 0};
+        int done = WSAPoll(&one, 1, milliseconds);
+        return done < 0 ? -(Py_ssize_t)WSAGetLastError() : done;
+    }
+    static inline int sr_again(Py_ssize_t done) {
+        return done == -WSAEWOULDBLOCK || done == -WSAEINTR;
+    }
+    #else
+    #include <errno.h>
     #include <poll.h>
     #include <sys/socket.h>
     #include <time.h>
-
-    /* Each returns what the call of that name does, or -errno. */
     static inline Py_ssize_t sr_send(int file, const char *data, Py_ssize_t size) {
         Py_ssize_t done = send(file, data, size, 0);
         return done < 0 ? -errno : done;
@@ -60,23 +80,27 @@ cdef extern from *:
         Py_ssize_t done = recv(file, to, size, 0);
         return done < 0 ? -errno : done;
     }
-    /* Takes what it has waited off the seconds that are left; below zero there is no end. */
-    static inline Py_ssize_t sr_poll(int file, int to_write, double *left) {
+    static inline double sr_now(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (double)now.tv_sec + now.tv_nsec * 1e-9;
+    }
+    static inline Py_ssize_t sr_ready(int file, int to_write, int milliseconds) {
         struct pollfd one = {file, to_write ? POLLOUT : POLLIN, 0};
-        struct timespec from, to;
-        int done, reason;
-        clock_gettime(CLOCK_MONOTONIC, &from);
-        done = poll(&one, 1, *left < 0 ? -1 : (int)ceil(fmin(*left, 1e6) * 1e3));
-        reason = errno;
-        if (done < 0 && *left > 0) {
-            clock_gettime(CLOCK_MONOTONIC, &to);
-            *left -= (double)(to.tv_sec - from.tv_sec) + (to.tv_nsec - from.tv_nsec) * 1e-9;
-            *left = fmax(*left, 0.0);
-        }
-        return done < 0 ? -reason : done;
+        int done = poll(&one, 1, milliseconds);
+        return done < 0 ? -errno : done;
     }
     static inline int sr_again(Py_ssize_t done) {
         return done == -EAGAIN || done == -EWOULDBLOCK || done == -EINTR;
+    }
+    #endif
+    /* Takes what it has waited off the seconds that are left; below zero there is no end. */
+    static inline Py_ssize_t sr_poll(int file, int to_write, double *left) {
+        double from = sr_now();
+        Py_ssize_t done = sr_ready(
+            file, to_write, *left < 0 ? -1 : (int)ceil(fmin(*left, 1e6) * 1e3));
+        if (done < 0 && *left > 0) *left = fmax(*left - (sr_now() - from), 0.0);
+        return done;
     }
     """
     Py_ssize_t sr_send(int file, const char *data, Py_ssize_t size) noexcept nogil

@@ -15,6 +15,7 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from swarmstate.arguments import milliseconds
+from swarmstate.checkpoints.completed import completed
 from swarmstate.checkpoints.format import (
     LOST,
     THREADS,
@@ -81,7 +82,7 @@ def engine_of(store: StoreLike, ttl: float | None, ttl_on_read: bool) -> Checkpo
     offer = getattr(store, "checkpoint_engine", None)
     if offer is None:
         refuse_expiry(store, ttl, ttl_on_read)
-        return GenericEngine(store)
+        return GenericEngine(completed(store, lock_of(store)), store)
     if ttl is None and not ttl_on_read:
         return cast("CheckpointEngine", offer())
     # An engine that cannot be told of a ttl would silently ignore it.
@@ -118,12 +119,17 @@ def newest_first(found: list[CheckpointName], limit: int | None) -> list[Checkpo
 
 
 class GenericEngine(InlineDriver):
-    """A :class:`~swarmstate.checkpoints.protocol.CheckpointEngine` over any :class:`StoreLike`."""
+    """A :class:`~swarmstate.checkpoints.protocol.CheckpointEngine` over any :class:`StoreLike`.
 
-    def __init__(self, store: StoreLike) -> None:
+    Args:
+        store: The store.
+        owner: By whom engines share a lock, if not by the store: what it was made of.
+    """
+
+    def __init__(self, store: StoreLike, owner: StoreLike | None = None) -> None:
         self._store = store
-        self._lock = lock_of(store)
-        self._limits = Limits(store)
+        self._lock = lock_of(store if owner is None else owner)
+        self._limits = Limits(store, owner)
 
     def put(
         self,

@@ -101,13 +101,17 @@ class Limits:
     """Finds and removes what a namespace holds beyond its newest checkpoints.
 
     Every method is called with the lock of the store's engines held.
+
+    Args:
+        store: The store.
+        owner: By whom to share what is known, if not by the store: what it was made of.
     """
 
-    def __init__(self, store: StoreLike) -> None:
+    def __init__(self, store: StoreLike, owner: StoreLike | None = None) -> None:
         self._store = store
         with _tables_guard:
             try:
-                self._table = _tables.setdefault(store, _Table())
+                self._table = _tables.setdefault(store if owner is None else owner, _Table())
             except TypeError:  # a third-party store without weak references or a hash
                 self._table = _Table()
 

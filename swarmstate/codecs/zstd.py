@@ -109,3 +109,4 @@ class ZstdCodec:
 
 
 codec = ZstdCodec()
+"""The codec that the name ``"zstd"`` stands for."""

@@ -240,7 +240,8 @@ class SwarmStateSessionService(BaseSessionService):
                 return event
             if _is_stale(session, head):
                 raise StaleSessionError(
-                    f"session {session.id} has been changed since it was got: get it again"
+                    f"session {session.id} has been modified in storage since it was got: get it "
+                    "again"
                 )
             number = head["events"] + 1
             if number > LOG_KEYS:

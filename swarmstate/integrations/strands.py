@@ -12,6 +12,7 @@ from typing import Any
 
 try:
     from strands.storage import InMemoryStorage, Storage
+    from strands.storage.storage import StorageSearchResult
     from strands.types.exceptions import StorageError
 except ImportError as error:
     raise ImportError(
@@ -37,20 +38,33 @@ class SwarmStateStorage(Storage):
             :class:`~swarmstate.protocols.StoreLike`; it is not closed by the storage.
         namespace: the namespace of the store. Listing costs O(its keys), so programs with many
             sessions may want several.
+        search_strategy: one of the library's; it is told of every write, and answers
+            :meth:`search`. Without it a search compares words.
 
     Every method raises the library's ``StorageError``, whose cause tells more: for a key that is
     refused, and for whatever the store raises.
     """
 
-    def __init__(self, store: Any, *, namespace: str = "strands") -> None:
+    def __init__(
+        self, store: Any, *, namespace: str = "strands", search_strategy: Any | None = None
+    ) -> None:
         self._call = Calls(store)
+        self._strategy = search_strategy
         self._space = namespace
         self._prefix = ""
         self._namespaced: object = None
 
     async def write(self, key: str, data: bytes) -> None:
         """Store bytes, whatever was there before. One round trip."""
-        await self._try("write", key, "set", self._key(key), bytes(data))
+        name = self._key(key)
+        await self._try("write", key, "set", name, bytes(data))
+        if self._strategy is not None:
+            try:
+                await self._strategy.index(self, name[len(self._prefix) :], data)
+            except Exception as error:  # of the strategy; the library's storages do the same
+                raise StorageError(
+                    f"wrote {shown(key)}, but could not index it: {error}"
+                ) from error
 
     async def read(self, key: str) -> bytes | None:
         """Return what is stored, or None. One round trip."""
@@ -66,6 +80,18 @@ class SwarmStateStorage(Storage):
         start = self._prefix + _path(query, "prefix").lstrip("/")
         found = await self._try("list", query, "keys", start)
         return sorted(key[len(self._prefix) :] for key in found)
+
+    async def search(self, query: str) -> builtins.list[StorageSearchResult]:
+        """Return what matches a query, best first.
+
+        Without a strategy: O(all keys), and a round trip for each.
+        """
+        found: builtins.list[StorageSearchResult]
+        if self._strategy is None:
+            found = await super().search(query)
+        else:
+            found = await self._strategy.search(self, query)
+        return found
 
     def namespace(self, prefix: str) -> SwarmStateStorage:
         """Return the part of the storage below a prefix, as a storage of its own."""

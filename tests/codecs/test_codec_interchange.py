@@ -6,16 +6,15 @@ import datetime
 import json
 import math
 import os
-import shutil
 import struct
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
 from exactness import exact, nested
+from node import installed
 
 from swarmstate import Store, dumps, loads
 from swarmstate.errors import WireFormatError
@@ -115,27 +114,7 @@ console.log(JSON.stringify(plain(value)));
 @pytest.fixture(scope="module")
 def node_folder() -> Path:
     """A folder with the msgpack library of Node, installed once for this user."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("node and npm are not on this machine")
-    folder = Path(tempfile.gettempdir()) / f"swarmstate-node-msgpack-{os.getuid()}"
-    if not (folder / "node_modules" / "@msgpack" / "msgpack").is_dir():
-        # In a folder of our own first: two test processes may come here at once.
-        mine = Path(tempfile.mkdtemp(prefix="swarmstate-node-"))
-        install = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(mine), NODE_PACKAGE]
-        try:
-            done = subprocess.run(install, capture_output=True, text=True, timeout=120)
-            failure = done.stderr[-300:] if done.returncode else ""
-        except subprocess.TimeoutExpired:
-            failure = "npm took longer than two minutes"
-        if failure:
-            shutil.rmtree(mine)
-            pytest.skip(f"{NODE_PACKAGE} cannot be installed from npm: {failure}")
-        try:
-            mine.rename(folder)
-        except OSError:  # another process was faster
-            shutil.rmtree(mine)
-    return folder
+    return installed("msgpack", NODE_PACKAGE)
 
 
 def _through_node(folder: Path, data: bytes, where: Path) -> tuple[Any, bytes]:

@@ -17,7 +17,7 @@ from documents import DOCUMENTS, ROOT, Block, blocks, sections
 from servers import Server, running
 
 DOCUMENTED_URL = "redis://localhost:6379/0"
-LANGUAGES = {"python", "sh", "toml"}
+LANGUAGES = {"python", "sh", "toml", "console"}
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -78,8 +78,9 @@ OFFERS = {
     "redis": "from swarmstate.backends.redis import RedisStore",
     "langgraph": "from swarmstate.integrations.langgraph import SwarmStateSaver",
     "zstd": "import zstandard",
+    "cli": "from swarmstate.cli.app import cli",
     "openai-agents": "from swarmstate.integrations.openai_agents import SwarmStateSession",
-    "all": "import redis, langgraph.checkpoint, zstandard",
+    "all": "import redis, langgraph.checkpoint, zstandard, click, rich",
 }
 
 

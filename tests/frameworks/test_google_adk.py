@@ -249,7 +249,7 @@ async def test_a_stale_session_is_told_and_nothing_is_stored(
     one = await service.create_session(**WHO, session_id="s")
     other = await got(service)
     await service.append_event(one, said("one"))
-    with pytest.raises(StaleSessionError):
+    with pytest.raises(StaleSessionError, match="modified in storage"):
         await service.append_event(other, said("other", {"k": 1, "app:a": 1}))
     assert other.events == []
     await service.append_event(one, said("two"))

@@ -123,6 +123,35 @@ async def test_a_part_is_found_by_its_own_words(storage: SwarmStateStorage) -> N
     assert (found.key, found.data) == ("two", b"a blue house by the sea")
 
 
+class Words:
+    """A search strategy that keeps an index of its own."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, bytes]] = []
+
+    async def index(self, storage: Any, key: str, data: bytes) -> None:
+        if data == b"refused":
+            raise ValueError("not a text")
+        self.told.append((key, data))
+
+    async def search(self, storage: Any, query: str) -> list[Any]:
+        return [(storage._prefix, query)]
+
+
+async def test_a_search_strategy_is_told_of_writes_and_answers_searches(store: Any) -> None:
+    words = Words()
+    storage = SwarmStateStorage(store, search_strategy=words)
+    await storage.write("/one", b"1")
+    part = storage.namespace("red")
+    await part.write("a//two", b"2")
+    assert words.told == [("one", b"1"), ("a/two", b"2")]
+    assert await storage.search("x") == [("", "x")]
+    assert await part.search("y") == [("red/", "y")]
+    with pytest.raises(StorageError, match=r"wrote 'three', but could not index it: not a text"):
+        await part.write("three", b"refused")
+    assert await part.read("three") == b"refused"
+
+
 async def test_it_does_what_the_librarys_own_storage_does(store: Any) -> None:
     chance = random.Random(3)
     mine: Any = SwarmStateStorage(store).namespace("x")

@@ -17,22 +17,11 @@ from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.integrations.langgraph import SwarmStateStore
 from swarmstate.protocols import StoreLike
 
-# Of these each read and write is safe against other writers, so that items can be renewed.
-RENEWING = ["memory", "disk", "redis", "redis-cluster"]
-
 
 @pytest.fixture
 def clock() -> Iterator[Any]:
     with freeze_time("2026-05-01 12:00", real_asyncio=True) as frozen:
         yield lambda minutes: frozen.tick(timedelta(minutes=minutes))
-
-
-@pytest.fixture
-def renewing(request: pytest.FixtureRequest, memory: Any) -> Any:
-    """A memory over a store that renews items."""
-    if request.node.callspec.params["make_store"] not in RENEWING:
-        pytest.skip("a server that refuses scripts has no safe way to renew an item")
-    return memory
 
 
 def test_an_item_is_absent_from_the_moment_that_it_expires(memory: Any, clock: Any) -> None:
@@ -49,36 +38,36 @@ def test_an_item_is_absent_from_the_moment_that_it_expires(memory: Any, clock: A
     assert memory.get(("a",), "stays").value == {"n": 3}
 
 
-def test_reads_renew_an_item_unless_they_are_told_not_to(renewing: Any, clock: Any) -> None:
-    renewing.put(("a",), "k", {"n": 1}, ttl=1)
+def test_reads_renew_an_item_unless_they_are_told_not_to(memory: Any, clock: Any) -> None:
+    memory.put(("a",), "k", {"n": 1}, ttl=1)
     clock(0.75)
-    created = renewing.get(("a",), "k").created_at
+    created = memory.get(("a",), "k").created_at
     clock(0.75)
-    (found,) = renewing.search(("a",))
+    (found,) = memory.search(("a",))
     assert found.updated_at == found.created_at == created
     clock(0.75)
-    assert renewing.get(("a",), "k", refresh_ttl=False).value == {"n": 1}
+    assert memory.get(("a",), "k", refresh_ttl=False).value == {"n": 1}
     clock(0.25)
-    assert renewing.get(("a",), "k") is None
-    assert renewing.search(("a",)) == []
+    assert memory.get(("a",), "k") is None
+    assert memory.search(("a",)) == []
 
 
-def test_a_search_renews_its_page_and_nothing_else(renewing: Any, clock: Any) -> None:
+def test_a_search_renews_its_page_and_nothing_else(memory: Any, clock: Any) -> None:
     for key in ("old", "new"):
-        renewing.put(("a",), key, {}, ttl=1)
+        memory.put(("a",), key, {}, ttl=1)
     clock(0.5)
-    assert [item.key for item in renewing.search(("a",), limit=1)] == ["new"]
+    assert [item.key for item in memory.search(("a",), limit=1)] == ["new"]
     clock(0.75)
-    assert [item.key for item in renewing.search(("a",), refresh_ttl=False)] == ["new"]
+    assert [item.key for item in memory.search(("a",), refresh_ttl=False)] == ["new"]
 
 
-def test_an_expired_item_is_not_renewed_and_a_put_makes_another(renewing: Any, clock: Any) -> None:
-    renewing.put(("a",), "k", {"n": 1}, ttl=1)
-    first = renewing.get(("a",), "k").created_at
+def test_an_expired_item_is_not_renewed_and_a_put_makes_another(memory: Any, clock: Any) -> None:
+    memory.put(("a",), "k", {"n": 1}, ttl=1)
+    first = memory.get(("a",), "k").created_at
     clock(1)
-    assert renewing.get(("a",), "k", refresh_ttl=True) is None
-    renewing.put(("a",), "k", {"n": 2}, ttl=1)
-    item = renewing.get(("a",), "k")
+    assert memory.get(("a",), "k", refresh_ttl=True) is None
+    memory.put(("a",), "k", {"n": 2}, ttl=1)
+    item = memory.get(("a",), "k")
     assert item.created_at == first + timedelta(minutes=1)
 
 
@@ -114,59 +103,59 @@ def stored(store: StoreLike) -> int:
 
 
 def test_a_sweep_removes_all_expired_items_and_says_how_many(
-    renewing: Any, store: StoreLike, clock: Any
+    memory: Any, store: StoreLike, clock: Any
 ) -> None:
-    renewing.batch(
+    memory.batch(
         [PutOp((f"ns{n % 7}",), f"k{n}", {"n": n}, ttl=1 if n % 2 else None) for n in range(900)]
     )
-    assert renewing.sweep_ttl() == 0
+    assert memory.sweep_ttl() == 0
     assert stored(store) == 900
     clock(1)
-    assert renewing.sweep_ttl() == 450
+    assert memory.sweep_ttl() == 450
     assert stored(store) == 450
-    assert renewing.sweep_ttl() == 0
-    assert len(renewing.search((), limit=1000)) == 450
+    assert memory.sweep_ttl() == 0
+    assert len(memory.search((), limit=1000)) == 450
 
 
 def test_a_sweep_of_a_restored_store_removes_what_expired_before(
-    renewing: Any, store: StoreLike, clock: Any
+    memory: Any, store: StoreLike, clock: Any
 ) -> None:
-    renewing.put(("a",), "k", {}, ttl=1)
+    memory.put(("a",), "k", {}, ttl=1)
     snapshot = store.snapshot()
     store.clear()
     store.restore(snapshot)
     clock(1)
-    assert renewing.sweep_ttl() == 1
+    assert memory.sweep_ttl() == 1
     assert stored(store) == 0
 
 
 def test_writes_remove_expired_items_a_bounded_number_at_a_time(
-    renewing: Any, store: StoreLike, clock: Any
+    memory: Any, store: StoreLike, clock: Any
 ) -> None:
-    renewing.batch([PutOp(("a",), f"k{n}", {}, ttl=1) for n in range(300)])
+    memory.batch([PutOp(("a",), f"k{n}", {}, ttl=1) for n in range(300)])
     clock(1)
     before = stored(store)
-    renewing.put(("a",), "new", {}, ttl=100)
+    memory.put(("a",), "new", {}, ttl=100)
     assert 1 <= before + 1 - stored(store) <= 100
     for _ in range(500):
-        renewing.put(("a",), "new", {}, ttl=100)
+        memory.put(("a",), "new", {}, ttl=100)
     assert stored(store) == 1
 
 
 def test_what_a_write_removes_has_expired_by_what_is_stored_now(
-    renewing: Any, store: StoreLike, clock: Any
+    memory: Any, store: StoreLike, clock: Any
 ) -> None:
-    renewing.put(("a",), "k", {"n": 1}, ttl=1)
-    renewing.put(("a",), "renewed", {"n": 1}, ttl=1)
+    memory.put(("a",), "k", {"n": 1}, ttl=1)
+    memory.put(("a",), "renewed", {"n": 1}, ttl=1)
     clock(0.5)
-    renewing.get(("a",), "renewed")
-    renewing.put(("a",), "k", {"n": 2})
+    memory.get(("a",), "renewed")
+    memory.put(("a",), "k", {"n": 2})
     clock(0.75)
     for _ in range(10):
-        renewing.put(("a",), "other", {}, ttl=1)
+        memory.put(("a",), "other", {}, ttl=1)
     assert stored(store) == 3
-    assert renewing.get(("a",), "k").value == {"n": 2}
-    assert renewing.get(("a",), "renewed") is not None
+    assert memory.get(("a",), "k").value == {"n": 2}
+    assert memory.get(("a",), "renewed") is not None
 
 
 @pytest.mark.parametrize(
@@ -229,3 +218,32 @@ def test_a_sweeper_does_not_keep_a_memory_alive() -> None:
     del memory
     gc.collect()
     assert future.result(10) is None
+
+
+def test_a_read_that_renews_an_item_undoes_no_write(store: StoreLike) -> None:
+    memory = SwarmStateStore(store)
+    memory.put(("a",), "k", {"n": 0}, ttl=5)
+    written = threading.Event()
+    failed: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            while not written.is_set():
+                assert memory.get(("a",), "k", refresh_ttl=True) is not None
+        except BaseException as error:
+            failed.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for thread in readers:
+        thread.start()
+    try:
+        for number in range(1, 60):
+            memory.put(("a",), "k", {"n": number}, ttl=5)
+            found = memory.get(("a",), "k", refresh_ttl=False)
+            assert found is not None
+            assert found.value == {"n": number}
+    finally:
+        written.set()
+        for thread in readers:
+            thread.join()
+    assert failed == []

@@ -17,7 +17,7 @@ from rights import MEMORY, SCRIPTS, STORE, limited
 from servers import Server
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
-from swarmstate.errors import SwarmStateError
+from swarmstate.errors import AccessDenied, SwarmStateError
 from swarmstate.integrations.langgraph import SwarmStateCache, SwarmStateStore
 
 Trips = Callable[[Callable[[], Any]], int]
@@ -113,6 +113,9 @@ def test_round_trips_where_scripts_are_refused(
     assert trips(lambda: memory.get(("a",), "k")) == 1
     assert trips(lambda: memory.list_namespaces()) == 1
     assert trips(lambda: memory.search(("a",))) == 2
+    memory.put(("b",), "k", {"n": 1}, ttl=5)
+    assert trips(lambda: memory.get(("b",), "k", refresh_ttl=True)) == 4
+    assert trips(lambda: memory.search(("b",), refresh_ttl=True)) == 5
 
 
 def test_the_hashes_hold_the_documented_format(
@@ -224,6 +227,28 @@ def test_a_user_who_may_not_put_the_order_right_still_reads(
         assert reader.list_namespaces() == [("a", "b")]
         assert [item.key for item in reader.search(("a",))] == ["k"]
         assert reader.get(("a", "b"), "k").value == {"n": 1}  # type: ignore[union-attr]
+
+
+def test_who_may_neither_run_scripts_nor_watch_finds_expired_items_absent(
+    make: Callable[..., RedisStore], server: Server
+) -> None:
+    with server.client() as client:
+        client.execute_command(
+            *("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-@scripting", "-watch")
+        )
+    store = make(f"redis://plain:secret@127.0.0.1:{server.port}/0")
+    memory = SwarmStateStore(store)
+    with freeze_time("2026-05-01") as clock:
+        memory.put(("a",), "short", {"n": 1}, ttl=1)
+        memory.put(("a",), "long", {"n": 2}, ttl=10)
+        clock.tick(30)
+        assert memory.get(("a",), "short", refresh_ttl=True) is not None
+        clock.tick(31)
+        assert memory.get(("a",), "short") is None
+        memory.put(("a",), "new", {"n": 3})
+        assert [item.key for item in memory.search(("a",))] == ["new", "long"]
+        with pytest.raises(AccessDenied):
+            memory.sweep_ttl()
 
 
 def test_a_search_asks_for_nothing_that_lies_elsewhere(

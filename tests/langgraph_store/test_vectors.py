@@ -222,6 +222,13 @@ def test_what_cannot_be_indexed_is_refused_and_nothing_is_stored(
     assert len(store) == 0
 
 
+def test_how_a_database_would_index_changes_nothing(index: Any) -> None:
+    given = {**index, "ann_index_config": {"kind": "hnsw"}, "vector_storage_type": "hash"}
+    memory = SwarmStateStore(index=given)
+    put_texts(memory, *TEXTS)
+    assert found(memory, "query", limit=100) == BEST
+
+
 def test_a_value_that_is_not_json_can_be_stored_without_an_index(index: Any) -> None:
     memory = SwarmStateStore(index={**index, "fields": ["$"]})
     with pytest.raises(ArgumentTypeError, match="index=False"):

@@ -76,7 +76,7 @@ def test_the_metadata_agrees_with_the_package(metadata: Message) -> None:
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.10"
     assert set(metadata.get_all("Provides-Extra", [])) == {
-        *("redis", "langgraph", "zstd", "all"),
+        *("redis", "langgraph", "zstd", "cli", "all"),
         *("openai-agents", "pydantic-ai", "google-adk", "strands"),
     }
     required = {line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}
@@ -85,6 +85,13 @@ def test_the_metadata_agrees_with_the_package(metadata: Message) -> None:
         "ormsgpack",
         "pyrsistent",
     }
+
+
+def test_the_command_is_an_entry_point(distributions: Distributions) -> None:
+    with zipfile.ZipFile(distributions.wheel) as wheel:
+        (name,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+        text = wheel.read(name).decode()
+    assert "[console_scripts]\nswarmstate = swarmstate.cli:main\n" in text
 
 
 # --- The wheel, installed where there is no checkout ---------------------------------------------

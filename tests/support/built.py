@@ -16,11 +16,11 @@ from documents import ROOT
 # What is made by building, testing and version control is no source.
 _NOT_SOURCES = shutil.ignore_patterns(
     ".git", ".venv*", "build", "dist", "*.egg-info", "*.so", "__pycache__", ".*_cache",
-    ".hypothesis", ".benchmarks",
+    ".hypothesis", ".benchmarks", "site",
 )  # fmt: skip
 
 
-def execute(*command: str | Path, cwd: Path, stdin: str = "") -> str:
+def execute(*command: str | Path, cwd: Path, stdin: str = "", patience: float = 280) -> str:
     """Run a command and return what it printed; a failure shows all of it."""
     done = subprocess.run(
         [str(part) for part in command],
@@ -35,7 +35,7 @@ def execute(*command: str | Path, cwd: Path, stdin: str = "") -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=280,
+        timeout=patience,
     )
     if done.returncode:
         raise AssertionError(f"{' '.join(map(str, command))}\n{done.stdout}")
@@ -50,7 +50,13 @@ class Distributions:
     wheel: Path
 
 
-def build_once(directory: Path) -> Distributions:
+def copy_sources(to: Path) -> Path:
+    """Copy the sources without anything that was made from them; return the copy."""
+    shutil.copytree(ROOT, to, ignore=_NOT_SOURCES)
+    return to
+
+
+def build_once(directory: Path, original: Path | None = None) -> Distributions:
     """Build the sdist from a copy of the sources, and the wheel from that sdist.
 
     Whoever comes later, in this process or another, waits and gets what was built.
@@ -62,10 +68,14 @@ def build_once(directory: Path) -> Distributions:
         if not finished.exists():
             scratch = Path(tempfile.mkdtemp(dir=directory))
             sources = scratch / "sources"
-            shutil.copytree(ROOT, sources, ignore=_NOT_SOURCES)
+            if original is None:
+                copy_sources(sources)
+            else:
+                shutil.copytree(original, sources)
             # Without isolation: the build requirements are installed here already.
             command = (sys.executable, "-m", "build", "--no-isolation", "--outdir")
-            execute(*command, scratch / "dist", sources, cwd=scratch)
+            # The test's own timeout is shorter, unless it asks for more.
+            execute(*command, scratch / "dist", sources, cwd=scratch, patience=1800)
             (scratch / "dist").rename(finished)
     (sdist,) = finished.glob("*.tar.gz")
     (wheel,) = finished.glob("*.whl")

@@ -6,7 +6,7 @@ right by whoever reads. For each LangGraph namespace there is what expires when,
 what can be removed; a sweep puts it right.
 
 Scripts read and write the times of an item without decoding it. Where the server refuses scripts,
-or the codec's bytes are not msgpack, :class:`PlainItems` does the same with the store's calls.
+or the codec's bytes are not msgpack, :mod:`plain_items` does the same with the store's calls.
 """
 
 from __future__ import annotations
@@ -19,14 +19,18 @@ from struct import Struct
 from time import monotonic
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from swarmstate.arguments import shown
-from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, Script, fields
+from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, Script
+from swarmstate.backends.redis.plain_items import PlainItems
 from swarmstate.backends.redis.steps import StoreSteps
 from swarmstate.backends.redis.transport.driver import Driver
-from swarmstate.errors import AccessDenied, DecodeError
-from swarmstate.items.format import LONGEST, NAMES, VERSION, Row, items_of, labels_of, vectors_of
-from swarmstate.items.generic import GenericItems, vectors_from
-from swarmstate.items.protocol import Change, Place, Seen
+from swarmstate.items.format import (
+    LONGEST,
+    NAMES,
+    Row,
+    items_of,
+    vectors_of,
+)
+from swarmstate.items.protocol import Change, Place
 from swarmstate.steps import Steps
 
 __all__ = ["RedisItems"]
@@ -250,93 +254,6 @@ _SECONDS_PER_NAME = 5e-5
 _SHORT = Struct(">BQBQB")
 _LONG = Struct(">BQBQBQBd")
 _ARRAY_OF_SIX, _UINT, _FLOAT, _NIL = b"\x96", 0xCF, 0xCB, 0xC0
-
-
-class PlainItems(GenericItems):
-    """Items on a server that refuses scripts, or in bytes that are not msgpack.
-
-    A put takes three round trips. An item's time is renewed, and what has expired is removed, only
-    where the store can do that safely against other writers.
-    """
-
-    def __init__(self, steps: StoreSteps, driver: Driver) -> None:
-        super().__init__(steps, driver)
-        self._steps = steps
-        self._clustered = driver.clustered
-
-    def look(
-        self,
-        now: int,
-        *,
-        items: Sequence[str] = (),
-        vectors: Sequence[str] = (),
-        versions: Sequence[str] = (),
-        rows: Sequence[Place] = (),
-    ) -> Steps[Seen]:
-        """Return much at once. One round trip."""
-        key = self._steps.layout.key
-        singles: dict[str, list[str]] = {}
-        for place in rows:
-            singles.setdefault(place.name, []).append(place.key)
-        whole = [*map(items_of, items), *map(vectors_of, vectors)]
-        spaces = [*whole, *map(vectors_of, versions), *map(items_of, singles)]
-        keys = [key(space) for space in spaces]
-        commands: list[Command] = [("HGETALL", each) for each in keys[: len(whole)]]
-        rest = iter(keys[len(whole) :])
-        commands += [("HGET", next(rest), VERSION) for _ in versions]
-        commands += [("HMGET", next(rest), *several) for several in singles.values()]
-        if not commands:
-            return Seen([], [], [], [])
-        replies = iter((yield from self._steps.asked(commands, keys)))
-        found = [self._live(name, self._entries(next(replies), name), now) for name in items]
-        indexes = [vectors_from(self._entries(next(replies), name)) for name in vectors]
-        known = [self._decoded(next(replies), name, VERSION) for name in versions]
-        values = {
-            Place(name, each): data
-            for name, several in singles.items()
-            for each, data in zip(several, next(replies), strict=True)
-        }
-        return Seen(
-            found, indexes, known, [self.row_from(values[place], place, now) for place in rows]
-        )
-
-    def row_from(self, data: bytes | None, place: Place, now: int) -> Row | None:
-        """Return an item from its bytes; None if it is absent."""
-        decoded = self._decoded(data, *place)
-        return None if decoded is None else self._row(decoded, place, now)
-
-    def _entries(self, reply: Any, name: str) -> list[tuple[str, Any]]:
-        found = []
-        for raw, data in fields(reply).items():
-            try:
-                key = raw.decode()
-            except UnicodeDecodeError:
-                # No key of ours: another program's.
-                continue
-            found.append((key, self._decoded(data, name, key)))
-        return found
-
-    def _decoded(self, data: bytes | None, name: str, key: str) -> Any:
-        try:
-            return None if data is None else self._steps.codec.decode(data)
-        except DecodeError as error:
-            raise DecodeError(
-                f"item {shown(key)} of namespace {shown(labels_of(name))}: {error}"
-            ) from error
-
-    def renew(self, places: Sequence[Place], now: int) -> Steps[None]:
-        """Renew items, if the server lets us: a read does not fail for that."""
-        with suppress(AccessDenied):
-            yield from super().renew(places, now)
-
-    def _store(
-        self, names: list[tuple[str, str, Any]], stored: list[tuple[str, str, Any]]
-    ) -> Steps[None]:
-        if self._clustered and names:
-            # Their node may be slower, or fail.
-            yield from self._steps.set_many(names)
-            names = []
-        yield from super()._store(names, stored)
 
 
 def _or_plainly(

@@ -13,7 +13,7 @@ from swarmstate.errors import ArgumentTypeError
 from swarmstate.integrations.langgraph.serialization import CheckpointReader
 from swarmstate.steps import Steps, finish
 
-__all__ = ["newest_threads", "prune_idle"]
+__all__ = ["idle_threads", "newest_threads", "prune_idle", "time_of"]
 
 _AT_ONCE = 100
 # From the first day of the Gregorian calendar, where the times of UUIDs begin, to the Unix epoch.
@@ -78,18 +78,35 @@ def prune_idle(
         reader: Gives the checkpoints back.
         before: The time, in seconds since the Unix epoch.
     """
-    threads = yield from finish(engine.threads())
     gone: list[str] = []
+    for name in (yield from idle_threads(engine, reader, before)):
+        again = yield from _greatest(engine, [name.thread])
+        if again == {name.thread: name}:
+            yield from finish(engine.delete_thread(name.thread))
+            gone.append(name.thread)
+    return gone
+
+
+def idle_threads(
+    engine: CheckpointEngine, reader: CheckpointReader, before: float
+) -> Steps[list[CheckpointName]]:
+    """Return the greatest checkpoint of each thread that was not written to since a time.
+
+    In parts of 100 threads. What tells no time is left out.
+
+    Args:
+        engine: Where the threads are.
+        reader: Gives the checkpoints back.
+        before: The time, in seconds since the Unix epoch.
+    """
+    threads = yield from finish(engine.threads())
+    idle: list[CheckpointName] = []
     for first in range(0, len(threads), _AT_ONCE):
         newest = yield from _greatest(engine, threads[first : first + _AT_ONCE])
-        for thread, name in newest.items():
-            if not (yield from _older(engine, reader, name, before)):
-                continue
-            again = yield from _greatest(engine, [thread])
-            if again == {thread: name}:
-                yield from finish(engine.delete_thread(thread))
-                gone.append(thread)
-    return gone
+        for name in newest.values():
+            older = yield from _older(engine, reader, name, before)
+            idle += [name] if older else []
+    return idle
 
 
 def _greatest(engine: CheckpointEngine, threads: Sequence[str]) -> Steps[dict[str, CheckpointName]]:
@@ -106,7 +123,7 @@ def _older(
     engine: CheckpointEngine, reader: CheckpointReader, name: CheckpointName, before: float
 ) -> Steps[bool]:
     """Return whether a checkpoint is of before that time, by its id or else by its ``ts``."""
-    made = _time_of(name.id)
+    made = time_of(name.id)
     if made is None:
         (head,) = yield from finish(engine.load([name], channels=(), writes=False))
         if head is None:
@@ -119,7 +136,7 @@ def _older(
     return made < before
 
 
-def _time_of(checkpoint_id: str) -> float | None:
+def time_of(checkpoint_id: str) -> float | None:
     """Return when an id was made, if it is a UUID of version 6, whose bits begin with the time."""
     try:
         number = UUID(checkpoint_id)

@@ -50,8 +50,8 @@ class SwarmStateCache(Owner, BaseCache[ValueT]):
     it or a class of a value is gone, is a miss.
 
     Args:
-        store: A store with a ``scratch()``, such as :class:`~swarmstate.Store` or
-            :class:`~swarmstate.backends.redis.RedisStore`. It is not closed,
+        store: A store with a ``scratch()``, as all of ours have: in memory, in a file or on a
+            server, blocking or awaited. It is not closed,
             unless it was opened by :meth:`from_conn_string`.
         serde: Turns values into bytes and back; LangGraph's ``JsonPlusSerializer`` if omitted.
         on_unavailable: What ``get`` and ``set`` do while the store cannot be reached: ``"miss"``

@@ -79,6 +79,8 @@ def _no_store(value: object) -> str:
             f"store must be a swarmstate store, not a client ({name}); "
             "of a client make one: RedisStore(client=...)"
         )
+    if hasattr(value, "get") and hasattr(value, "set"):
+        return f"store must have the methods of a StoreLike: {name} has no set_many"
     return f"store must be a swarmstate store, not {name} ({shown(value)})"
 
 
@@ -102,6 +104,8 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         list_cache_bytes: How many bytes may be kept of what was last written of long lists, of
             which only what is new is stored and sent. Without it (0) a put that meets a list takes
             one round trip more.
+        incremental: Means nothing: a value is always stored once per version. Programs for the Rust
+            package of the same name pass it.
         metrics: Where durations are recorded, see :mod:`swarmstate.observability`.
         tracer: Where spans are recorded, see :mod:`swarmstate.observability`.
 
@@ -125,6 +129,7 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         max_checkpoints_per_thread: int | None = None,
         on_blocked: OnBlocked = "warn",
         list_cache_bytes: int = 32 << 20,
+        incremental: bool = True,
         metrics: Metrics | MetricsSink | None = None,
         tracer: Tracer | None = None,
     ) -> None:

@@ -32,6 +32,8 @@ __all__ = ["Index", "Matrix"]
 
 _ITEM = 4
 _KEYS = ("dims", "embed", "fields", "text_fields", "distance_type")
+_ELSEWHERE = ("ann_index_config", "vector_storage_type")
+"""How the Postgres and Redis stores index; nothing that comes back depends on it here."""
 
 
 def _numpy() -> Any:
@@ -92,7 +94,7 @@ class Index:
         self._dims = dims
         self.embeddings = ensure_embeddings(embed)
         for key in config:
-            if key not in _KEYS:
+            if key not in _KEYS and key not in _ELSEWHERE:
                 raise ArgumentValueError(
                     f"index has the unknown key {shown(key)}; there are {', '.join(_KEYS)}"
                 )

