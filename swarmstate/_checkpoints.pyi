@@ -17,7 +17,7 @@ from swarmstate.checkpoints.protocol import (
 T = TypeVar("T")
 
 FORMAT: int
-"""The version of the format, first in every record."""
+"""The version of the format, first in every record that needs it; otherwise it is 1."""
 PARTS: dict[int, int]
 LOST: str
 LIST: str

@@ -101,11 +101,11 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
             ``"error"`` raises :class:`~swarmstate.errors.DecodeError`, also for every object that
             LangGraph's ``JsonPlusSerializer`` cannot rebuild and would replace. What another
             serializer replaces cannot be seen.
-        incremental: Means nothing: a value is always stored once per version. Programs for the Rust
-            package of the same name pass it.
         list_cache_bytes: How many bytes may be kept of what was last written of long lists, of
             which only what is new is stored and sent. Without it (0) a put that meets a list takes
             one round trip more.
+        incremental: Means nothing: a value is always stored once per version. Programs for the Rust
+            package of the same name pass it.
         metrics: Where durations are recorded, see :mod:`swarmstate.observability`.
         tracer: Where spans are recorded, see :mod:`swarmstate.observability`.
 
@@ -128,8 +128,8 @@ class SwarmStateSaver(Owner, BaseCheckpointSaver[str]):
         ttl_on_read: bool = False,
         max_checkpoints_per_thread: int | None = None,
         on_blocked: OnBlocked = "warn",
-        incremental: bool = True,
         list_cache_bytes: int = 32 << 20,
+        incremental: bool = True,
         metrics: Metrics | MetricsSink | None = None,
         tracer: Tracer | None = None,
     ) -> None:
