@@ -22,6 +22,9 @@ NAMES = [
 COMPILER = [] if sys.platform == "win32" else ["-g0"]
 LIBRARIES = {"_redis": ["ws2_32"]} if sys.platform == "win32" else {}
 
+if "SOURCE_DATE_EPOCH" in os.environ:
+    os.umask(0o022)  # a wheel has the modes of the files that are made from here on
+
 
 class ReproducibleSdist(sdist):
     """Where SOURCE_DATE_EPOCH is set, the same sources give the same archive to the byte."""
