@@ -6,16 +6,19 @@ import asyncio
 import multiprocessing
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import appending
 import pytest
 import redis
+from moving import MovingSlot
 from proxies import Proxy
 from rights import STORE, limited
 from servers import Server
 
 from swarmstate import ABSENT
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
+from swarmstate.backends.redis.transport.topology import slot_of
 from swarmstate.errors import AccessDenied, ArgumentValueError, StoreUnavailable
 
 Make = Callable[..., RedisStore]
@@ -61,6 +64,64 @@ def test_of_eight_processes_one_wins_each_commit(url: str, prefix: str, make: Ma
     assert sum(won) == make(url).get("{x}", "head")
     assert make(url).items("log{x}") != []
     assert len(make(url).keys("log{x}")) == sum(won)
+
+
+def test_a_process_killed_amid_commits_leaves_none_half_done(
+    url: str, prefix: str, make: Make
+) -> None:
+    store = make(url)
+    for _ in range(8):
+        ready = spawn.Event()
+        process = spawn.Process(target=appending.commit_until_killed, args=(url, prefix, ready))
+        process.start()
+        assert ready.wait(60)
+        process.kill()
+        process.join()
+        head = store.get("{x}", "head")
+        assert sorted(map(int, store.keys("log{x}"))) == list(range(head))
+        assert store.commit([("{x}", "head", head)], expect={("{x}", "head"): head})
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_while_a_slot_moves_a_commit_is_made_whole_or_not_at_all(
+    cluster_url: str, prefix: str, scripts: bool
+) -> None:
+    slot = MovingSlot(urlsplit(cluster_url).port or 0, slot_of(b"x"))
+    url = cluster_url
+    if not scripts:
+        for node in slot.nodes:
+            node.execute_command(
+                *("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-@scripting")
+            )
+        url = cluster_url.replace("//", "//plain:secret@")
+    outcomes = {True: 0, False: 0}
+    with RedisStore(url, prefix=prefix, timeout=0.3, retries=0) as store:
+
+        def commit() -> None:
+            try:
+                head = store.get("{x}", "head", 0)
+                items = [("{x}", "head", head + 1), ("log{x}", str(head), "entry")]
+                expect = {("{x}", "head"): head or ABSENT}
+                assert store.commit(items, expect=expect)
+                outcomes[True] += 1
+            except StoreUnavailable:
+                outcomes[False] += 1
+
+        for _ in range(3):
+            commit()
+        slot.begin()
+        commit()
+        while left := slot.left():
+            slot.move(left[0])
+            commit()
+        commit()
+        slot.end()
+        for _ in range(30):
+            commit()
+        head = store.get("{x}", "head")
+        assert sorted(map(int, store.keys("log{x}"))) == list(range(head))
+    assert outcomes[True] <= head <= sum(outcomes.values())
+    assert outcomes[True] > 3
 
 
 def counter(raw: redis.Redis, prefix: str) -> bytes | None:

@@ -31,3 +31,12 @@ def commit(url: str, prefix: str, name: int, barrier: Any, out: Any) -> None:
             expect = {("{x}", "head"): head or ABSENT, ("log{x}", str(head)): ABSENT}
             won += store.commit(items, expect=expect)
     out.put(won)
+
+
+def commit_until_killed(url: str, prefix: str, ready: Any) -> None:
+    with RedisStore(url, prefix=prefix) as store:
+        while True:
+            head = store.get("{x}", "head", 0)
+            items = [("{x}", "head", head + 1), ("log{x}", str(head), "x" * 2000)]
+            store.commit(items, expect={("{x}", "head"): head or ABSENT})
+            ready.set()
