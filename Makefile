@@ -19,7 +19,7 @@ sources := $(shell find swarmstate ext -name '*.py' -o -name '*.py[xdi]' -o -nam
 extension := $(shell find ext -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint stubs format typecheck docs dist build bench bench-disk bench-peers bench-savers bench-growth bench-memories bench-codecs bench-serializer bench-record bench-plots clean
+.PHONY: help demo test lint stubs map format typecheck docs dist build bench bench-disk bench-peers bench-savers bench-growth bench-memories bench-codecs bench-serializer bench-record bench-plots clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -41,6 +41,9 @@ lint: build ## Check style and types: ruff, mypy --strict, pyright
 stubs: build ## Write the stubs of the stores, after one of their methods has changed
 	PYTHONPATH=tests/support:examples $(python) tests/support/stubs.py
 	$(python) -m ruff format --quiet swarmstate/backends/*/store.pyi
+
+map: ## Show what each source file holds
+	@$(PYTHON) tests/support/house.py
 
 format: build ## Rewrite the sources in the one style
 	$(python) -m ruff check --fix
