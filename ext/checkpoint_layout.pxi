@@ -372,6 +372,8 @@ def assemble(name, record, fields, held, writes, *, marked=False):
             continue
         if type(value) is list and len(<list>value) == 2:
             values[channel] = ((<list>value)[0], (<list>value)[1])
+        elif type(value) is memoryview:  # a serializer of the user's has a type of that name
+            values[channel] = (ELEMENTS, bytes(value))
         elif value is not None:
             try:
                 kind, data = value

@@ -195,13 +195,15 @@ cdef class Draft:
         cdef ListCache cache = self.cache
         cdef Known known
         cdef Cut found
+        cdef dict versions = as_dict(self.versions)
         for channel, version in new.items():
             if channel in channels:
                 value = channels[channel]
                 blob = self.dumps(value)
                 if cache is not None and type(value) is list:
                     found = cache.cut(value, blob)
-                    if found is not None:
+                    # One that is stored under a version which is not the checkpoint's stays whole.
+                    if found is not None and versions.get(channel) == version:
                         known = cache.find((before[0], before[1], channel))
                         self.uncut.append((channel, found, known))
                         if known is None:

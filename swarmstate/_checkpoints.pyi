@@ -19,9 +19,13 @@ T = TypeVar("T")
 FORMAT: int
 """The version of the format, first in every record that needs it; otherwise it is 1."""
 PARTS: dict[int, int]
+"""How many parts a record of each version has."""
 LOST: str
+"""The key that says in a hash of writes that others were lost with it."""
 LIST: str
+"""The type of a write whose value is the names of a list's segments."""
 ELEMENTS: str
+"""The type of a segment, which is some of a list's elements."""
 
 def new_field(channel: str, version: str | int | float) -> str:
     """Return the key of a channel's value at one version; the type of the version counts.

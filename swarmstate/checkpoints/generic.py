@@ -235,7 +235,8 @@ class GenericEngine(InlineDriver):
             special: list[tuple[str, str, Any]] = []
             if marked and target not in store:
                 special.append((target, LOST, 1))
-            for key, value in writes.items():
+            # What says which segments a write needs comes before the write: readers take no lock.
+            for key, value in sorted(writes.items(), key=lambda one: one[0][:2] != "\0s"):
                 if key[0] == "-":
                     special.append((target, key, value))
                 else:

@@ -34,6 +34,7 @@ Blob: TypeAlias = tuple[str, bytes]
 
 
 NO_VALUES: Mapping[str, Blob] = MappingProxyType({})
+"""What a call stores that brings no values."""
 
 NO_LISTS: Mapping[str, list[Any]] = MappingProxyType({})
 """The lists of a record that has none in segments."""

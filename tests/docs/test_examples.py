@@ -13,7 +13,7 @@ from documents import ROOT
 
 EXAMPLES = ROOT / "examples"
 # These have a test of their own, which goes further.
-ELSEWHERE = {"assistant_with_memory", "resume_after_crash", "shared_history"}
+ELSEWHERE = {"assistant_with_memory", "long_conversation", "resume_after_crash", "shared_history"}
 
 
 def run(name: str, *arguments: str, cwd: Path) -> str:

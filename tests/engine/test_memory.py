@@ -82,10 +82,10 @@ def test_no_call_leaks_references(call: str, codec: str) -> None:
             store.set("ns", "key", VALUE)
 
     watched = [None, True, VALUE, store, base, "ns", "key"]
-    repeat(300)
+    repeat(200)
     gc.collect()
     blocks, counts = sys.getallocatedblocks(), [sys.getrefcount(one) for one in watched]
-    repeat(1000)
+    repeat(500)
     gc.collect()
     grown = [sys.getrefcount(one) - old for one, old in zip(watched, counts, strict=True)]
     assert max(grown) < 100

@@ -197,8 +197,11 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: f"{type(error).__name__}")
-@pytest.mark.parametrize("borrowed", [False, True])
+@pytest.mark.parametrize(
+    ("error", "borrowed"),
+    [*((error, False) for error in ERRORS), (TimeoutError("mine"), True)],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
 def test_an_error_of_a_signal_handler_reaches_the_caller_as_itself_and_nothing_is_repeated(
     proxy: Proxy, make: Make, error: BaseException, borrowed: bool
 ) -> None:

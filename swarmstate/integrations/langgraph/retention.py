@@ -26,7 +26,7 @@ __all__ = ["caller_of", "delete_for_runs", "prune", "thin"]
 
 T = TypeVar("T")
 
-_TRIES = 20
+_TRIES = 100
 _NOTHING: AbstractSet[str] = frozenset()
 _INTERRUPTED = f"{WRITES_IDX_MAP[INTERRUPT]}:"
 """What the key of a pending write starts with that is an interrupt."""

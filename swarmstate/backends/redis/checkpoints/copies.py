@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from swarmstate.backends.redis.checkpoints.keys import Part, ThreadKeys, in_parts, is_record, marks
+from swarmstate.backends.redis.checkpoints.keys import (
+    Part,
+    ThreadKeys,
+    in_parts,
+    is_record,
+    marks,
+    segments_in,
+)
 from swarmstate.backends.redis.checkpoints.lifetime import Lifetime
 from swarmstate.backends.redis.commands import Batch, Command, CommandRefused, fields, fill
 from swarmstate.steps import Steps
@@ -114,7 +121,7 @@ class Copies:
         for commands in _grouped(asked):
             answers += yield Batch(commands, idempotent=True)
         replies = iter(answers)
-        contents = []
+        contents: list[_Content] = []
         for part in parts:
             records, values = (
                 {
@@ -127,13 +134,40 @@ class Copies:
             )
             writes = {raw: fields(next(replies)) for raw in part.writes}
             contents.append(_Content(part, records, values, writes))
-        for (_, records, _, writes), still in zip(contents, replies, strict=True):
+        heads = list(replies)
+        late = [
+            [
+                raw
+                for pairs in content.writes.values()
+                for raw in map(str.encode, segments_in(pairs))
+                if raw not in content.values
+            ]
+            for content in contents
+        ]
+        if any(late):
+            # Writes that came meanwhile have brought segments; what goes is looked at after them.
+            heads = yield from self._caught_up(contents, late)
+        for (_, records, _, writes), still in zip(contents, heads, strict=True):
             gone = set(filter(is_record, records)).difference(still)
             for raw in gone:
                 writes.pop(raw, None)
             for key in (*gone, *marks(gone)):
                 records.pop(key, None)
         return contents
+
+    def _caught_up(
+        self, contents: list[_Content], late: list[list[bytes]]
+    ) -> Steps[list[list[bytes]]]:
+        """Add values that are there by now; return which records and marks are left."""
+        for content, names in zip(contents, late, strict=True):
+            for some in in_parts(names):
+                reply = yield Batch([("HMGET", content.part.keys[2], *some)], idempotent=True)
+                found = zip(some, reply[0], strict=True)
+                content.values.update((raw, data) for raw, data in found if data is not None)
+        heads: list[list[bytes]] = yield Batch(
+            [("HKEYS", content.part.keys[1]) for content in contents], idempotent=True
+        )
+        return heads
 
 
 def _filled(key: bytes, pairs: _Pairs) -> list[Command]:

@@ -40,7 +40,11 @@ local function beyond(refs, n, keep, drawn)
     for _, key in ipairs(needed and cmsgpack.unpack(needed) or {}) do entry[#entry + 1] = key end
     local asked = {'p' .. id, 'c' .. id}
     for i = 3, #entry do asked[i] = 'v' .. entry[i] end
-    local last = call('HMGET', refs, unpack(asked))
+    local last = {}
+    for from = 1, #asked, 1000 do
+      local some = call('HMGET', refs, unpack(asked, from, math.min(from + 999, #asked)))
+      for i = 1, #some do last[from + i - 1] = some[i] end
+    end
     local fields, loose = {}, {}
     for i = 3, #entry do
       if not last[i] then return 1 end

@@ -57,15 +57,21 @@ class Removal:
         doomed = [raw for raw in fields if raw not in used]
         # Those that others were continued from go last.
         drawn = b"%x" % getrandbits(64)
-        yield Batch(
+        # What was put since is looked at as well: the number that was drawn for it is overwritten.
+        *_, held, waiting = yield Batch(
             [
                 *self._drop(space, sorted(gone, reverse=True), drawn, b""),
                 *self._drop(space, list(alone), drawn, b"orphans"),
+                ("HKEYS", checkpoints),
+                ("HKEYS", orphans),
             ],
             idempotent=True,
         )
-        left = len([raw for raw in held if id_in(raw) not in gone and id_in(raw) not in alone])
-        named = {*map(id_in, held), *waiting} - gone - alone
+        left, named = len(held), {*map(id_in, held), *waiting}
+        new = set(filter(is_record, held)) - stay
+        used = yield from self._used(space, new)
+        stay |= new
+        doomed = [raw for raw in doomed if raw not in used]
         for _ in range(_TRIES):
             if any(map(is_segment, doomed)):
                 # Not before: what writes need from now on changes the number that was drawn.

@@ -75,7 +75,7 @@ def _done(own: str) -> str:
     return f"""
 local renew, refused = 0, ''
 if ARGV[2] == '' then
-  if left >= 0 then renew = 1 end
+  if left >= 0 then renew = 1 elseif not alive then try('PERSIST', KEYS[3]) end
 elseif ARGV[2] ~= '-' then
   local keys, ttl = {own}, tonumber(ARGV[2])
   if left < 0 or left > ttl then table.insert(keys, 1, KEYS[1]) end
