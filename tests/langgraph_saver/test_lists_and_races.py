@@ -92,7 +92,7 @@ def test_what_a_new_checkpoint_inherits_stays_when_its_parent_is_deleted_at_that
 ) -> None:
     for trip in range(1, 7):
         saver = SwarmStateSaver(
-            make_redis(prefix=f"inherited-{trip}"), max_checkpoints_per_thread=2
+            make_redis(prefix=f"inherited-{value.__name__}-{trip}"), max_checkpoints_per_thread=2
         )
         saver.put_writes(put(saver, "1", m=value("a")), [("n", 1)], "task")
         parent = put(saver, "2", "1", m=value("b"))
