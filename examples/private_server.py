@@ -75,7 +75,7 @@ def private_server() -> Iterator[str]:
         while True:
             port = free_port()
             with _running(executable, "--bind", "127.0.0.1", "--port", str(port), *quiet) as server:
-                # Somebody else may have taken the port a moment ago: then try another one.
+                # Another program may have taken the port a moment ago: then try another one.
                 if _answers(server, port):
                     yield f"redis://127.0.0.1:{port}/0"
                     return

@@ -59,7 +59,7 @@ cdef PyObject *unpack(PyObject *blob, object hook) except? NULL:
             for i in range(reader.count):
                 read_by_langgraph(&reader.later[i], hook)
         return value
-    except BaseException:
+    except BaseException:  # raised again: what was made so far must not leak
         xdecref(value)
         raise
     finally:

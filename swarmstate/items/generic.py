@@ -61,7 +61,7 @@ def _shared_of(store: Any) -> _Shared:
     with _shared_guard:
         try:
             return _shared.setdefault(store, _Shared(threading.RLock()))
-        except TypeError:  # a store of somebody's that has no weak references or no hash
+        except TypeError:  # a third-party store without weak references or a hash
             return _Shared(threading.RLock())
 
 
@@ -197,7 +197,7 @@ class GenericItems:
             try:
                 yield from finish(self._calls.update(items_of(name), key, renewed))
             except _Gone:
-                # Somebody removed it meanwhile, or it expired.
+                # It was removed meanwhile, or it expired.
                 continue
 
     def write(self, changes: Sequence[Change], now: int) -> Steps[None]:

@@ -416,7 +416,7 @@ class Database:
                 self.file.check()
                 writer = self.writer = self.writer or self.file.connect()
                 return patiently(lambda: work(writer), self.timeout)
-            except Exception as error:
+            except Exception as error:  # raised again, as an error of ours where it is SQLite's
                 self._drop_writer()
                 raised = self._raised(error)
                 if raised is error:

@@ -149,7 +149,7 @@ class Driver:
             courier.refuse()
         try:
             await parcel.future
-        except BaseException:
+        except BaseException:  # raised again: a cancelled task lets go of what it wanted
             parcel.unwanted = True
             raise
         if parcel.error is not None:

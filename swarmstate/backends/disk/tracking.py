@@ -111,7 +111,7 @@ class Tracker:
                     self._mirror = mirror
                     self._noting = noting
                 return history.keep(mirror.freeze)
-        except BaseException:
+        except BaseException:  # raised again: what is mirrored may be half done, so it goes
             self._mirror = None
             release(database.snapshots)
             raise
@@ -137,7 +137,7 @@ class Tracker:
         try:
             with database.snapshots:
                 database.write(work)
-        except BaseException:
+        except BaseException:  # raised again: what is mirrored may be half done, so it goes
             self._mirror = None
             release(database.snapshots)
             raise

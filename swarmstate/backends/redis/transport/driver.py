@@ -131,7 +131,7 @@ class Driver:
                 try:
                     carrier.post(job)
                     await job.future
-                except BaseException:
+                except BaseException:  # raised again: a cancelled task may not be served later
                     carrier.give_up(job)
                     raise
                 finally:
