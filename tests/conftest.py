@@ -66,11 +66,10 @@ def cluster_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def no_scripts_url(server: Server) -> str:
     """The private server, for a user who may not run scripts."""
+    from rights import user
+
     with server.client() as client:
-        client.execute_command(
-            *("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-eval", "-evalsha")
-        )
-    return f"redis://plain:secret@127.0.0.1:{server.port}/0"
+        return user(server, client, "~*", "+@all", "-eval", "-evalsha")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -73,8 +74,9 @@ def test_every_store_is_examined(place: Where) -> None:
     assert store["prefix"] == place.prefix
     assert store["maxmemory_policy"] == "noeviction"
     assert store["cluster"] == ("cluster" in place.url)
-    restricted = "plain" in place.url
-    assert store["user"] == ("plain" if restricted else "default")
+    user = urlsplit(place.url).username
+    restricted = user is not None
+    assert store["user"] == (user or "default")
     assert store["scripts"] != restricted
     assert store["refused_commands"] == (None if restricted else [])
     assert any("may not run scripts" in each for each in problems(found, "warning")) == restricted

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from rights import user
 from servers import Server
 from threads import checkpoint, config, grow, ready
 
@@ -272,9 +273,7 @@ def test_where_expiry_is_refused_the_write_stands_and_a_warning_says_so_once(
     server: Server, make_redis: Callable[..., RedisStore], keys: Keys, scripts: bool
 ) -> None:
     refused = ["-expire", "-pexpire", "-persist", *(() if scripts else ("-eval", "-evalsha"))]
-    user = f"unexpiring{scripts}"
-    keys.raw.execute_command("ACL", "SETUSER", user, "on", ">secret", "~*", "+@all", *refused)
-    url = server.url.replace("://", f"://{user}:secret@")
+    url = user(server, keys.raw, "~*", "+@all", *refused)
     saver = SwarmStateSaver(make_redis(url), ttl=DAY / 1000)
     with pytest.warns(RuntimeWarning, match="(?i)does not expire.*pexpire") as warned:
         last = grow(saver, 3, writes=1)

@@ -74,16 +74,35 @@ def test_more_segments_than_a_script_unpacks_at_once_go_with_their_checkpoint(
     assert len(store) < 20
 
 
-def test_values_that_outlived_their_thread_do_not_expire_under_one_that_stays(
-    make_redis: Callable[..., RedisStore], raw: redis.Redis
+@pytest.mark.parametrize("kind", ["scripts", "no scripts"])
+@pytest.mark.parametrize("left", ["values", "all but the first key"])
+def test_what_outlived_its_thread_neither_expires_under_one_that_stays_nor_comes_back(
+    kind: str,
+    left: str,
+    server: Server,
+    make_redis: Callable[..., RedisStore],
+    raw: redis.Redis,
+    request: pytest.FixtureRequest,
 ) -> None:
-    store = make_redis()
-    put(SwarmStateSaver(store, ttl=60), "1", m=long("a"))
-    (first,) = [key for key in raw.scan_iter(match=f"{store.prefix}:*") if b"values" in key]
-    assert raw.pttl(first) > 0
-    raw.unlink(*[key for key in raw.scan_iter(match=f"*{store.prefix}:*") if key != first])
-    put(SwarmStateSaver(store), "3", m=long("c"))
-    assert raw.pttl(first) == -1
+    where = server.url if kind == "scripts" else request.getfixturevalue("no_scripts_url")
+    store = make_redis(where)
+    mortal = SwarmStateSaver(store, ttl=60)
+    mortal.put_writes(put(mortal, "1", m=long("a")), [("m", 1)], "task")
+    keys = list(raw.scan_iter(match=f"*{store.prefix}:*{{t:thread}}*"))
+    engine: Any = mortal._engine
+    first = engine._keys.of("thread", "")[0]
+    over = [first] if left != "values" else [key for key in keys if b"values" not in key]
+    raw.unlink(*over)
+    remain = [key for key in keys if key not in over]
+    assert remain
+    assert all(raw.pttl(key) > 0 for key in remain)
+    saver = SwarmStateSaver(store)
+    put(saver, "3", m=long("c"))
+    assert {raw.pttl(key) for key in keys if raw.exists(key)} == {-1}
+    found = list(saver.list(config()))
+    assert [one.checkpoint["id"] for one in found] == ["3"]
+    assert found[0].checkpoint["channel_values"] == {"m": long("c")}
+    assert found[0].pending_writes == []
 
 
 @pytest.mark.parametrize("value", [str, long], ids=["short", "long"])
@@ -109,6 +128,30 @@ def test_what_a_new_checkpoint_inherits_stays_when_its_parent_is_deleted_at_that
         assert "2" not in found
         if "3" in found:
             assert found["3"]["channel_values"] == {"m": value("b"), "k": 1}
+
+
+@pytest.mark.parametrize("kind", ["a deletion", "a limit"])
+def test_a_checkpoint_that_is_replaced_while_others_go_keeps_what_it_now_refers_to(
+    make_redis: Callable[..., RedisStore], kind: str
+) -> None:
+    for trip in range(1, 7):
+        saver = SwarmStateSaver(make_redis(prefix=f"replaced-{kind[2:5]}-{trip}"))
+        gone = put(saver, "1", m=long("a"))
+        put(saver, "2", n=2)
+        engine: Any = saver._engine
+
+        def replace(saver: SwarmStateSaver = saver, gone: Any = gone) -> None:
+            saver.put(gone, checkpoint({"m": "1"}, {"m": long("a")}, "2"), {}, {})
+
+        if kind == "a limit":
+            surplus = engine.run(engine.surplus("thread", "", 1))
+            doomed = [(one.id, list(one.loose)) for one in surplus.older]
+            replace()
+            assert engine.run(engine.release(surplus, doomed, [], None)) is False
+        else:
+            engine.run(with_act_at(engine.delete("thread", "", ["1"]), trip, replace))
+        found = {one.checkpoint["id"]: one.checkpoint for one in saver.list(config())}
+        assert found["2"]["channel_values"] in ({"n": 2}, {"m": long("a")})
 
 
 def test_a_write_is_never_seen_without_what_says_which_segments_it_needs() -> None:

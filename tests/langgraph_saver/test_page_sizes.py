@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import redis
 from proxies import Proxy
+from rights import user
 from servers import Server
 from threads import checkpoint, config, grow
 
@@ -107,15 +108,10 @@ def test_a_user_who_may_not_ask_for_sizes_lists_all_the_same(
     server: Server, make_redis: Callable[..., RedisStore]
 ) -> None:
     with server.client() as raw:
-        raw.execute_command("ACL", "SETUSER", "sizeless", "on", ">pw", "~*", "+@all", "-hstrlen")
-        raw.execute_command(
-            *("ACL", "SETUSER", "plain-sizeless", "on", ">pw", "~*", "+@all", "-hstrlen"),
-            "-@scripting",
-        )
-    for user in ("sizeless", "plain-sizeless"):
-        saver = SwarmStateSaver(
-            make_redis(server.url.replace("redis://", f"redis://{user}:pw@"), prefix=user)
-        )
+        sizeless = user(server, raw, "~*", "+@all", "-hstrlen")
+        neither = user(server, raw, "~*", "+@all", "-hstrlen", "-@scripting")
+    for prefix, url in (("sizeless", sizeless), ("neither", neither)):
+        saver = SwarmStateSaver(make_redis(url, prefix=prefix))
         grow(saver, 5)
         assert [one.metadata["step"] for one in saver.list(config())] == [4, 3, 2, 1, 0]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import redis
-from rights import SAVER, SCRIPTS, STORE
+from rights import SAVER, SCRIPTS, STORE, user
 from servers import Server, present, running, wait_until
 from threads import config, grow
 
@@ -102,16 +102,11 @@ def test_a_full_server_answers_and_can_be_relieved(own_server: Server) -> None:
         assert [key for key in client.keys("*") if b"{t:thread}" in key] == []
 
 
-def limited(raw: redis.Redis, server: Server, name: str, *rights: str) -> str:
-    raw.execute_command("ACL", "SETUSER", name, "on", ">secret", "resetchannels", *rights)
-    return f"redis://{name}:secret@127.0.0.1:{server.port}/0"
-
-
 def test_a_user_who_may_only_read_reads(
     server: Server, make_redis: MakeRedis, raw: redis.Redis
 ) -> None:
     answers = filled(SwarmStateSaver(make_redis()))
-    url = limited(raw, server, "reader", "~*", "-@all", "+@read", "+eval", "+evalsha", "+type")
+    url = user(server, raw, "~*", "-@all", "+@read", "+eval", "+evalsha", "+type")
     saver = SwarmStateSaver(make_redis(url))
     assert everything(saver) == answers
     with pytest.raises(AccessDenied):
@@ -123,12 +118,12 @@ def test_a_user_who_may_not_see_what_is_derived_reads_and_is_told_the_pattern_wh
 ) -> None:
     answers = filled(SwarmStateSaver(make_redis()))
     rights = [f"+{command}" for command in (*STORE, *SCRIPTS, *SAVER)]
-    url = limited(raw, server, f"half-{prefix}", f"~{prefix}:*", "-@all", *rights)
+    url = user(server, raw, f"~{prefix}:*", "-@all", *rights)
     saver = SwarmStateSaver(make_redis(url))
     assert everything(saver) == answers
     with pytest.raises(AccessDenied, match=f"~!{prefix}:\\*"):
         grow(saver, 1)
-    url = limited(raw, server, f"whole-{prefix}", f"~{prefix}:*", f"~!{prefix}:*", "-@all", *rights)
+    url = user(server, raw, f"~{prefix}:*", f"~!{prefix}:*", "-@all", *rights)
     saver = SwarmStateSaver(make_redis(url), ttl=1000, max_checkpoints_per_thread=10)
     assert everything(saver) == answers
     grow(saver, 1)

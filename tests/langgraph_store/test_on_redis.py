@@ -13,7 +13,7 @@ import redis
 from freezegun import freeze_time
 from langgraph.store.base import GetOp, PutOp
 from proxies import Proxy
-from rights import MEMORY, SCRIPTS, STORE, limited
+from rights import MEMORY, SCRIPTS, STORE, limited, user
 from servers import Server
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
@@ -214,29 +214,22 @@ def test_a_user_who_may_not_put_the_order_right_still_reads(
     store = make()
     SwarmStateStore(store).put(("a", "b"), "k", {"n": 1})
     with server.client() as client:
-        client.execute_command(
-            *("ACL", "SETUSER", "looker", "on", ">secret", f"~{store.prefix}:*", "+@all")
-        )
-        client.execute_command(
-            *("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+evalsha", "+eval")
-        )
+        looker = user(server, client, f"~{store.prefix}:*", "+@all")
+        reader = user(server, client, "~*", "+@read", "+evalsha", "+eval")
     (order,) = [key for key in raw.keys(f"!{store.prefix}:*") if b"names" in key]
     raw.delete(order)
-    for user in ("looker", "reader"):
-        reader = SwarmStateStore(make(f"redis://{user}:secret@127.0.0.1:{server.port}/0"))
-        assert reader.list_namespaces() == [("a", "b")]
-        assert [item.key for item in reader.search(("a",))] == ["k"]
-        assert reader.get(("a", "b"), "k").value == {"n": 1}  # type: ignore[union-attr]
+    for url in (looker, reader):
+        memory = SwarmStateStore(make(url))
+        assert memory.list_namespaces() == [("a", "b")]
+        assert [item.key for item in memory.search(("a",))] == ["k"]
+        assert memory.get(("a", "b"), "k").value == {"n": 1}  # type: ignore[union-attr]
 
 
 def test_who_may_neither_run_scripts_nor_watch_finds_expired_items_absent(
     make: Callable[..., RedisStore], server: Server
 ) -> None:
     with server.client() as client:
-        client.execute_command(
-            *("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-@scripting", "-watch")
-        )
-    store = make(f"redis://plain:secret@127.0.0.1:{server.port}/0")
+        store = make(user(server, client, "~*", "+@all", "-@scripting", "-watch"))
     memory = SwarmStateStore(store)
     with freeze_time("2026-05-01") as clock:
         memory.put(("a",), "short", {"n": 1}, ttl=1)
@@ -297,10 +290,7 @@ def test_a_replica_answers_reads_and_renews_nothing(
     memory = SwarmStateStore(make())
     memory.put(("a",), "k", {"n": 1}, ttl=5)
     with server.client() as client:
-        client.execute_command(
-            *("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+evalsha", "+eval")
-        )
-    reader = SwarmStateStore(make(f"redis://reader:secret@127.0.0.1:{server.port}/0"))
+        reader = SwarmStateStore(make(user(server, client, "~*", "+@read", "+evalsha", "+eval")))
     assert reader.get(("a",), "k").value == {"n": 1}  # type: ignore[union-attr]
     assert len(reader.search(("a",))) == 1
     assert reader.list_namespaces() == [("a",)]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 from proxies import Proxy
+from rights import user
 from servers import Server, present, running, wait_until
 
 from swarmstate import ABSENT
@@ -246,8 +247,7 @@ async def test_awaited_calls_fail_in_bounded_time_and_recover(proxy: Proxy, pref
 def test_an_error_of_the_server_names_the_command_the_operation_and_the_address(
     server: Server, make: Make, raw: redis.Redis
 ) -> None:
-    raw.execute_command("ACL", "SETUSER", "reader", "on", "nopass", "~*", "-@all", "+hget")
-    store = make(f"redis://reader:x@127.0.0.1:{server.port}/0")
+    store = make(user(server, raw, "~*", "-@all", "+hget"))
     with pytest.raises(AccessDenied, match="refused: NOPERM") as failure:
         store.keys("n")
     assert f"HKEYS for keys() on 127.0.0.1:{server.port} was refused" in str(failure.value)

@@ -10,7 +10,7 @@ import pytest
 import redis
 from proxies import Proxy
 from redis.crc import key_slot
-from rights import STORE, limited
+from rights import STORE, limited, user
 from servers import Cluster, Server, cluster, running
 
 from swarmstate.backends.redis import AsyncRedisStore, RedisStore
@@ -133,9 +133,7 @@ def test_a_marker_that_may_not_be_written_again_is_no_concern_of_a_read(
 @pytest.fixture
 def confined(server: Server, raw: redis.Redis, prefix: str) -> str:
     """The URL of a user who has the first of the two key patterns only."""
-    name = f"confined-{prefix}"
-    raw.execute_command("ACL", "SETUSER", name, "on", ">secret", f"~{prefix}:*", "+@all")
-    return f"redis://{name}:secret@127.0.0.1:{server.port}/0"
+    return user(server, raw, f"~{prefix}:*", "+@all")
 
 
 @pytest.mark.parametrize("read", READS)

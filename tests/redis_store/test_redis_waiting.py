@@ -15,6 +15,7 @@ import pytest
 import redis
 import valkey
 from proxies import Proxy
+from rights import user
 from servers import Server, wait_until
 
 from swarmstate.backends.redis import RedisStore
@@ -450,8 +451,7 @@ def test_a_connection_knows_how_the_server_calls_it(node: Node, raw: redis.Redis
 def test_a_connection_of_a_user_who_may_not_ask_works_unknown(
     server: Server, make: Make, raw: redis.Redis
 ) -> None:
-    raw.execute_command("ACL", "SETUSER", "mute", "on", "nopass", "~*", "-@all", "+hget")
-    store = make(f"redis://mute:x@127.0.0.1:{server.port}/0")
+    store = make(user(server, raw, "~*", "-@all", "+hget"))
     assert store.get("n", "k") is None
     connection = node_of(store).acquire(soon())
     assert identity(connection) is None

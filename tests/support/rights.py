@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import redis
 from servers import Server
+
+_numbers = count()
 
 STORE = [
     *("hset", "hget", "hmget", "hgetall", "hkeys", "hlen", "hexists", "hsetnx", "hdel"),
@@ -50,10 +54,16 @@ def limited(server: Server, client: redis.Redis, prefix: str, commands: list[str
 
     A ``*`` in the prefix stands for anything, so that a suite with many prefixes has one user.
     """
-    name = f"user{len(client.acl_users())}"
-    client.execute_command(
-        *("ACL", "SETUSER", name, "on", ">secret", f"~{prefix}:*", f"~!{prefix}:*"),
-        *("resetchannels", "-@all"),
-        *(f"+{command}" for command in commands),
-    )
+    allowed = [f"+{command}" for command in commands]
+    return user(server, client, f"~{prefix}:*", f"~!{prefix}:*", "resetchannels", "-@all", *allowed)
+
+
+def user(server: Server, client: redis.Redis, *rules: str) -> str:
+    """Make a user with these rules of ``ACL SETUSER``; return the server's URL for it.
+
+    No two have the same name: a suite shares its servers, and the rules of one test would change
+    what another's user may do.
+    """
+    name = f"user{next(_numbers)}"
+    client.execute_command("ACL", "SETUSER", name, "on", ">secret", *rules)
     return f"redis://{name}:secret@127.0.0.1:{server.port}/0"

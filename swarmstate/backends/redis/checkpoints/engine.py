@@ -182,7 +182,9 @@ class RedisCheckpoints:
                     missing, _ = yield from self._write(lua.PUT, name, arguments)
                 else:
                     rebuilt = rebuilt_channels(record)
-                    arguments.append(self._retention.argument(keep, caller, rebuilt))
+                    arguments.append(
+                        self._retention.argument(keep, caller, rebuilt, clustered=self._clustered)
+                    )
                     more = self._retention.noted(name, caller)
                     missing, found = yield from self._write(PUT_WITHIN, name, arguments, more)
                     surplus = yield from self._retention.found(name, keep, found)

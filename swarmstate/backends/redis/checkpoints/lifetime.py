@@ -94,6 +94,14 @@ class Lifetime:
             keys = [first, *keys]
         return [("PEXPIRE", key, self.ttl) for key in keys]
 
+    def keep(self, keys: Sequence[bytes]) -> Steps[None]:
+        """Let keys stay that an expired thread has left behind. One round trip."""
+        commands: list[Command] = [("PERSIST", key) for key in keys]
+        for reply in (yield Batch(commands, idempotent=True, ignore=("NOPERM", *_TRANSIENT))):
+            if reply is None or isinstance(reply, bytes):
+                self._told(reply or b"the server refuses PERSIST", read=False)
+                return
+
     def renew(self, thread: str, left: int, *, scripted: bool, read: bool = False) -> Steps[None]:
         """Give every key of a thread the same time. Two round trips, and one for each pass.
 

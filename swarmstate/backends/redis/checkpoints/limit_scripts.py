@@ -25,6 +25,53 @@ end
 """
 
 _SURPLUS = """
+-- Returns the parent, the fields, those of them that no kept one refers to, whether one continues
+-- it, and the namespaces called from it; nil where that is not known.
+local function noted(refs, id, oldest)
+  local good, entry = pcall(cmsgpack.unpack, try('HGET', KEYS[6], id) or '')
+  if not good or type(entry) ~= 'table' then return end
+  local needed = call('HGET', refs, 's' .. id)
+  for _, key in ipairs(needed and cmsgpack.unpack(needed) or {}) do entry[#entry + 1] = key end
+  local asked = {'p' .. id, 'c' .. id}
+  for i = 3, #entry do asked[i] = 'v' .. entry[i] end
+  local last = {}
+  for from = 1, #asked, 1000 do
+    local some = call('HMGET', refs, unpack(asked, from, math.min(from + 999, #asked)))
+    for i = 1, #some do last[from + i - 1] = some[i] end
+  end
+  local fields, loose = {}, {}
+  for i = 3, #entry do
+    if not last[i] then return end
+    fields[i - 2] = entry[i]
+    if less(last[i], oldest) then loose[#loose + 1] = entry[i] end
+  end
+  return entry[2], fields, loose, last[1] and not less(last[1], oldest), last[2]
+end
+
+-- The usual case: nothing can need the only older checkpoint, so it goes at once. Returns whether.
+local function past(refs, drawn)
+  if drawn == '' or call('HEXISTS', refs, 'd') == 1 or call('HLEN', KEYS[4]) > 0 then return end
+  local id, oldest = unpack(call('ZRANGEBYLEX', KEYS[5], '[\\0x', '+', 'LIMIT', 0, 2))
+  local _, _, loose, continued, calls = noted(refs, id, oldest)
+  if not continued or calls then return end
+  local gone = {'p' .. id, 's' .. id}
+  for i = 1, #loose do gone[i + 2] = 'v' .. loose[i] end
+  call('HDEL', KEYS[2], id, '\\0w' .. id, '\\0p' .. id)
+  call('ZREM', KEYS[5], id, '\\0w' .. id, '\\0p' .. id)
+  call('HDEL', KEYS[6], id)
+  call('UNLINK', KEYS[7]:sub(1, -#ARGV[4] - 1) .. id)
+  for i = 1, #gone, 1000 do
+    call('HDEL', refs, unpack(gone, i, math.min(i + 999, #gone)))
+  end
+  for i = 1, #loose, 1000 do
+    call('HDEL', KEYS[3], unpack(loose, i, math.min(i + 999, #loose)))
+  end
+  call('HSET', KEYS[6], '\\0n', drawn)
+  call('HINCRBY', refs, 'n', -1)
+  call('HSET', refs, 'r', drawn)
+  return true
+end
+
 -- Returns what there is beyond the newest, or 1 if all of the namespace has to be read for that.
 local function beyond(refs, n, keep, drawn)
   local oldest = call('ZREVRANGEBYLEX', KEYS[5], '+', '[\\0x', 'LIMIT', keep - 1, 1)[1]
@@ -34,27 +81,11 @@ local function beyond(refs, n, keep, drawn)
   local rebuilt = call('HGET', refs, 'd')
   local older, called = {}, false
   for _, id in ipairs(ids) do
-    local good, entry = pcall(cmsgpack.unpack, call('HGET', KEYS[6], id) or '')
-    if not good or type(entry) ~= 'table' then return 1 end
-    local needed = call('HGET', refs, 's' .. id)
-    for _, key in ipairs(needed and cmsgpack.unpack(needed) or {}) do entry[#entry + 1] = key end
-    local asked = {'p' .. id, 'c' .. id}
-    for i = 3, #entry do asked[i] = 'v' .. entry[i] end
-    local last = {}
-    for from = 1, #asked, 1000 do
-      local some = call('HMGET', refs, unpack(asked, from, math.min(from + 999, #asked)))
-      for i = 1, #some do last[from + i - 1] = some[i] end
-    end
-    local fields, loose = {}, {}
-    for i = 3, #entry do
-      if not last[i] then return 1 end
-      fields[i - 2] = entry[i]
-      if less(last[i], oldest) then loose[#loose + 1] = entry[i] end
-    end
-    local continued = last[1] and not less(last[1], oldest) and 1 or 0
+    local parent, fields, loose, continued, calls = noted(refs, id, oldest)
+    if not parent then return 1 end
     local record = rebuilt and call('HGET', KEYS[2], id) or ''
-    called = called or last[2]
-    older[#older + 1] = {id, entry[2], fields, loose, continued, last[2] or '', record}
+    called = called or calls
+    older[#older + 1] = {id, parent, fields, loose, continued and 1 or 0, calls or '', record}
   end
   local gate, fork = '', call('HGET', refs, 'f')
   if rebuilt and not (fork and less(oldest, fork)) then gate = call('HGET', KEYS[2], oldest) end
@@ -121,10 +152,10 @@ if right then
     note[#note + 1] = 'f'
     note[#note + 1] = fork
   end
-  if #asked > 2 then
+  if #asked > 3 then
     local raw = call('HGET', refs, 'd')
     local rebuilt = raw and cmsgpack.unpack(raw) or {}
-    for i = 3, #asked do
+    for i = 4, #asked do
       if less(rebuilt[asked[i]] or '', id) then rebuilt[asked[i]] = id end
     end
     note[#note + 1] = 'd'
@@ -156,7 +187,9 @@ if n > keep then
   if right then
     local stay = tonumber(call('HGET', refs, 'k') or 0)
     -- Many that have to stay are not looked at again before an eighth more has come.
-    if stay < 64 or (n - keep - stay) * 8 >= stay then
+    if n == keep + 1 and past(refs, asked[3]) then
+      surplus = nil
+    elseif stay < 64 or (n - keep - stay) * 8 >= stay then
       surplus = beyond(refs, n, keep, drawn)
     else
       surplus = nil
@@ -167,9 +200,11 @@ end
 )
 """Store a checkpoint of a namespace that has a limit. Keys and ARGV are those of PUT, but with
 the references of the namespace and of the caller's at the end of the keys; and at the end of ARGV
-msgpack of [limit, the id of the caller or "", the channels that are rebuilt].
+msgpack of [limit, the id of the caller or "", a number drawn, the channels that are rebuilt]. The
+number is "" on a cluster, where the script may not remove what it does not declare.
 
-Returns what PUT returns. A list has one more element if the limit is exceeded: 1 if all of the
+Returns what PUT returns. A list has one more element if the limit is exceeded and more has to go
+than the least checkpoint, or something may need it: 1 if all of the
 namespace has to be read to know by what, or {how many checkpoints there are, what was drawn last,
 the least that is kept, {{id, parent, fields, those of them that no kept one refers to, 1 if one
 continues it, namespaces called from it, record or ""}, ...}, channels -> id, record of the least

@@ -40,9 +40,14 @@ class Removal:
         keys = self._keys.of(thread, checkpoint_ns)
         refs = self._keys.references(thread, checkpoint_ns)
         _, checkpoints, values, orphans, _, entries = keys
-        held, waiting, fields = yield Batch(
-            [("HKEYS", checkpoints), ("HKEYS", orphans), ("HKEYS", values)], idempotent=True
+        names: list[Command] = [("HKEYS", key) for key in (checkpoints, orphans, values)]
+        replies = yield Batch(
+            [("HGET", entries, b"\0n"), *names], idempotent=True, ignore=("WRONGTYPE",)
         )
+        if None in replies[1:]:
+            # Only what is derived may be of another type: the same again, for its error.
+            replies = [None, *(yield Batch(names, idempotent=True))]
+        number, held, waiting, fields = replies
         known = set(filter(is_record, held))
         gone = {each.encode() for each in ids}
         if not known & gone:
@@ -57,8 +62,7 @@ class Removal:
         doomed = [raw for raw in fields if raw not in used]
         # Those that others were continued from go last.
         drawn = b"%x" % getrandbits(64)
-        # What was put since is looked at as well: the number that was drawn for it is overwritten.
-        *_, held, waiting = yield Batch(
+        *before_it, held, waiting = yield Batch(
             [
                 *self._drop(space, sorted(gone, reverse=True), drawn, b""),
                 *self._drop(space, list(alone), drawn, b"orphans"),
@@ -67,6 +71,9 @@ class Removal:
             ],
             idempotent=True,
         )
+        # What was put since is looked at as well: the number that was drawn for it is overwritten.
+        if before_it != [number or b"", *[drawn] * (len(before_it) - 1)]:
+            stay.clear()
         left, named = len(held), {*map(id_in, held), *waiting}
         new = set(filter(is_record, held)) - stay
         used = yield from self._used(space, new)
@@ -89,12 +96,14 @@ class Removal:
             )
             if 0 not in replies:
                 return
-            # Another checkpoint was put, which may refer to what would go.
+            # Another checkpoint was put, which may refer to what would go; or one was replaced.
             number, held, waiting = yield Batch(
                 [("HGET", entries, b"\0n"), ("HKEYS", checkpoints), ("HKEYS", orphans)],
                 idempotent=True,
                 ignore=("WRONGTYPE",),
             )
+            if number != drawn:
+                stay.clear()
             drawn, left = number or b"", len(held)
             named = {*map(id_in, held), *waiting}
             new = set(filter(is_record, held)) - stay

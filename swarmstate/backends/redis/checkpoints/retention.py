@@ -102,9 +102,12 @@ class Retention:
         self._derived = derived
 
     @staticmethod
-    def argument(keep: int, caller: CheckpointName | None, rebuilt: Sequence[str]) -> bytes:
+    def argument(
+        keep: int, caller: CheckpointName | None, rebuilt: Sequence[str], *, clustered: bool
+    ) -> bytes:
         """Return what a put within a limit is told."""
-        return _plain.encode([keep, "" if caller is None else caller.id, *rebuilt])
+        drawn = "" if clustered else draw().decode()
+        return _plain.encode([keep, "" if caller is None else caller.id, drawn, *rebuilt])
 
     def noted(self, name: CheckpointName, caller: CheckpointName | None) -> tuple[bytes, bytes]:
         """Return where it is noted who refers to what, and what was called from the caller."""

@@ -1,8 +1,8 @@
 r"""The scripts of the checkpointer.
 
-A script touches only the keys that it declares, except for ``READ`` on one server, which names the
-writes of the checkpoints itself. So on a cluster, a slot that is being moved answers with a
-redirect, never with a part. Each script does a bounded amount of work.
+A script touches only the keys that it declares, except for ``READ`` and ``PUT_WITHIN`` on one
+server, which name the writes of the checkpoints themselves. So on a cluster, a slot that is being
+moved answers with a redirect, never with a part. Each script does a bounded amount of work.
 
 The keys of a checkpoint namespace are, in this order, where a script says "all of them":
 
@@ -13,7 +13,8 @@ The keys of a checkpoint namespace are, in this order, where a script says "all 
 4. orphans: ids that have writes but no checkpoint -> 1
 5. derived, the order: a sorted set of the keys of the second, every score 0
 6. derived, id -> msgpack of [start of the record's SHA-1, parent or "", field, ...];
-   ``\0n`` -> what whoever removed checkpoints last, or wrote what needs segments, has drawn by lot
+   ``\0n`` -> what whoever removed checkpoints last, replaced one, or wrote what needs segments, has
+   drawn by lot
 
 ARGV[1] is the checkpoint namespace. The derived keys may be missing, stale, or of any type; what
 changes them never fails for that. Replies hold bytes and integers; lists may hold nulls.
@@ -131,7 +132,12 @@ if parent ~= '' and call('HEXISTS', KEYS[2], parent) == 0 then
   call('HSET', KEYS[2], '\\0p' .. id, ARGV[7])
   try('ZADD', KEYS[5], 0, '\\0p' .. id)
 end
-call('HSET', KEYS[2], id, ARGV[5])
+if call('HSET', KEYS[2], id, ARGV[5]) == 0 then
+  -- It needs other values now: whoever removes some meanwhile learns by it to look again.
+  local drawn = try('HGET', KEYS[6], '\\0n')
+  drawn = redis.sha1hex((type(drawn) == 'string' and drawn or '') .. ARGV[5])
+  try('HSET', KEYS[6], '\\0n', drawn)
+end
 local derived = cmsgpack.unpack(ARGV[6])
 local entry = {redis.sha1hex(ARGV[5]):sub(1, 16), derived[1]}
 for i = given, last, 2 do entry[#entry + 1] = ARGV[i] end
@@ -343,6 +349,7 @@ DROP = Script(
     "drop",
     CALL
     + """
+local drawn = try('HGET', KEYS[6], '\\0n')
 for i = 3, #ARGV do
   local id = ARGV[i]
   if ARGV[2] == '' or call('HEXISTS', KEYS[2], id) == 0 then
@@ -355,13 +362,13 @@ for i = 3, #ARGV do
   end
 end
 try('HSET', KEYS[6], '\\0n', ARGV[1])
-return 1
+return type(drawn) == 'string' and drawn or ''
 """,
 )
 """Remove checkpoints with their marks and writes. All of the keys, and one for each id's writes.
 
 ARGV: a number drawn; "" or, to remove only the writes of ids that have no checkpoint, "orphans";
-then ids.
+then ids. Returns the number that was drawn before, or "".
 """
 
 DROP_VALUES = Script(

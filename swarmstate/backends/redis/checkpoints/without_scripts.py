@@ -196,18 +196,26 @@ class PlainCheckpoints:
         self, name: CheckpointName, commands: list[Command], own: list[bytes]
     ) -> Steps[list[Any]]:
         """Send a transaction with what makes the thread live on, and return its replies."""
-        first = self._keys.of(*name[:2])[0]
+        first, checkpoints, held, orphans, *_ = self._keys.of(*name[:2])
         left = -1
         if self._life.ttl is not None:
             left = yield from self._revive(name)
-        sent = [*commands, ("PTTL", first), *self._life.own(first, left, own)]
+            sent = [*commands, ("PTTL", first), *self._life.own(first, left, own)]
+        else:
+            known = [("HEXISTS", first, name.checkpoint_ns), ("EXISTS", checkpoints, held, orphans)]
+            sent = [*known, *commands, ("PTTL", first)]
         try:
             replies = yield from self._sent(name, sent)
         except CommandRefused as refused:
             self._life.refused(refused)
             replies = yield from self._sent(name, [*commands, ("PTTL", first)])
         if self._life.ttl is None:
+            listed, remains, *replies = replies
             left = replies[len(commands)]
+            if remains and not listed:
+                # Of a thread that expired, and would now end on its own.
+                yield from self.bury(*name[:2], but=name.id)
+                yield from self._life.keep(own)
         if self._life.outdated(left):
             yield from self._life.renew(name.thread, left, scripted=False)
         return replies
@@ -246,29 +254,39 @@ class PlainCheckpoints:
         time_left: int = left
         return time_left
 
-    def bury(self, thread: str, checkpoint_ns: str) -> Steps[None]:
-        """Remove what is left of a namespace that is not listed, but for its values.
+    def bury(self, thread: str, checkpoint_ns: str, *, but: str | None = None) -> Steps[None]:
+        """Remove what is left of a namespace that was not listed, except for its values.
 
         By name: a transaction cannot look whether another writer has listed it meanwhile, and what
         that one has written must stay.
+
+        Args:
+            thread: The thread.
+            checkpoint_ns: The checkpoint namespace.
+            but: The checkpoint by which it has just been listed again.
         """
         first, checkpoints, _, orphans, order, entries = self._keys.of(thread, checkpoint_ns)
         listed, held, waiting = yield Batch(
             [("HEXISTS", first, checkpoint_ns), ("HKEYS", checkpoints), ("HKEYS", orphans)],
             idempotent=True,
         )
-        if listed:
+        ids = {id_in(raw) for raw in (*held, *waiting)}
+        if but is not None:
+            ids.discard(but.encode())
+        elif listed:
             return
+        else:
+            yield Batch([("UNLINK", order, entries)], idempotent=True)
         start = self._keys.writes(thread, checkpoint_ns)
-        ids = list({id_in(raw) for raw in (*held, *waiting)})
-        yield Batch([("UNLINK", order, entries)], idempotent=True)
-        for some in in_parts(ids):
+        for some in in_parts(list(ids)):
             commands: list[Command] = [
                 ("UNLINK", *(start + raw for raw in some)),
                 ("HDEL", checkpoints, *some, *marks(some)),
                 ("HDEL", orphans, *some),
+                ("HDEL", entries, *some),
+                ("ZREM", order, *some, *marks(some)),
             ]
-            yield Batch(commands, atomic=True, idempotent=True)
+            yield Batch(commands, atomic=True, idempotent=True, ignore=("WRONGTYPE",))
 
     # Reading -----------------------------------------------------------------------------------
 
