@@ -94,18 +94,14 @@ cdef extern from *:
         return done == -EAGAIN || done == -EWOULDBLOCK || done == -EINTR;
     }
     #endif
-    /* Takes what it has waited off the seconds that are left; below zero there is no end. */
-    static inline Py_ssize_t sr_poll(int file, int to_write, double *left) {
-        double from = sr_now();
-        Py_ssize_t done = sr_ready(
-            file, to_write, *left < 0 ? -1 : (int)ceil(fmin(*left, 1e6) * 1e3));
-        if (done < 0 && *left > 0) *left = fmax(*left - (sr_now() - from), 0.0);
-        return done;
+    static inline Py_ssize_t sr_poll(int file, int to_write, double seconds) {
+        return sr_ready(file, to_write, (int)ceil(fmax(seconds, 0.0) * 1e3));
     }
     """
     Py_ssize_t sr_send(int file, const char *data, Py_ssize_t size) noexcept nogil
     Py_ssize_t sr_receive(int file, char *to, Py_ssize_t size) noexcept nogil
-    Py_ssize_t sr_poll(int file, bint to_write, double *left) noexcept nogil
+    Py_ssize_t sr_poll(int file, bint to_write, double seconds) noexcept nogil
+    double sr_now() noexcept nogil
     bint sr_again(Py_ssize_t done) noexcept
 
 cdef extern from "Python.h":

@@ -3,6 +3,10 @@
 cdef object SEND = _socket.socket.sendall
 cdef object RECEIVE = _socket.socket.recv_into
 
+# How many seconds pass before signals are looked for again. One that arrives right before a wait
+# does not end it, and one that another thread was given never does.
+cdef double HEED = 0.1
+
 
 cdef class Peer:
     """A connection as its server knows it, for as long as its socket is the same.
@@ -60,12 +64,11 @@ cdef class Peer:
 
     cpdef bint silent(self) except -1:
         """Return whether a connection is open and has nothing to read; False if that is unknown."""
-        cdef double now = 0.0
         if self.gets is None or self.has_data():
             return False
         if self.pending is not None and self.pending():
             return False
-        return sr_poll(self.file, False, &now) == 0
+        return sr_poll(self.file, False, 0.0) == 0
 
     cdef object write(self, bytes data):
         """Send some bytes; raises as the socket's ``sendall`` does."""
@@ -102,19 +105,22 @@ cdef class Peer:
 
     cdef int stand_by(self, bint to_write) except -1:
         """Wait until a plain socket can be written or read."""
-        cdef double left = self.patience
+        cdef double left = self.patience, end = sr_now() + left, turn
         cdef Py_ssize_t ready
         while True:
+            turn = left if 0 <= left < HEED else HEED
             with nogil:
-                ready = sr_poll(self.file, to_write, &left)
+                ready = sr_poll(self.file, to_write, turn)
             if ready > 0:
                 return 0
-            if ready == 0:
-                raise TimeoutError("timed out")
-            if not sr_again(ready):
+            if ready < 0 and not sr_again(ready):
                 raise OSError(-ready, os.strerror(-ready))
             # What a handler raises ends the wait; another signal does not begin it again.
             PyErr_CheckSignals()
+            if left >= 0:
+                left = end - sr_now()
+                if left <= 0:
+                    raise TimeoutError("timed out")
 
     cdef object read(self):
         """Return the next reply; an error that the server sent is a value like any other.

@@ -43,6 +43,8 @@ def test_a_short_plain_value_is_shown_as_repr_does(value: Any) -> None:
     if "://" in text or "=" in text or max(map(text.count, "[({")) > 3:
         return  # what could be a secret, and what is nested deeper than is shown
     assert shown(value, 10_000) == text
+    if '"' in text:
+        return  # which quotes are used depends on what is shown
     assert shown(value, 20) == (text if len(text) <= 20 else text[:17] + "...")
 
 
