@@ -166,12 +166,26 @@ class References:
         continued = self.parents.get(checkpoint_id, "") > checkpoint_id
         return continued and not self.rebuilt and checkpoint_id not in self.calls
 
-    def least(self) -> tuple[str, list[str]]:
-        """Return the least id, with the fields whose values only it refers to."""
-        checkpoint_id = self.ids[0]
+    def pop(self) -> tuple[str, list[str]]:
+        """Forget the least checkpoint, from which no subgraph was called.
+
+        Returns:
+            Its id, and the fields whose values only it refers to.
+        """
+        self.changes += 1
+        checkpoint_id = self.ids.pop(0)
         values = self.values
-        fields = [key for key in self.fields(checkpoint_id) if values.get(key) == checkpoint_id]
-        return checkpoint_id, fields
+        fields = self.seen.pop(checkpoint_id)[1]
+        if self.needed:
+            needed = self.needed.pop(checkpoint_id, ())
+            self._letters -= sum(map(len, needed))
+            fields = [*fields, *needed]
+        loose = [key for key in fields if values.get(key) == checkpoint_id]
+        for key in loose:
+            values.pop(key, None)  # it may be named twice
+        self.parents.pop(checkpoint_id, None)
+        self._letters -= len(checkpoint_id) + sum(map(len, loose))
+        return checkpoint_id, loose
 
     def surplus(
         self,

@@ -204,7 +204,7 @@ def test_a_store_agrees_with_a_plain_dict_under_random_operations(
 
     ThisMachine.codec = codec
     # A store behind a socket is some hundred times slower than one in memory.
-    examples = 200 if type(make_store()).__module__ == "swarmstate._core" else 25
+    examples = 120 if type(make_store()).__module__ == "swarmstate._core" else 12
     examples = int(os.environ.get("SWARMSTATE_TEST_EXAMPLES", examples))
     run_state_machine_as_test(
         ThisMachine,

@@ -13,7 +13,7 @@ from swarmstate.integrations.langgraph import SwarmStateSaver
 from swarmstate.protocols import StoreLike
 
 LENGTH = 100_000
-COUNT = 30
+COUNT = 12
 
 
 @pytest.fixture

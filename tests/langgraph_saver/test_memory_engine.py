@@ -232,7 +232,7 @@ NO_RECORD = [
 ]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @example(operations=NO_RECORD, keep=None, codec="msgpack")
 @example(operations=LOST_WRITES, keep=None, codec="msgpack")
 @example(operations=UNLISTED, keep=2, codec="msgpack")
@@ -257,7 +257,7 @@ def test_random_sequences_leave_and_answer_what_the_engine_over_any_store_does(
         assert ours.store.snapshot().diff(held) == reference.store.snapshot().diff(expected)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     calls=st.lists(
         st.tuples(st.sampled_from(("put", "put", "put", "delete", "ask")), st.integers(0, 60)),

@@ -116,7 +116,7 @@ class Session:
 
 @given(operations=operations)
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @pytest.mark.timeout(600)
 def test_any_sequence_of_calls_is_answered_as_the_reference_saver_would(

@@ -23,7 +23,7 @@ Make = Callable[..., RedisStore]
 # Newer versions of Python warn about what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
-CHILDREN = 30
+CHILDREN = 15
 
 
 @pytest.fixture(scope="module")

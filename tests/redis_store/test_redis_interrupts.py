@@ -114,7 +114,7 @@ def test_interrupts_in_quick_succession_lose_no_connection(server: Server, prefi
 
     shots = 0
 
-    def interrupted(number: int, frame: FrameType | None) -> None:
+    def interrupted(_: int, frame: FrameType | None) -> None:
         nonlocal shots
         # Only the call is interrupted, and twice at most.
         while frame is not None and frame.f_code is not call.__code__:
@@ -123,7 +123,7 @@ def test_interrupts_in_quick_succession_lose_no_connection(server: Server, prefi
             shots += 1
             if shots == 1:
                 # The second one comes while the first is dealt with.
-                signal.setitimer(signal.ITIMER_REAL, 3e-5)
+                signal.setitimer(signal.ITIMER_REAL, 5e-6 * (1 + number % 7))
             raise KeyboardInterrupt
 
     def call() -> None:
@@ -147,7 +147,7 @@ def test_interrupts_in_quick_succession_lose_no_connection(server: Server, prefi
         gc.collect()
         sys.unraisablehook = hook
     assert interrupts > 1000
-    assert twice > 100
+    assert twice > 20
     node = store.driver._topology.node(None)
     both = [node.acquire(monotonic() + 20) for _ in range(2)]
     for connection in both:

@@ -208,7 +208,7 @@ async def test_on_a_cluster_calls_to_one_node_do_not_wait_for_the_node_of_the_ma
     async with AsyncRedisStore(nodes.url, prefix=prefix, timeout=1, retries=0) as store:
         await store.set_many([(near, "k", 1), (far, "k", 2)])
         with home.client() as direct:
-            direct.execute_command("CLIENT", "PAUSE", "20000", "ALL")
+            direct.execute_command("CLIENT", "PAUSE", "4000", "ALL")
             try:
                 clock.move(2)
                 assert await store.get(far, "k") == 2

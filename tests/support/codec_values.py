@@ -21,7 +21,7 @@ import ormsgpack
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-EXAMPLES = int(os.environ.get("SWARMSTATE_TEST_EXAMPLES", "1000"))
+EXAMPLES = int(os.environ.get("SWARMSTATE_TEST_EXAMPLES", "400"))
 """How many examples each property is tried on."""
 
 # ormsgpack 1.12, the last one for Python 3.10, has no such type.

@@ -36,7 +36,7 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.types import Command, Interrupt, Send
 from pydantic import BaseModel, SecretStr
 
-EXAMPLES = int(os.environ.get("SWARMSTATE_TEST_EXAMPLES", "4000"))
+EXAMPLES = int(os.environ.get("SWARMSTATE_TEST_EXAMPLES", "2000"))
 """How many examples each property is tried on."""
 
 

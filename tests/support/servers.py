@@ -118,6 +118,8 @@ class Server:
         return [
             *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
             *("--appendonly", "no", "--dir", self.directory),
+            # A replica is served at once, not five seconds later with others that may come.
+            *("--repl-diskless-sync-delay", "0"),
             *self.options,
         ]
 
