@@ -316,13 +316,13 @@ class Limits:
     def _ids(self, where: ThreadNames) -> list[str]:
         return sorted(filter(is_id, self._store.keys(where.checkpoints)))
 
-    def _needed(self, where: ThreadNames) -> dict[str, list[str]]:
+    def _needed(self, where: ThreadNames) -> dict[str, set[str]]:
         """Return checkpoint id -> the segments that its writes need."""
         keys = self._store.keys
         if not any(map(is_segment, keys(where.values))):
             return {}
         ids = {*keys(where.orphans), *map(id_of, keys(where.checkpoints))}
-        found = ((each, segments_among(keys(where.writes + each))) for each in ids)
+        found = ((each, set(segments_among(keys(where.writes + each)))) for each in ids)
         return {each: segments for each, segments in found if segments}
 
     def _read(self, name: CheckpointName, keep: int) -> Surplus:

@@ -53,10 +53,10 @@ class References:
     def __init__(
         self,
         records: Mapping[str, CheckpointRecord] | None = None,
-        needed: Mapping[str, Sequence[str]] | None = None,
+        needed: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self.ids: list[str] = []
-        self.needed: dict[str, list[str]] = {}
+        self.needed: dict[str, set[str]] = {}
         self.seen: dict[str, tuple[str | None, Sequence[str]]] = {}
         self.values: dict[str, str] = {}
         self.parents: dict[str, str] = {}
@@ -118,10 +118,10 @@ class References:
     def need(self, checkpoint_id: str, segments: Iterable[str]) -> None:
         """Note segments that writes of a checkpoint need, which may be yet to come."""
         self.changes += 1
-        known = self.needed.setdefault(checkpoint_id, [])
+        known = self.needed.setdefault(checkpoint_id, set())
         for key in segments:
             if key not in known:
-                known.append(key)
+                known.add(key)
                 self._letters += len(key)
             self.values[key] = max(checkpoint_id, self.values.get(key, ""))
 

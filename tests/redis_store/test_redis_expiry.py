@@ -117,7 +117,7 @@ def test_an_expiry_that_a_cluster_refuses_does_not_lose_the_write(prefix: str) -
         commands = [each for each in [*STORE, *SCRIPTS, *CLUSTER] if each != "pexpire"]
         for node in nodes.nodes:
             with node.client() as client:
-                url = limited(node, client, "*", commands)
+                url = limited(node, client, "*", commands, "node")
         url = url.replace("redis://", "redis+cluster://")
         for tagged in (prefix, f"{{{prefix}}}"):
             with RedisStore(url, prefix=tagged, ttl=100) as store:

@@ -39,7 +39,7 @@ def test_a_user_of_a_cluster_needs_no_more_than_is_listed(prefix: str) -> None:
     with cluster() as nodes:
         for node in nodes.nodes:
             with node.client() as client:
-                url = limited(node, client, prefix, [*STORE, *SCRIPTS, *CLUSTER])
+                url = limited(node, client, prefix, [*STORE, *SCRIPTS, *CLUSTER], "node")
         with RedisStore(url.replace("redis://", "redis+cluster://"), prefix=prefix) as store:
             store.set_many([(f"n{number}", "k", number) for number in range(30)])
             assert store.update("n1", "k", lambda value: value + 1) == 2

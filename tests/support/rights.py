@@ -49,21 +49,28 @@ CLUSTER = ["cluster|slots", "cluster|nodes", "command", "asking"]
 """What finding the nodes of a cluster needs beside these."""
 
 
-def limited(server: Server, client: redis.Redis, prefix: str, commands: list[str]) -> str:
+def limited(
+    server: Server,
+    client: redis.Redis,
+    prefix: str,
+    commands: list[str],
+    name: str | None = None,
+) -> str:
     """Make a user for a prefix; return the server's URL for it.
 
     A ``*`` in the prefix stands for anything, so that a suite with many prefixes has one user.
     """
     allowed = [f"+{command}" for command in commands]
-    return user(server, client, f"~{prefix}:*", f"~!{prefix}:*", "resetchannels", "-@all", *allowed)
+    keys = (f"~{prefix}:*", f"~!{prefix}:*")
+    return user(server, client, *keys, "resetchannels", "-@all", *allowed, name=name)
 
 
-def user(server: Server, client: redis.Redis, *rules: str) -> str:
+def user(server: Server, client: redis.Redis, *rules: str, name: str | None = None) -> str:
     """Make a user with these rules of ``ACL SETUSER``; return the server's URL for it.
 
     No two have the same name: a suite shares its servers, and the rules of one test would change
-    what another's user may do.
+    what another's user may do. The nodes of a cluster have to be given one.
     """
-    name = f"user{next(_numbers)}"
+    name = name or f"user{next(_numbers)}"
     client.execute_command("ACL", "SETUSER", name, "on", ">secret", *rules)
     return f"redis://{name}:secret@127.0.0.1:{server.port}/0"

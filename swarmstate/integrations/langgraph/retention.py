@@ -27,6 +27,8 @@ __all__ = ["caller_of", "delete_for_runs", "prune", "thin"]
 T = TypeVar("T")
 
 _TRIES = 100
+_FEW_TRIES = 5
+"""How often a put looks again that others have overtaken; the next one removes what it leaves."""
 _NOTHING: AbstractSet[str] = frozenset()
 _INTERRUPTED = f"{WRITES_IDX_MAP[INTERRUPT]}:"
 """What the key of a pending write starts with that is an interrupt."""
@@ -71,7 +73,7 @@ def thin(
         The namespaces that went as a whole; None if others changed it too often for anything to go,
         which whoever puts the next checkpoint then removes too.
     """
-    for _ in range(_TRIES):
+    for _ in range(_FEW_TRIES if interrupts else _TRIES):
         if surplus is None:
             return []
         ends = _ends(surplus) if interrupts else []

@@ -467,7 +467,7 @@ class Retention:
             for each, checkpoint_id in last.items():
                 pairs += (letter + each, checkpoint_id)
         for checkpoint_id, segments in references.needed.items():
-            pairs += ("s" + checkpoint_id, _plain.encode(segments))
+            pairs += ("s" + checkpoint_id, _plain.encode([*segments]))
         for caller, spaces in (calls or {}).items():
             pairs += ("c" + caller, _plain.encode([*spaces]))
         if references.rebuilt:
