@@ -367,3 +367,82 @@ def test_only_our_checkpoints_copy_the_log(store: DiskStore) -> None:
     assert store.driver.database.alone(
         lambda connection: connection.execute("PRAGMA wal_autocheckpoint").fetchone()
     ) == (0,)
+
+
+def test_the_log_is_copied_by_another_connection_while_nobody_can_write(
+    store: DiskStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite before 3.51.3 can corrupt a file whose log starts over during a checkpoint."""
+    from swarmstate.backends.disk import database
+
+    copied = []
+    copy = database._copy_log
+
+    def watched(connection: sqlite3.Connection) -> None:
+        assert connection is not store.driver.database.writer
+        other = sqlite3.connect(path, timeout=0, isolation_level=None)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        other.close()
+        statements: list[str] = []
+        connection.set_trace_callback(statements.append)
+        copy(connection)
+        connection.set_trace_callback(None)
+        copied.extend(statements)
+
+    monkeypatch.setattr(database, "_copy_log", watched)
+    monkeypatch.setattr(database, "_PAGES", 1)
+    store.set("n", "k", 1)
+    assert copied == ["PRAGMA wal_checkpoint(PASSIVE)"]
+    # And lets others write again.
+    monkeypatch.setattr(database, "_PAGES", 1000)
+    with DiskStore(path, timeout=0.1) as another:
+        another.set("n", "k", 2)
+    assert store.get("n", "k") == 2
+
+
+def test_a_log_that_a_long_reader_made_grow_is_cut(
+    make: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from swarmstate.backends.disk import connections
+
+    monkeypatch.setattr(connections, "_LOG_BYTES", 100_000)
+    store = make()
+    store.set("n", "k", 0)
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM entry").fetchall()
+    for number in range(100):
+        store.set("n", str(number), os.urandom(10_000))
+    log = path.with_name("state.db-wal")
+    assert log.stat().st_size > 1_000_000
+    reader.close()
+    assert store.driver.database.checkpoint()
+    store.set("n", "k", 1)
+    assert log.stat().st_size <= 100_000
+
+
+def test_no_read_holds_on_to_the_log_even_if_it_is_not_gone_through(make: Make, path: Path) -> None:
+    from threads import config, grow
+
+    from swarmstate.integrations.langgraph import SwarmStateSaver
+
+    store = make()
+    saver = SwarmStateSaver(store)
+    last = grow(saver, 30, writes=1)
+    store.set_many(("n", f"{number:03}", number) for number in range(300))
+    listing = saver.list(config())
+    next(listing)
+    saver.get_tuple(last)
+    store.get("n", "001")
+    store.get_many([("n", "001"), ("n", "no"), ("m", "no")])
+    store.keys("n", "0")
+    store.items("n")
+    store.namespaces()
+    len(store)
+    store.snapshot()
+    other = sqlite3.connect(path, timeout=0, isolation_level=None)
+    # All of the log could be copied, and it could start over: nobody reads from it.
+    assert other.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0] == 0
+    other.close()
+    assert len(list(listing)) == 29

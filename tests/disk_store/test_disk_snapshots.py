@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import Server
 
 from swarmstate import Store, dumps
 from swarmstate.backends.disk import AsyncDiskStore, DiskStore, tracking
+from swarmstate.backends.redis import RedisStore
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, StoreUnavailable
 
 Make = Callable[..., DiskStore]
@@ -276,3 +278,17 @@ def test_a_snapshot_of_a_file_goes_into_memory_and_back(store: DiskStore) -> Non
     local.set("n", "k", "changed")
     store.restore(local.snapshot())
     assert store.get("n", "k") == "changed"
+
+
+def test_a_snapshot_of_a_file_goes_onto_a_server_and_back(store: DiskStore, server: Server) -> None:
+    store.set_many([("n", "k", [1, 2]), ("m", "é", None), ("n", "bytes", b"x")])
+    before = content(store)
+    with RedisStore(server.url, prefix="disk-snapshots") as remote:
+        remote.set("gone", "k", 1)
+        remote.restore(store.snapshot())
+        assert content(remote) == before
+        store.clear()
+        store.set("gone", "k", 1)
+        store.restore(remote.snapshot())
+        assert content(store) == before
+        remote.clear()

@@ -27,7 +27,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
-from swarmstate.backends.disk.connections import File, patiently
+from swarmstate.backends.disk.connections import File, making, patiently
 from swarmstate.backends.disk.faults import is_busy, primary_code, translated
 from swarmstate.backends.disk.rows import milliseconds_now, sweep
 from swarmstate.errors import AccessDenied, StoreUnavailable
@@ -106,7 +106,7 @@ class Database:
         self._rest = rest
         self._closed = False
         self._reset()
-        with _making:
+        with making:
             self._idle.append(self._new_reader())
             _databases.add(self)
 
@@ -508,13 +508,12 @@ def _again(work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connecti
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _abandoned: list[object] = []
-# So that none is made while a fork is under way.
-_making = threading.RLock()
 _forking: list[Database] = []
 
 
 def _before_fork() -> None:
-    _making.acquire()
+    # So that none is made while a fork is under way.
+    making.acquire()
     _forking[:] = sorted(_databases, key=id)
     for database in _forking:
         database.before_fork()
@@ -524,15 +523,14 @@ def _after_fork_in_parent() -> None:
     for database in _forking:
         database.after_fork_in_parent()
     _forking.clear()
-    _making.release()
+    making.release()
 
 
 def _after_fork_in_child() -> None:
-    global _making
-    _making = threading.RLock()
     for database in _forking:
         database.after_fork_in_child()
     _forking.clear()
+    making.release()
 
 
 if hasattr(os, "register_at_fork"):
