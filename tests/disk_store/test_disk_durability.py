@@ -68,9 +68,11 @@ WRITER = """if True:
 def test_a_writer_that_is_killed_loses_nothing_that_it_knew_to_be_stored(
     path: Path, synchronous: str, kills: int
 ) -> None:
-    told = path.with_name("acknowledged")
-    told.touch()
     for number in range(kills):
+        # What one leaves the next goes on with; but each check reads all, so not without end.
+        path = path.with_name(f"{number // 10}.db")
+        told = path.with_suffix(".acknowledged")
+        told.touch()
         process = subprocess.Popen(
             [sys.executable, "-c", WRITER, path, told, str(number * 100_000), synchronous],
             stdout=subprocess.PIPE,
@@ -92,6 +94,47 @@ def test_a_writer_that_is_killed_loses_nothing_that_it_knew_to_be_stored(
         assert set(found.values()) <= {10}
         with DiskStore(path) as store:
             assert len(store) == 10 * len(found)
+
+
+RESTORER = """if True:
+    import sys
+    from swarmstate import Store
+    from swarmstate.backends.disk import DiskStore
+    def holding(value):
+        store = Store()
+        store.set_many((f"n{number % 5}", str(number), value) for number in range(200))
+        store.set(f"only {value}", "k", value)
+        return store.snapshot()
+    one, other = holding(1), holding(2)
+    store = DiskStore(sys.argv[1])
+    store.restore(one)
+    print("ready", flush=True)
+    while True:
+        store.restore(other)
+        store.restore(one)
+"""
+
+
+def test_a_restore_is_whole_for_whoever_looks_and_when_it_is_killed(path: Path) -> None:
+    for _ in range(KILLS // 3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", RESTORER, path], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with DiskStore(path, read_only=True) as store:
+            for _ in range(random.randrange(5, 30)):
+                assert whole(store.snapshot())
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            assert whole(store.snapshot())
+        check(path)
+
+
+def whole(snapshot: Any) -> bool:
+    values = [data for keys in snapshot.state.values() for data in keys.values()]
+    return len(values) == 201 and len(set(values)) == 1 and len(snapshot.state) == 6
 
 
 # Without power ------------------------------------------------------------------------------------

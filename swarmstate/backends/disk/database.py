@@ -210,7 +210,8 @@ class Database:
             AccessDenied: the store was opened read-only.
             StoreUnavailable: it is closed.
         """
-        self.check_open()
+        if self._closed:
+            self.check_open()
         if self.file.read_only:
             raise AccessDenied(f"{self.file.path} was opened with read_only=True")
         return Job(work, size, monotonic() + self.timeout)
@@ -268,7 +269,10 @@ class Database:
             self._commit(batch, own)
         finally:
             # After an interrupt too, nobody else's job may be lost.
-            self._waiting.extendleft(job for job in reversed(batch) if not (job.done or job is own))
+            if len(batch) != 1 or batch[0] is not own:
+                self._waiting.extendleft(
+                    job for job in reversed(batch) if not (job.done or job is own)
+                )
             if self.writer is not None and (self._closed or self.writer.in_transaction):
                 self._drop_writer()
 
@@ -291,8 +295,11 @@ class Database:
             jobs = [*jobs, Job(_sweep, 0, 0.0)]
         committing = False
         try:
-            for job in jobs:
-                self._perform(writer, job, alone=len(jobs) == 1)
+            if len(jobs) == 1:
+                jobs[0].result = jobs[0].work(writer)
+            else:
+                for job in jobs:
+                    self._perform(writer, job)
             committing = True
             writer.execute("COMMIT")
             for job in jobs:
@@ -341,7 +348,8 @@ class Database:
         Returns:
             The writer; None if it is not worth while any more.
         """
-        self.check_open()
+        if self._closed:
+            self.check_open()
         pause = 0.0002
         while True:
             try:
@@ -363,11 +371,11 @@ class Database:
             time.sleep(pause * (0.5 + random.random()))  # noqa: S311 (not for a secret)
             pause = min(pause * 1.5, 0.01)
 
-    def _perform(self, writer: sqlite3.Connection, job: Job, *, alone: bool) -> None:
-        """Do one job within the transaction; what it raises is its own, but for SQLite's errors."""
-        if alone:
-            job.result = job.work(writer)
-            return
+    def _perform(self, writer: sqlite3.Connection, job: Job) -> None:
+        """Do one of several jobs within the transaction.
+
+        What it raises is its own, but for SQLite's errors.
+        """
         execute = writer.execute
         execute("SAVEPOINT job")
         try:
