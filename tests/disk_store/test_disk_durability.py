@@ -116,7 +116,7 @@ RESTORER = """if True:
 
 
 def test_a_restore_is_whole_for_whoever_looks_and_when_it_is_killed(path: Path) -> None:
-    for _ in range(KILLS // 3):
+    for _ in range(1 + KILLS // 6):
         process = subprocess.Popen(
             [sys.executable, "-c", RESTORER, path], stdout=subprocess.PIPE, text=True
         )
@@ -125,6 +125,7 @@ def test_a_restore_is_whole_for_whoever_looks_and_when_it_is_killed(path: Path) 
         with DiskStore(path, read_only=True) as store:
             for _ in range(random.randrange(5, 30)):
                 assert whole(store.snapshot())
+            assert process.poll() is None
             process.kill()
             process.wait()
             process.stdout.close()

@@ -234,6 +234,21 @@ def test_a_backup_replaces_an_older_one_and_nothing_else(store: DiskStore, tmp_p
         store.backup(tmp_path / "missing" / "copy.db")
 
 
+def test_a_backup_takes_the_place_of_an_older_one_at_one_moment(
+    store: DiskStore, tmp_path: Path
+) -> None:
+    store.set("n", "k", 1)
+    target = tmp_path / "copy.db"
+    store.backup(target)
+    before = target.read_bytes()
+    with target.open("rb") as older:
+        store.set("n", "k", 2)
+        store.backup(target)
+        # Whoever still reads the old copy reads all of it.
+        assert older.read() == before
+    assert target.read_bytes() != before
+
+
 async def test_an_awaited_store_makes_backups_and_compacts(path: Path) -> None:
     async with AsyncDiskStore(path) as store:
         await store.set("n", "k", 1)
