@@ -63,9 +63,10 @@ def footprint(row: Footprint) -> bool:
     connection, nor the histograms that it starts with the first command of each kind.
     """
     stored, sent = {}, {}
-    for name in ("Rust package", "ours", "aws ValkeySaver"):
+    for name in ("Rust package", "ours", "aws ValkeySaver", contestants.ZSTD):
         with running() as server, server.client() as client, ExitStack() as stack:
             makers = contestants.on_redis(server.url, stack)
+            makers[contestants.ZSTD] = contestants.compressed(server.url)
             before = client.info("stats")["total_net_input_bytes"]
             row.fill(makers[name]())
             sent[name] = client.info("stats")["total_net_input_bytes"] - before
@@ -77,8 +78,10 @@ def footprint(row: Footprint) -> bool:
         first, *others = sizes.values()
         cells = [f"{first / 1e6:>9.1f}MB", *(f"{size / first:>6.3f}" for size in others)]
         workload = Workload(f"bytes {what}: {row.name}", row.fill, limit)  # type: ignore[arg-type]
+        cells[-1] += " (zstd)"
         good &= show(workload, cells, sizes["ours"] / first)
-    return good
+    compressed = stored[contestants.ZSTD] / stored["Rust package"]
+    return good and (row.zstd is None or compressed <= row.zstd)
 
 
 def asked(where: str) -> Callable[[Workload | Footprint], bool]:

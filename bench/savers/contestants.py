@@ -30,6 +30,7 @@ OTHERS = (
     "langgraph-checkpoint-aws[valkey]",
     "langgraph-checkpoint-hotkv==1.0.0",
 )
+ZSTD = "ours, zstd"
 HOTKV = "HotKV"
 _numbers = itertools.count()
 
@@ -77,6 +78,11 @@ def on_redis(url: str, stack: ExitStack) -> dict[str, Callable[[], Any]]:
         "sqlite (WAL)": sqlite,
         "InMemorySaver": InMemorySaver,
     }
+
+
+def compressed(url: str) -> Callable[[], Any]:
+    """Return a maker for our saver with the codec that compresses."""
+    return lambda: SwarmStateSaver(RedisStore(url, prefix="compressed", codec="zstd"))
 
 
 def in_memory(serde: Any = None) -> dict[str, Callable[[], Any]]:

@@ -22,12 +22,14 @@ class Footprint:
         fill: Does it with a saver.
         stored: The limit of the memory that it takes on the server.
         sent: The limit of the bytes that the server receives.
+        zstd: The limit of the memory with the codec ``zstd``.
     """
 
     name: str
     fill: Callable[[Any], None]
     stored: float | None = None
     sent: float | None = None
+    zstd: float | None = None
 
 
 def invokes(saver: Any) -> None:
@@ -77,6 +79,6 @@ def turns(saver: Any) -> None:
 
 FOOTPRINTS = [
     Footprint("50 invokes of one thread", invokes, 0.25),
-    Footprint("400 puts of one message each", puts, 0.06, 0.07),
+    Footprint("400 puts of one message each", puts, 0.06, 0.07, 0.03),
     Footprint("200 turns of add_messages", turns, 0.12),
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,17 @@ from swarmstate.errors import StoreUnavailable
 from swarmstate.integrations.langgraph import SwarmStateSaver
 
 Make = Callable[..., DiskStore]
+
+# A connection that is interrupted before anything holds it is closed by the interpreter, which says
+# so from Python 3.13 on.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def _swept() -> Iterator[None]:
+    """Let it be closed while the warning is ignored."""
+    yield
+    gc.collect()
 
 
 def is_free(path: Path) -> bool:
