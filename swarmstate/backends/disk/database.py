@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 
 from swarmstate.backends.disk.connections import File, making, patiently
 from swarmstate.backends.disk.faults import is_busy, primary_code, translated
-from swarmstate.backends.disk.rows import milliseconds_now, sweep
+from swarmstate.backends.disk.rows import anything_expired, milliseconds_now, sweep
 from swarmstate.errors import AccessDenied, StoreUnavailable
 
 __all__ = ["Database", "Job", "Work", "release"]
@@ -289,12 +289,13 @@ class Database:
             return
         jobs = batch if len(batch) == 1 else [job for job in batch if not job.done]
         self._commits += 1
-        if self._commits >= _SWEPT_EVERY:
-            # Bounded: the one that happens to come along must not pay for all.
-            self._commits = 0
-            jobs = [*jobs, Job(_sweep, 0, 0.0)]
         committing = False
         try:
+            if self._commits >= _SWEPT_EVERY:
+                self._commits = 0
+                if anything_expired(writer, milliseconds_now()):
+                    # Bounded: the one that happens to come along must not pay for all.
+                    jobs = [*jobs, Job(_sweep, 0, 0.0)]
             if len(jobs) == 1:
                 jobs[0].result = jobs[0].work(writer)
             else:
