@@ -12,10 +12,12 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from private_server import die_with_parent
 
 from swarmstate.backends.disk import DiskStore
 from swarmstate.errors import StoreUnavailable
@@ -37,6 +39,25 @@ def check(path: Path) -> dict[str, int]:
 
 
 # Killed -------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def killed(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a program from where it says that it is ready, and kill it in the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=die_with_parent,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
 
 # Three threads store batches of ten, and remove some again; each tells what it knows to be done.
 WRITER = """if True:
@@ -73,19 +94,11 @@ def test_a_writer_that_is_killed_loses_nothing_that_it_knew_to_be_stored(
         path = path.with_name(f"{number // 10}.db")
         told = path.with_suffix(".acknowledged")
         told.touch()
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, path, told, str(number * 100_000), synchronous],
-            stdout=subprocess.PIPE,
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        # At a moment that depends on the machine, after a random number of batches.
-        enough = told.stat().st_size + random.randrange(1, 5000)
-        while told.stat().st_size < enough:
-            assert process.poll() is None
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        with killed(WRITER, path, told, number * 100_000, synchronous) as process:
+            # At a moment that depends on the machine, after a random number of batches.
+            enough = told.stat().st_size + random.randrange(1, 5000)
+            while told.stat().st_size < enough:
+                assert process.poll() is None
         found = check(path)
         lines = told.read_text().split("\n")[:-1]
         stored, maybe, gone = ({line[1:] for line in lines if line[0] == c} for c in "+?-")
@@ -117,18 +130,11 @@ RESTORER = """if True:
 
 def test_a_restore_is_whole_for_whoever_looks_and_when_it_is_killed(path: Path) -> None:
     for _ in range(1 + KILLS // 6):
-        process = subprocess.Popen(
-            [sys.executable, "-c", RESTORER, path], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        with DiskStore(path, read_only=True) as store:
+        with killed(RESTORER, path) as process, DiskStore(path, read_only=True) as store:
             for _ in range(random.randrange(5, 30)):
                 assert whole(store.snapshot())
             assert process.poll() is None
-            process.kill()
-            process.wait()
-            process.stdout.close()
+        with DiskStore(path) as store:
             assert whole(store.snapshot())
         check(path)
 
