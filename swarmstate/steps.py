@@ -197,7 +197,10 @@ def blocking(step: Callable[Concatenate[Any, P], Steps[T]]) -> Callable[Concaten
 
     @functools.wraps(step)
     def method(self: Driven, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.driver.run(named(method.__name__, step(self.steps, *args, **kwargs)))
+        steps = step(self.steps, *args, **kwargs)
+        # As named() does: another call would be a thirtieth of reading a value from a file.
+        steps.__name__ = method.__name__  # type: ignore[attr-defined]
+        return self.driver.run(steps)
 
     return method
 

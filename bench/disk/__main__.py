@@ -42,10 +42,13 @@ def main() -> int:
         makers = savers.makers(folder, stack)
         rows = [row for row in savers.WORKLOADS if wanted(f"savers {row.name}")]
         if rows:
+            savers.install()
+            print(f"{savers.LMDB} {importlib.metadata.version(savers.LMDB)}")
             subjects = {name: Subject(make()) for name, make in makers.items()}
             print(f"\n{'savers':50} {'limit':>5} " + " ".join(f"{name:>18}" for name in makers))
         for row in rows:
-            times = in_turns({name: row.build(one) for name, one in subjects.items()}, REPEATS)
+            able = {name: one for name, one in subjects.items() if savers.can(name, row.name)}
+            times = in_turns({name: row.build(one) for name, one in able.items()}, REPEATS)
             baseline, *others = times
             ratios = {name: ratio(times[name], times[baseline]) for name in others}
             missed = row.limit is not None and ratios["ours"].median > row.limit
@@ -68,9 +71,11 @@ def main() -> int:
             print()
             short += table(awaited, other="AsyncSqlite", limit="limit")
         if wanted("savers bytes stored by one long thread"):
-            first, ours, *_ = (savers.stored(make, folder) for make in makers.values())
-            print(f"\nbytes stored by one thread of 200 turns, limit 0.1: {ours / first:.2f}")
-            short += ours / first > 0.1
+            baseline, ours = (
+                savers.stored(makers[name], folder) for name in ("sqlite WAL/NORMAL", "ours")
+            )
+            print(f"\nbytes stored by one thread of 200 turns, limit 0.1: {ours / baseline:.2f}")
+            short += ours / baseline > 0.1
         if wanted("heartbeat"):
             print()
             short += asyncio.run(heartbeat.heartbeat(folder, REPEATS))

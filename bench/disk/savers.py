@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import itertools
 import sqlite3
 import time
@@ -11,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import packages
 import workloads
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -21,6 +23,7 @@ from workloads import Subject, Thread, Workload, graph, invokes, on_thread
 from swarmstate.backends.disk import DiskStore
 from swarmstate.integrations.langgraph import SwarmStateSaver
 
+LMDB = "langgraph-checkpoint-lmdb"
 _numbers = itertools.count()
 
 Saver = Callable[[], Any]
@@ -36,6 +39,16 @@ LIMITS: workloads.Limits = {
     ("get_tuple", 100): 0.35,
     ("list(10)", 10, 1000): 0.7,
 }
+
+
+def install() -> None:
+    """Put the saver over LMDB, which is no dependency of the project, on the path."""
+    packages.install("--no-deps", f"{LMDB}==0.3.1", "lmdb")
+
+
+def can(saver: str, row: str) -> bool:
+    """Return whether a saver has what a row measures: LMDB's deletes nothing."""
+    return saver != "LMDB" or "delete" not in row
 
 
 def makers(folder: Path, stack: ExitStack) -> dict[str, Saver]:
@@ -58,11 +71,23 @@ def makers(folder: Path, stack: ExitStack) -> dict[str, Saver]:
         stack.callback(store.close)
         return SwarmStateSaver(store)
 
+    def lmdb() -> Any:
+        environment = importlib.import_module("lmdb").open(
+            # As large as it may ever get: by default 10 MB.
+            *(str(folder / f"{next(_numbers)}.mdb"), 1 << 34),
+            subdir=False,
+            max_dbs=2,
+        )
+        stack.callback(environment.close)
+        return importlib.import_module("langgraph_checkpoint_lmdb").LMDBSaver(environment)
+
     return {
         "sqlite WAL/NORMAL": lambda: sqlite("WAL", "NORMAL"),
         "ours": lambda: ours("NORMAL"),
         "sqlite as it comes": lambda: sqlite("WAL", "FULL"),
         "ours, FULL": lambda: ours("FULL"),
+        # Waits for the disk with each commit, like the two before.
+        "LMDB": lmdb,
     }
 
 

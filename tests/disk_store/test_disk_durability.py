@@ -12,10 +12,12 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from private_server import die_with_parent
 
 from swarmstate.backends.disk import DiskStore
 from swarmstate.errors import StoreUnavailable
@@ -37,6 +39,25 @@ def check(path: Path) -> dict[str, int]:
 
 
 # Killed -------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def killed(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a program from where it says that it is ready, and kill it in the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=die_with_parent,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
 
 # Three threads store batches of ten, and remove some again; each tells what it knows to be done.
 WRITER = """if True:
@@ -68,22 +89,16 @@ WRITER = """if True:
 def test_a_writer_that_is_killed_loses_nothing_that_it_knew_to_be_stored(
     path: Path, synchronous: str, kills: int
 ) -> None:
-    told = path.with_name("acknowledged")
-    told.touch()
     for number in range(kills):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, path, told, str(number * 100_000), synchronous],
-            stdout=subprocess.PIPE,
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        # At a moment that depends on the machine, after a random number of batches.
-        enough = told.stat().st_size + random.randrange(1, 5000)
-        while told.stat().st_size < enough:
-            assert process.poll() is None
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        # What one leaves the next goes on with; but each check reads all, so not without end.
+        path = path.with_name(f"{number // 10}.db")
+        told = path.with_suffix(".acknowledged")
+        told.touch()
+        with killed(WRITER, path, told, number * 100_000, synchronous) as process:
+            # At a moment that depends on the machine, after a random number of batches.
+            enough = told.stat().st_size + random.randrange(1, 5000)
+            while told.stat().st_size < enough:
+                assert process.poll() is None
         found = check(path)
         lines = told.read_text().split("\n")[:-1]
         stored, maybe, gone = ({line[1:] for line in lines if line[0] == c} for c in "+?-")
@@ -92,6 +107,41 @@ def test_a_writer_that_is_killed_loses_nothing_that_it_knew_to_be_stored(
         assert set(found.values()) <= {10}
         with DiskStore(path) as store:
             assert len(store) == 10 * len(found)
+
+
+RESTORER = """if True:
+    import sys
+    from swarmstate import Store
+    from swarmstate.backends.disk import DiskStore
+    def holding(value):
+        store = Store()
+        store.set_many((f"n{number % 5}", str(number), value) for number in range(200))
+        store.set(f"only {value}", "k", value)
+        return store.snapshot()
+    one, other = holding(1), holding(2)
+    store = DiskStore(sys.argv[1])
+    store.restore(one)
+    print("ready", flush=True)
+    while True:
+        store.restore(other)
+        store.restore(one)
+"""
+
+
+def test_a_restore_is_whole_for_whoever_looks_and_when_it_is_killed(path: Path) -> None:
+    for _ in range(1 + KILLS // 6):
+        with killed(RESTORER, path) as process, DiskStore(path, read_only=True) as store:
+            for _ in range(random.randrange(5, 30)):
+                assert whole(store.snapshot())
+            assert process.poll() is None
+        with DiskStore(path) as store:
+            assert whole(store.snapshot())
+        check(path)
+
+
+def whole(snapshot: Any) -> bool:
+    values = [data for keys in snapshot.state.values() for data in keys.values()]
+    return len(values) == 201 and len(set(values)) == 1 and len(snapshot.state) == 6
 
 
 # Without power ------------------------------------------------------------------------------------
@@ -367,3 +417,82 @@ def test_only_our_checkpoints_copy_the_log(store: DiskStore) -> None:
     assert store.driver.database.alone(
         lambda connection: connection.execute("PRAGMA wal_autocheckpoint").fetchone()
     ) == (0,)
+
+
+def test_the_log_is_copied_by_another_connection_while_nobody_can_write(
+    store: DiskStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite before 3.51.3 can corrupt a file whose log starts over during a checkpoint."""
+    from swarmstate.backends.disk import database
+
+    copied = []
+    copy = database._copy_log
+
+    def watched(connection: sqlite3.Connection) -> None:
+        assert connection is not store.driver.database.writer
+        other = sqlite3.connect(path, timeout=0, isolation_level=None)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        other.close()
+        statements: list[str] = []
+        connection.set_trace_callback(statements.append)
+        copy(connection)
+        connection.set_trace_callback(None)
+        copied.extend(statements)
+
+    monkeypatch.setattr(database, "_copy_log", watched)
+    monkeypatch.setattr(database, "_PAGES", 1)
+    store.set("n", "k", 1)
+    assert copied == ["PRAGMA wal_checkpoint(PASSIVE)"]
+    # And lets others write again.
+    monkeypatch.setattr(database, "_PAGES", 1000)
+    with DiskStore(path, timeout=0.1) as another:
+        another.set("n", "k", 2)
+    assert store.get("n", "k") == 2
+
+
+def test_a_log_that_a_long_reader_made_grow_is_cut(
+    make: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from swarmstate.backends.disk import connections
+
+    monkeypatch.setattr(connections, "_LOG_BYTES", 100_000)
+    store = make()
+    store.set("n", "k", 0)
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM entry").fetchall()
+    for number in range(100):
+        store.set("n", str(number), os.urandom(10_000))
+    log = path.with_name("state.db-wal")
+    assert log.stat().st_size > 1_000_000
+    reader.close()
+    assert store.driver.database.checkpoint()
+    store.set("n", "k", 1)
+    assert log.stat().st_size <= 100_000
+
+
+def test_no_read_holds_on_to_the_log_even_if_it_is_not_gone_through(make: Make, path: Path) -> None:
+    from threads import config, grow
+
+    from swarmstate.integrations.langgraph import SwarmStateSaver
+
+    store = make()
+    saver = SwarmStateSaver(store)
+    last = grow(saver, 30, writes=1)
+    store.set_many(("n", f"{number:03}", number) for number in range(300))
+    listing = saver.list(config())
+    next(listing)
+    saver.get_tuple(last)
+    store.get("n", "001")
+    store.get_many([("n", "001"), ("n", "no"), ("m", "no")])
+    store.keys("n", "0")
+    store.items("n")
+    store.namespaces()
+    len(store)
+    store.snapshot()
+    other = sqlite3.connect(path, timeout=0, isolation_level=None)
+    # All of the log could be copied, and it could start over: nobody reads from it.
+    assert other.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0] == 0
+    other.close()
+    assert len(list(listing)) == 29

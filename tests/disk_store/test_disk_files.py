@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,72 @@ def test_a_file_that_we_may_not_write_is_a_clear_error(for_all: Path, mode: int)
     path.chmod(mode)
     said = unprivileged(path, "writer")
     assert said.startswith(f"AccessDenied {path} cannot be opened for writing")
+
+
+# Closing a descriptor of a file drops the locks that the process has on it ------------------------
+
+# What Python opens is told to audit hooks; SQLite's own opening is another event.
+WATCHED = """if True:
+    import asyncio, os, sys
+    from swarmstate import open_store
+    from swarmstate.backends.disk import AsyncDiskStore, DiskStore
+    path, opened, new = sys.argv[1], [], os.O_CREAT | os.O_EXCL
+    def opening(event, args):
+        if event == "open" and str(args[0]) in (path, path + "-wal", path + "-shm"):
+            opened.append((args[0], args[2] & new == new))
+    sys.addaudithook(opening)
+    for _ in range(2):
+        with DiskStore(path) as store, DiskStore(path, read_only=True) as reader:
+            store.set("n", "k", 1)
+            reader.get("n", "k")
+            store.restore(store.snapshot())
+            store.backup(path + ".copy")
+            store.delete_namespace("n")
+            store.compact()
+            store.driver.database.checkpoint()
+            if os.fork() == 0:
+                store.set("n", "child", 1)
+                sys.exit(0)
+            os.wait()
+        with open_store("sqlite:///" + path) as store:
+            len(store)
+    async def awaited():
+        async with AsyncDiskStore(path) as store:
+            await store.set("n", "k", 1)
+            await store.compact()
+    asyncio.run(awaited())
+    print(set(opened))
+"""
+
+
+def test_the_file_is_opened_by_sqlite_alone_once_it_is_there(path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", WATCHED, str(path)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    # Only to make it: that gives no descriptor of a file which is there, and may be locked.
+    assert ran.stdout.splitlines() == [str({(str(path), True)})], ran.stderr
+
+
+def test_no_other_store_of_the_process_uses_a_file_while_it_is_made(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there already, and its descriptor about to be closed."""
+    really_open = os.open
+    early: list[bool] = []
+    second = threading.Thread(target=lambda: DiskStore(path).close())
+
+    def made(name: Any, *arguments: Any, **options: Any) -> int:
+        descriptor = really_open(name, *arguments, **options)
+        if name == str(path) and not early:
+            early.append(True)
+            second.start()
+            second.join(0.3)
+            early[0] = not second.is_alive()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", made)
+    DiskStore(path).close()
+    second.join()
+    assert early == [False]
 
 
 # What is refused ----------------------------------------------------------------------------------
@@ -388,6 +455,23 @@ def test_another_program_may_write_the_tables(make: Make, path: Path) -> None:
     writer.close()
     assert store.get("n", "theirs") == {"a": 1}
     assert store.keys("n") == ["k", "theirs"]
+
+
+def test_where_a_namespace_lies_is_looked_up_in_each_transaction(make: Make, path: Path) -> None:
+    """Another program may have given its place to another one."""
+    store = make()
+    store.set("n", "k", 1)
+    assert store.get("n", "k") == 1
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("UPDATE space SET name='other'")
+    writer.close()
+    assert store.get("n", "k") is None
+    assert store.get("other", "k") == 1
+    store.set("n", "k", 2)
+    store.set_many([("n", "l", 2)])
+    store.delete("n", "l")
+    assert store.items("other") == [("k", 1)]
+    assert store.items("n") == [("k", 2)]
 
 
 @pytest.mark.parametrize("value", ["text", 5, 1.5, None, b"", b"\x92\x01"], ids=repr)

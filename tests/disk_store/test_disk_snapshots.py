@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import Server
 
 from swarmstate import Store, dumps
 from swarmstate.backends.disk import AsyncDiskStore, DiskStore, tracking
+from swarmstate.backends.redis import RedisStore
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, StoreUnavailable
 
 Make = Callable[..., DiskStore]
@@ -232,6 +234,21 @@ def test_a_backup_replaces_an_older_one_and_nothing_else(store: DiskStore, tmp_p
         store.backup(tmp_path / "missing" / "copy.db")
 
 
+def test_a_backup_takes_the_place_of_an_older_one_at_one_moment(
+    store: DiskStore, tmp_path: Path
+) -> None:
+    store.set("n", "k", 1)
+    target = tmp_path / "copy.db"
+    store.backup(target)
+    before = target.read_bytes()
+    with target.open("rb") as older:
+        store.set("n", "k", 2)
+        store.backup(target)
+        # Whoever still reads the old copy reads all of it.
+        assert older.read() == before
+    assert target.read_bytes() != before
+
+
 async def test_an_awaited_store_makes_backups_and_compacts(path: Path) -> None:
     async with AsyncDiskStore(path) as store:
         await store.set("n", "k", 1)
@@ -276,3 +293,17 @@ def test_a_snapshot_of_a_file_goes_into_memory_and_back(store: DiskStore) -> Non
     local.set("n", "k", "changed")
     store.restore(local.snapshot())
     assert store.get("n", "k") == "changed"
+
+
+def test_a_snapshot_of_a_file_goes_onto_a_server_and_back(store: DiskStore, server: Server) -> None:
+    store.set_many([("n", "k", [1, 2]), ("m", "é", None), ("n", "bytes", b"x")])
+    before = content(store)
+    with RedisStore(server.url, prefix="disk-snapshots") as remote:
+        remote.set("gone", "k", 1)
+        remote.restore(store.snapshot())
+        assert content(remote) == before
+        store.clear()
+        store.set("gone", "k", 1)
+        store.restore(remote.snapshot())
+        assert content(store) == before
+        remote.clear()

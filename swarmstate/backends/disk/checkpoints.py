@@ -16,10 +16,10 @@ from swarmstate.backends.disk.driver import Driver, Read, Write
 from swarmstate.backends.disk.reading import (
     IS_ID,
     Found,
+    add_values,
+    add_writes,
     assembled,
     read,
-    with_values,
-    with_writes,
 )
 from swarmstate.backends.disk.rows import HAS, UPSERT, drop_if_empty
 from swarmstate.backends.disk.rows import milliseconds_now as now_ms
@@ -215,8 +215,8 @@ class DiskCheckpoints:
         where = names(thread, checkpoint_ns)
         encode, one = self._encode, self._one
         data = [(key, encode(value)) for key, value in writes.items()]
-        new = [(key, encode(value)) for key, value in values.items()]
-        asked = [key for key in inherited if key not in values]
+        new = [(key, encode(value)) for key, value in values.items()] if values else []
+        asked = [key for key in inherited if key not in values] if inherited else []
         segments = segments_among(writes)
         mark = mark_of_writes(checkpoint_id)
 
@@ -248,8 +248,10 @@ class DiskCheckpoints:
             if new and space is not None:
                 held = space.made(where.values)
                 connection.executemany(UPSERT, [(held, "", *row) for row in new])
-            rows = [(target, checkpoint_id, *row) for row in data if row[0][0] != "-"]
-            special = [(target, checkpoint_id, *row) for row in data if row[0][0] == "-"]
+            rows: list[tuple[int, str, str, bytes]] = []
+            special: list[tuple[int, str, str, bytes]] = []
+            for key, encoded in data:
+                (special if key[0] == "-" else rows).append((target, checkpoint_id, key, encoded))
             if not marked:
                 rows.append((checkpoints, "", mark, one))
             elif not written:
@@ -262,7 +264,7 @@ class DiskCheckpoints:
                 self._renew(space or Spaces(connection, where, now))
             return []
 
-        size = sum(len(each) for _, each in (*data, *new))
+        size = sum([len(row[1]) for row in (*data, *new)])
         if segments:
             return (yield from self._written(work, size, thread, checkpoint_ns))
         missing: list[str] = yield Write(work, size)
@@ -362,8 +364,8 @@ class DiskCheckpoints:
                 if one is not None:
                     assert space is not None  # noqa: S101 (for the type checker)
                     if writes:
-                        one = with_writes(connection, one, space)
-                    one, has = with_values(connection, one, space[1], values)
+                        add_writes(connection, one, space)
+                    has = add_values(connection, one, space[1], values)
                     if found:
                         size += has
                     else:

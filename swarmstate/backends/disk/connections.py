@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -27,9 +28,12 @@ from swarmstate.errors import (
     StoreUnavailable,
 )
 
-__all__ = ["File", "absolute", "filesystem_of", "patiently"]
+__all__ = ["File", "absolute", "filesystem_of", "making", "patiently"]
 
 T = TypeVar("T")
+
+making = threading.RLock()
+"""Held while a file is made, while a database gets its first connection, and during a fork."""
 
 _CACHE_KIB = 8192  # of each connection, for pages
 _STATEMENTS = 256  # that a connection keeps prepared; SQLite's own default of 128 is too few
@@ -235,8 +239,10 @@ class File:
                 "and SQLite keeps its log beside the file"
             )
         try:
-            # SQLite would make it readable for others.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            # SQLite would make it readable for others. The lock: a thread that found the file
+            # already there would lock it, and lose its locks when this descriptor is closed.
+            with making:
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         except FileExistsError:
             pass
         except OSError as error:

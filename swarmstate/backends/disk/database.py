@@ -27,9 +27,9 @@ from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
-from swarmstate.backends.disk.connections import File, patiently
+from swarmstate.backends.disk.connections import File, making, patiently
 from swarmstate.backends.disk.faults import is_busy, primary_code, translated
-from swarmstate.backends.disk.rows import milliseconds_now, sweep
+from swarmstate.backends.disk.rows import anything_expired, milliseconds_now, sweep
 from swarmstate.errors import AccessDenied, StoreUnavailable
 
 __all__ = ["Database", "Job", "Work", "release"]
@@ -106,7 +106,7 @@ class Database:
         self._rest = rest
         self._closed = False
         self._reset()
-        with _making:
+        with making:
             self._idle.append(self._new_reader())
             _databases.add(self)
 
@@ -210,7 +210,8 @@ class Database:
             AccessDenied: the store was opened read-only.
             StoreUnavailable: it is closed.
         """
-        self.check_open()
+        if self._closed:
+            self.check_open()
         if self.file.read_only:
             raise AccessDenied(f"{self.file.path} was opened with read_only=True")
         return Job(work, size, monotonic() + self.timeout)
@@ -268,7 +269,10 @@ class Database:
             self._commit(batch, own)
         finally:
             # After an interrupt too, nobody else's job may be lost.
-            self._waiting.extendleft(job for job in reversed(batch) if not (job.done or job is own))
+            if len(batch) != 1 or batch[0] is not own:
+                self._waiting.extendleft(
+                    job for job in reversed(batch) if not (job.done or job is own)
+                )
             if self.writer is not None and (self._closed or self.writer.in_transaction):
                 self._drop_writer()
 
@@ -285,14 +289,18 @@ class Database:
             return
         jobs = batch if len(batch) == 1 else [job for job in batch if not job.done]
         self._commits += 1
-        if self._commits >= _SWEPT_EVERY:
-            # Bounded: the one that happens to come along must not pay for all.
-            self._commits = 0
-            jobs = [*jobs, Job(_sweep, 0, 0.0)]
         committing = False
         try:
-            for job in jobs:
-                self._perform(writer, job, alone=len(jobs) == 1)
+            if self._commits >= _SWEPT_EVERY:
+                self._commits = 0
+                if anything_expired(writer, milliseconds_now()):
+                    # Bounded: the one that happens to come along must not pay for all.
+                    jobs = [*jobs, Job(_sweep, 0, 0.0)]
+            if len(jobs) == 1:
+                jobs[0].result = jobs[0].work(writer)
+            else:
+                for job in jobs:
+                    self._perform(writer, job)
             committing = True
             writer.execute("COMMIT")
             for job in jobs:
@@ -341,7 +349,8 @@ class Database:
         Returns:
             The writer; None if it is not worth while any more.
         """
-        self.check_open()
+        if self._closed:
+            self.check_open()
         pause = 0.0002
         while True:
             try:
@@ -363,11 +372,11 @@ class Database:
             time.sleep(pause * (0.5 + random.random()))  # noqa: S311 (not for a secret)
             pause = min(pause * 1.5, 0.01)
 
-    def _perform(self, writer: sqlite3.Connection, job: Job, *, alone: bool) -> None:
-        """Do one job within the transaction; what it raises is its own, but for SQLite's errors."""
-        if alone:
-            job.result = job.work(writer)
-            return
+    def _perform(self, writer: sqlite3.Connection, job: Job) -> None:
+        """Do one of several jobs within the transaction.
+
+        What it raises is its own, but for SQLite's errors.
+        """
         execute = writer.execute
         execute("SAVEPOINT job")
         try:
@@ -508,13 +517,12 @@ def _again(work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connecti
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _abandoned: list[object] = []
-# So that none is made while a fork is under way.
-_making = threading.RLock()
 _forking: list[Database] = []
 
 
 def _before_fork() -> None:
-    _making.acquire()
+    # So that none is made while a fork is under way.
+    making.acquire()
     _forking[:] = sorted(_databases, key=id)
     for database in _forking:
         database.before_fork()
@@ -524,15 +532,14 @@ def _after_fork_in_parent() -> None:
     for database in _forking:
         database.after_fork_in_parent()
     _forking.clear()
-    _making.release()
+    making.release()
 
 
 def _after_fork_in_child() -> None:
-    global _making
-    _making = threading.RLock()
     for database in _forking:
         database.after_fork_in_child()
     _forking.clear()
+    making.release()
 
 
 if hasattr(os, "register_at_fork"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from swarmstate.backends.disk.rows import HAS
 from swarmstate.backends.disk.steps import StoreSteps
@@ -23,7 +24,7 @@ from swarmstate.checkpoints.format import (
 from swarmstate.checkpoints.protocol import CheckpointName, CheckpointRecord, StoredCheckpoint
 from swarmstate.errors import DecodeError
 
-__all__ = ["IS_ID", "Found", "assembled", "read", "with_values", "with_writes"]
+__all__ = ["IS_ID", "Found", "add_values", "add_writes", "assembled", "read"]
 
 # Marks lie among the records; no checkpoint has such an id.
 IS_ID = "space=? AND sub='' AND (key<char(0)||'p' OR key>=char(0)||'x')"
@@ -33,7 +34,8 @@ _ROW = "SELECT key, value FROM entry WHERE space=? AND sub='' AND key=?"
 _NEWEST = f"SELECT key, value FROM entry WHERE {IS_ID} ORDER BY key DESC LIMIT 1"
 
 
-class Found(NamedTuple):
+@dataclass(slots=True)
+class Found:
     """A checkpoint as it was read: only its record is decoded."""
 
     name: CheckpointName
@@ -63,27 +65,27 @@ def read(
     if row is None:
         return None
     key, data = row
-    name = name._replace(id=key)
+    name = CheckpointName(name.thread, name.checkpoint_ns, key)
     record = decode_record(store.value(data, where.checkpoints, key), name)
     return Found(name, record, record_fields(record, channels), {}, (), False)
 
 
-def with_writes(connection: sqlite3.Connection, one: Found, spaces: Any) -> Found:
-    """Return what was read, with the pending writes."""
+def add_writes(connection: sqlite3.Connection, one: Found, spaces: Any) -> None:
+    """Add the pending writes to what was read."""
     checkpoint_id = one.name.id
     rows = connection.execute(
         "SELECT key, value FROM entry WHERE space=? AND sub=?", (spaces[2], checkpoint_id)
     ).fetchall()
-    if rows:
-        return one._replace(writes=rows)
-    mark = (spaces[0], "", mark_of_writes(checkpoint_id))
-    return one._replace(marked=connection.execute(HAS, mark).fetchone() is not None)
+    one.writes = rows
+    if not rows:
+        mark = (spaces[0], "", mark_of_writes(checkpoint_id))
+        one.marked = connection.execute(HAS, mark).fetchone() is not None
 
 
-def with_values(
+def add_values(
     connection: sqlite3.Connection, one: Found, space: int | None, known: dict[int, dict[str, Any]]
-) -> tuple[Found, int]:
-    """Return what was read, with its values and segments, and how many bytes it has.
+) -> int:
+    """Add the values and segments to what was read; return how many bytes it has.
 
     What several have in common is read once, and counts once.
 
@@ -93,10 +95,13 @@ def with_values(
         space: That of the values.
         known: What was read of values before, by space and key.
     """
-    keys = [*one.fields.values(), *segments_among(key for key, _ in one.writes)]
-    held, size = values_of(connection, space, keys, known)
-    size += sum(len(row[1] or b"") for row in one.writes)
-    return one._replace(held=held), size
+    keys = list(one.fields.values())
+    if one.writes:
+        keys += segments_among(key for key, _ in one.writes)
+    one.held, size = values_of(connection, space, keys, known)
+    for _, data in one.writes:
+        size += len(data or b"")
+    return size
 
 
 def assembled(

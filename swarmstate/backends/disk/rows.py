@@ -15,6 +15,7 @@ from typing import Any
 __all__ = [
     "HAS",
     "UPSERT",
+    "anything_expired",
     "bury",
     "drop_if_empty",
     "find_space",
@@ -89,6 +90,12 @@ def drop_if_empty(connection: sqlite3.Connection, spaces: Iterable[int]) -> None
         "DELETE FROM space WHERE id=? AND NOT EXISTS(SELECT 1 FROM entry WHERE space=?)",
         [(space, space) for space in spaces],
     )
+
+
+def anything_expired(connection: sqlite3.Connection, now: int) -> bool:
+    """Return whether there is something to sweep. O(log n)."""
+    found = connection.execute("SELECT 1 FROM space WHERE expires<=? LIMIT 1", (now,)).fetchone()
+    return found is not None
 
 
 def sweep(connection: sqlite3.Connection, now: int) -> bool:

@@ -203,17 +203,16 @@ def values_of(
     if space is None:
         return {}, 0
     there = known.setdefault(space, {})
-    wanted = [key for key in keys if key not in there]
+    wanted = [key for key in keys if key not in there] if there else list(keys)
     size = 0
     for first in range(0, len(wanted), _KEYS):
         part = padded(wanted[first : first + _KEYS])
-        rows = connection.execute(
-            "SELECT key, value FROM entry WHERE space=? AND sub=''"
-            f" AND key IN ({marks(len(part))})",
-            (space, *part),
-        ).fetchall()
+        statement = (
+            f"SELECT key, value FROM entry WHERE space=? AND sub='' AND key IN ({marks(len(part))})"
+        )
+        rows = connection.execute(statement, (space, *part)).fetchall()
         there.update(rows)
-        size += sum(len(data) for _, data in rows if type(data) is bytes)
+        size += sum([len(data) for _, data in rows if type(data) is bytes])
     return {key: there[key] for key in keys if key in there}, size
 
 
