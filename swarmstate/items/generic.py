@@ -121,7 +121,10 @@ class GenericItems:
     ) -> Steps[list[Row | None]]:
         """Return items by one ``get_many``; each that is renewed costs an ``update``."""
         pairs = [(items_of(name), key) for name, key in places]
-        values = yield from finish(self._calls.get_many(pairs))
+        if len(pairs) == 1:
+            values = [(yield from finish(self._calls.get(*pairs[0])))]
+        else:
+            values = yield from finish(self._calls.get_many(pairs))
         rows: list[Row | None] = []
         again: list[Place] = []
         for place, data, wanted in zip(places, values, renew, strict=True):
@@ -163,11 +166,14 @@ class GenericItems:
         return Seen(found, indexes, values[:known], singles)
 
     def _live(self, name: str, entries: list[tuple[str, Any]], now: int) -> list[tuple[str, Row]]:
-        found = [(key, decode_row(data, name, key)) for key, data in entries]
-        if any(row.expires is not None for _, row in found):
-            for key, row in found:
+        found = []
+        for key, data in entries:
+            row = decode_row(data, name, key)
+            if row.expires is not None:
                 self._note(Place(name, key), row)
-            found = [(key, row) for key, row in found if row.live(now)]
+                if row.expires <= now:
+                    continue
+            found.append((key, row))
         return found
 
     def _row(self, data: Any, place: Place, now: int) -> Row | None:

@@ -267,17 +267,20 @@ class SwarmStateStore(Owner, BaseStore):
             again = [place for _, place, row in page if row.minutes is not None]
             if again:
                 yield from finish(self._engine.renew(again, self._clock.now()))
-        return [
-            SearchItem(
-                namespace=cast("tuple[str, ...]", labels_of(place.name)),
-                key=place.key,
-                value=row.value,
-                created_at=moment(row.created),
-                updated_at=moment(row.updated),
-                score=score,
+        found = []
+        for score, place, row in page:
+            created = moment(row.created)
+            found.append(
+                SearchItem(
+                    namespace=cast("tuple[str, ...]", labels_of(place.name)),
+                    key=place.key,
+                    value=row.value,
+                    created_at=created,
+                    updated_at=created if row.updated == row.created else moment(row.updated),
+                    score=score,
+                )
             )
-            for score, place, row in page
-        ]
+        return found
 
     def _put(self, plan: _Plan, by_text: Mapping[str, bytes]) -> Steps[None]:
         changes = []
