@@ -13,7 +13,7 @@ from swarmstate.arguments import check_count, shown
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.items.format import name_of
 
-__all__ = ["Matcher", "check_filter", "matcher", "prefix_of", "select_namespaces"]
+__all__ = ["Matcher", "check_filter", "fields_of", "matcher", "prefix_of", "select_namespaces"]
 
 Matcher: TypeAlias = Callable[[Mapping[str, Any]], bool]
 
@@ -116,6 +116,9 @@ def matcher(filter: Mapping[str, Any] | None) -> Matcher | None:
     if not filter:
         return None
     wanted = [(key, _test(each)) for key, each in filter.items()]
+    if len(wanted) == 1 and "." not in wanted[0][0]:
+        ((only, fitting),) = wanted
+        return lambda value: fitting(value.get(only))
 
     def fits(value: Mapping[str, Any]) -> bool:
         # Every item of a search comes here: a generator or another call would take twice as long.
@@ -126,6 +129,11 @@ def matcher(filter: Mapping[str, Any] | None) -> Matcher | None:
         return True
 
     return fits
+
+
+def fields_of(filter: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return all fields of an item's value that a filter looks at."""
+    return tuple({field for key in filter or () for field in (key, key.partition(".")[0])})
 
 
 def _by_path(value: Mapping[str, Any], path: str) -> Any:

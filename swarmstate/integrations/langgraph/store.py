@@ -36,17 +36,18 @@ from swarmstate.errors import (
 )
 from swarmstate.integrations.langgraph.matching import (
     check_filter,
+    fields_of,
     matcher,
     prefix_of,
     select_namespaces,
 )
 from swarmstate.integrations.langgraph.owning import Owner
-from swarmstate.integrations.langgraph.ranking import Found, newest, ranked
+from swarmstate.integrations.langgraph.ranking import Found, ranked
 from swarmstate.integrations.langgraph.sweeping import Sweeper
 from swarmstate.integrations.langgraph.times import moment
 from swarmstate.items.format import Row, labels_of, name_of
 from swarmstate.items.generic import engine_of
-from swarmstate.items.protocol import Change, Place
+from swarmstate.items.protocol import Change, Place, Wanted
 from swarmstate.protocols import StoreLike
 from swarmstate.steps import Steps, finish, named
 
@@ -259,7 +260,9 @@ class SwarmStateStore(Owner, BaseStore):
         page: list[Found]
         last = op.offset + op.limit
         if query is None or self._index is None:
-            page = yield from newest(self._engine, names, keep, now, last)
+            wanted = Wanted(keep, fields_of(op.filter), last)
+            rows = yield from finish(self._engine.newest(names, wanted, now))
+            page = [(None, place, row) for place, row in rows]
         else:
             page = yield from ranked(self._engine, self._index, names, query, keep, now, last)
         page = page[op.offset :]
