@@ -2,10 +2,11 @@
 # cython: embedsignature=True, embedsignature.format=clinic, binding=False, auto_pickle=False
 """msgpack at C speed, for the built-in codecs.
 
-One extension module in two files, which are included below, each with one idea:
+One extension module in three files, which are included below, each with one idea:
 
 * scanning: which bytes the libraries that decode them may be shown;
-* packing: msgpack for exact built-in types, the encoder of both codecs.
+* packing: msgpack for exact built-in types, the encoder of both codecs;
+* columns: what a choice among many values needs of them, without decoding them.
 
 It imports nothing of swarmstate: the codecs build on it, and the engine on the codecs.
 """
@@ -26,3 +27,4 @@ cdef extern from "Python.h":
 
 include "scanning.pxi"
 include "packing.pxi"
+include "columns.pxi"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from heapq import nlargest
 from random import getrandbits
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -27,10 +28,10 @@ from swarmstate.items.format import (
     items_of,
     vectors_of,
 )
-from swarmstate.items.protocol import Change, ItemEngine, Place, Seen, Vectors
+from swarmstate.items.protocol import Change, ItemEngine, Place, Seen, Vectors, Wanted
 from swarmstate.steps import Driver, InlineDriver, Steps, calls_of, finish
 
-__all__ = ["GenericItems", "engine_of", "vectors_from"]
+__all__ = ["GenericItems", "engine_of", "newest_of", "vectors_from"]
 
 T = TypeVar("T")
 
@@ -121,7 +122,10 @@ class GenericItems:
     ) -> Steps[list[Row | None]]:
         """Return items by one ``get_many``; each that is renewed costs an ``update``."""
         pairs = [(items_of(name), key) for name, key in places]
-        values = yield from finish(self._calls.get_many(pairs))
+        if len(pairs) == 1:
+            values = [(yield from finish(self._calls.get(*pairs[0])))]
+        else:
+            values = yield from finish(self._calls.get_many(pairs))
         rows: list[Row | None] = []
         again: list[Place] = []
         for place, data, wanted in zip(places, values, renew, strict=True):
@@ -162,25 +166,35 @@ class GenericItems:
         ]
         return Seen(found, indexes, values[:known], singles)
 
+    def newest(
+        self, names: Sequence[str], wanted: Wanted, now: int
+    ) -> Steps[list[tuple[Place, Row]]]:
+        """Return the newest of what is wanted: an ``items`` for each namespace."""
+        seen: Seen = yield from self.look(now, items=names)
+        return newest_of(names, seen.items, wanted)
+
     def _live(self, name: str, entries: list[tuple[str, Any]], now: int) -> list[tuple[str, Row]]:
-        found = [(key, decode_row(data, name, key)) for key, data in entries]
-        if any(row.expires is not None for _, row in found):
-            for key, row in found:
-                self._note(Place(name, key), row)
-            found = [(key, row) for key, row in found if row.live(now)]
+        found = []
+        for key, data in entries:
+            row = decode_row(data, name, key)
+            if row.expires is not None:
+                self._note(Place(name, key), row.expires)
+                if row.expires <= now:
+                    continue
+            found.append((key, row))
         return found
 
     def _row(self, data: Any, place: Place, now: int) -> Row | None:
         row = decode_row(data, *place)
         if row.expires is None:
             return row
-        self._note(place, row)
+        self._note(place, row.expires)
         return row if row.expires > now else None
 
-    def _note(self, place: Place, row: Row) -> None:
-        if row.expires is not None:
+    def _note(self, place: Place, expires: int | None) -> None:
+        if expires is not None:
             self.expiring = True
-            self._due.note(place, row.expires)
+            self._due.note(place, expires)
 
     def renew(self, places: Sequence[Place], now: int) -> Steps[None]:
         """Renew items by one ``update`` each."""
@@ -235,7 +249,7 @@ class GenericItems:
             else:
                 if was is not None and was.live(now):
                     row = row._replace(created=was.created)
-                self._note(place, row)
+                self._note(place, row.expires)
                 stored.append((*pair, encode_row(row)))
                 new[place.name] = None
             index = vectors_of(place.name)
@@ -271,7 +285,7 @@ class GenericItems:
             if was is None:
                 continue
             if was.live(now):
-                self._note(place, was)
+                self._note(place, was.expires)
             else:
                 dead.setdefault(place.name, []).append((place.key, data))
         for name, entries in dead.items():
@@ -318,6 +332,20 @@ class GenericItems:
 
 class _Gone(Exception):  # noqa: N818 (not an error: it ends an update that is not wanted)
     """There is nothing to renew."""
+
+
+def newest_of(
+    names: Sequence[str], items: Sequence[Sequence[tuple[str, Row]]], wanted: Wanted
+) -> list[tuple[Place, Row]]:
+    """Return the newest of those items of some namespaces that are wanted."""
+    keep = wanted.keep
+    rows = [
+        (Place(name, key), row)
+        for name, entries in zip(names, items, strict=True)
+        for key, row in entries
+        if keep is None or keep(row.value)
+    ]
+    return nlargest(wanted.most, rows, key=lambda each: (each[1].updated, each[0]))
 
 
 def _past(data: Any, place: Place) -> Row | None:

@@ -6,13 +6,13 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from swarmstate.items.format import Row
 from swarmstate.steps import Outcome, Steps
 
-__all__ = ["Change", "ItemEngine", "OffersItems", "Place", "Seen", "Vectors"]
+__all__ = ["Change", "ItemEngine", "OffersItems", "Place", "Seen", "Vectors", "Wanted"]
 
 T = TypeVar("T")
 
@@ -48,6 +48,17 @@ class Seen(NamedTuple):
     vectors: list[Vectors]
     versions: list[int | None]
     rows: list[Row | None]
+
+
+class Wanted(NamedTuple):
+    """Which items a search without a query wants: of those that it keeps, the newest."""
+
+    keep: Callable[[Mapping[str, Any]], bool] | None
+    """Tells by an item's value whether it is wanted; None: every one is."""
+    fields: tuple[str, ...]
+    """All that ``keep`` looks at: of a value with only these fields it tells the same."""
+    most: int
+    """How many, at most."""
 
 
 class ItemEngine(Protocol):
@@ -87,6 +98,12 @@ class ItemEngine(Protocol):
             versions: Of which only the version of the vectors.
             rows: Which single items.
         """
+        ...
+
+    def newest(
+        self, names: Sequence[str], wanted: Wanted, now: int
+    ) -> Outcome[list[tuple[Place, Row]]]:
+        """Return those items of some LangGraph namespaces that are wanted, newest first."""
         ...
 
     def renew(self, places: Sequence[Place], now: int) -> Outcome[None]:

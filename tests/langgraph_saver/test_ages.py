@@ -12,7 +12,7 @@ from freezegun import freeze_time
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from swarmstate.errors import ArgumentTypeError, ArgumentValueError
+from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError
 from swarmstate.integrations.langgraph import SwarmStateSaver
 from swarmstate.protocols import StoreLike
 
@@ -64,6 +64,25 @@ async def test_threads_are_chosen_by_the_metadata_of_their_newest_checkpoint(
     assert saver.threads(metadata={"user": "u1", "deep": {"n": 7}}) == ["t007"]
     assert saver.threads(metadata={"none": 1}) == []
     assert len(saver.threads(metadata={})) == 250
+
+
+def test_neither_a_list_of_threads_nor_what_is_idle_needs_checkpoints_that_can_be_read(
+    make_store: Callable[..., StoreLike],
+) -> None:
+    store = make_store()
+    saver = SwarmStateSaver(store)
+    for thread, age in {"old": 3 * DAY, "new": 5}.items():
+        put(saver, thread, id_of(age))
+    for namespace in store.namespaces("langgraph:checkpoints:"):
+        for key in store.keys(namespace):
+            if not key.startswith("\0"):
+                store.set(namespace, key, "what is no checkpoint")
+    with pytest.raises(DecodeError):
+        saver.get_tuple({"configurable": {"thread_id": "old", "checkpoint_ns": ""}})
+    assert saver.threads() == ["new", "old"]
+    with freeze_time(NOW, real_asyncio=True):
+        assert saver.prune_idle(older_than=2 * DAY) == ["old"]
+    assert saver.threads() == ["new"]
 
 
 def test_idle_threads_are_removed_and_the_others_stay(saver: SwarmStateSaver) -> None:

@@ -244,6 +244,19 @@ def test_who_may_neither_run_scripts_nor_watch_finds_expired_items_absent(
             memory.sweep_ttl()
 
 
+def test_a_cache_never_enumerates_the_server(proxy: Proxy, make: Callable[..., RedisStore]) -> None:
+    cache: SwarmStateCache[Any] = SwarmStateCache(make(proxy.url))
+    names = [("a", "b"), ("a:b",), ("a",)]
+    with proxy.counted() as commands:
+        cache.set({(name, "k"): (str(name), 60) for name in names})
+        cache.clear([("a",)])
+        assert cache.get([(name, "k") for name in names]) == {
+            (name, "k"): str(name) for name in names[:2]
+        }
+    assert commands
+    assert not {"KEYS", "SCAN", "MODULE", "FT.SEARCH", "JSON.GET"} & commands.keys()
+
+
 def test_a_search_asks_for_nothing_that_lies_elsewhere(
     proxy: Proxy, make: Callable[..., RedisStore]
 ) -> None:

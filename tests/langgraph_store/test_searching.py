@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 from langgraph.store.base import ListNamespacesOp, MatchCondition, PutOp, SearchOp
 
+from swarmstate.errors import DecodeError
 from swarmstate.integrations.langgraph.matching import matcher
+from swarmstate.protocols import StoreLike
 
 
 def put_all(memory: Any, *items: tuple[tuple[str, ...], str, dict[str, Any]]) -> None:
@@ -60,52 +63,99 @@ VALUE = {
 }
 
 
-@pytest.mark.parametrize(
-    ("filter", "fits"),
-    [
-        ({}, True),
-        ({"color": "red"}, True),
-        ({"color": "blue"}, False),
-        ({"color": "red", "size": 7}, True),
-        ({"color": "red", "size": 8}, False),
-        ({"missing": None}, True),
-        ({"none": None}, True),
-        ({"missing": 1}, False),
-        ({"size": {"$eq": 7}}, True),
-        ({"size": {"$ne": 7}}, False),
-        ({"missing": {"$ne": 7}}, True),
-        ({"size": {"$gt": 6.5}}, True),
-        ({"size": {"$gt": 7}}, False),
-        ({"size": {"$gte": 7}}, True),
-        ({"size": {"$lt": 7}}, False),
-        ({"size": {"$lte": 7}}, True),
-        ({"size": {"$gt": 1, "$lt": 7}}, False),
-        ({"size": {"$gt": "6"}}, True),
-        ({"missing": {"$gt": 1}}, False),
-        ({"none": {"$lte": 1}}, False),
-        ({"color": {"$gt": 1}}, False),
-        ({"tags": {"$gt": 1}}, False),
-        ({"day": {"$gte": "2026-04-30"}}, True),
-        ({"day": {"$lt": "2026-04-30"}}, False),
-        ({"on": True}, True),
-        ({"tags": ["x", "y"]}, True),
-        ({"tags": ["x"]}, False),
-        ({"tags": ["x", {"$ne": "z"}]}, True),
-        ({"owner": {"name": "Ana"}}, True),
-        ({"owner": {"name": "Ana", "home": {"city": "Bern"}}}, True),
-        ({"owner": {"age": {"$gte": 31}}}, False),
-        ({"owner.name": "Ana"}, True),
-        ({"owner.home.city": {"$eq": "Bern"}}, True),
-        ({"owner.home.city.street": None}, True),
-        ({"owner.age": {"$lt": 30}}, False),
-        ({"dotted.key": 1}, True),
-        ({"color.length": 3}, False),
-    ],
-    ids=repr,
-)
+FILTERS: list[tuple[dict[str, Any], bool]] = [
+    ({}, True),
+    ({"color": "red"}, True),
+    ({"color": "blue"}, False),
+    ({"color": "red", "size": 7}, True),
+    ({"color": "red", "size": 8}, False),
+    ({"missing": None}, True),
+    ({"none": None}, True),
+    ({"missing": 1}, False),
+    ({"size": {"$eq": 7}}, True),
+    ({"size": {"$ne": 7}}, False),
+    ({"missing": {"$ne": 7}}, True),
+    ({"size": {"$gt": 6.5}}, True),
+    ({"size": {"$gt": 7}}, False),
+    ({"size": {"$gte": 7}}, True),
+    ({"size": {"$lt": 7}}, False),
+    ({"size": {"$lte": 7}}, True),
+    ({"size": {"$gt": 1, "$lt": 7}}, False),
+    ({"size": {"$gt": "6"}}, True),
+    ({"missing": {"$gt": 1}}, False),
+    ({"none": {"$lte": 1}}, False),
+    ({"color": {"$gt": 1}}, False),
+    ({"tags": {"$gt": 1}}, False),
+    ({"day": {"$gte": "2026-04-30"}}, True),
+    ({"day": {"$lt": "2026-04-30"}}, False),
+    ({"on": True}, True),
+    ({"tags": ["x", "y"]}, True),
+    ({"tags": ["x"]}, False),
+    ({"tags": ["x", {"$ne": "z"}]}, True),
+    ({"owner": {"name": "Ana"}}, True),
+    ({"owner": {"name": "Ana", "home": {"city": "Bern"}}}, True),
+    ({"owner": {"age": {"$gte": 31}}}, False),
+    ({"owner.name": "Ana"}, True),
+    ({"owner.home.city": {"$eq": "Bern"}}, True),
+    ({"owner.home.city.street": None}, True),
+    ({"owner.age": {"$lt": 30}}, False),
+    ({"dotted.key": 1}, True),
+    ({"color.length": 3}, False),
+]
+
+
+@pytest.mark.parametrize(("filter", "fits"), FILTERS, ids=repr)
 def test_a_filter(filter: dict[str, Any], fits: bool) -> None:
     fitting = matcher(filter)
     assert (fitting is None or fitting(VALUE)) is fits
+
+
+def test_a_search_finds_by_every_filter_what_fits_it(memory: Any) -> None:
+    others = [(("a",), f"k{number}", {"number": number}) for number in range(3)]
+    put_all(memory, (("a",), "k", VALUE), *others)
+    for wanted, fits in FILTERS:
+        assert ("k" in keys(memory.search(("a",), filter=wanted))) is fits, wanted
+
+
+def test_a_filter_looks_at_values_of_every_type_that_a_store_keeps(memory: Any) -> None:
+    day = datetime(2026, 5, 1, tzinfo=timezone.utc)
+    value = {"day": day, "raw": b"\x00\xff", "deep": {(1, 2): [day]}, "é": 2**63, "n": 1}
+    put_all(memory, (("a",), "k", value), (("a",), "other", {"n": 2, "nan": float("nan")}))
+    for field in value:
+        (item,) = memory.search(("a",), filter={field: value[field]})
+        assert (item.key, item.value) == ("k", value)
+    assert keys(memory.search(("a",), filter={f"f{number}": None for number in range(20)})) == [
+        "other",
+        "k",
+    ]
+
+
+def test_what_another_program_left_among_the_items_is_an_error(
+    memory: Any, store: StoreLike
+) -> None:
+    put_all(memory, (("a",), "k", {"n": 1}), (("b",), "k", {"n": 1}))
+    (namespace,) = [name for name in store.namespaces() if name.endswith("{s:1:b}")]
+    for odd in (
+        ["no", "item"],
+        7,
+        [1, 2, None, None, False, "no dict"],
+        [1, "2", None, None, 0, {}],
+    ):
+        store.set(namespace, "odd", odd)
+        with pytest.raises(DecodeError, match=r"'odd' of namespace \('b',\)"):
+            memory.search((), filter={"n": 1})
+
+
+def test_searches_and_listings_read_nothing_of_what_lies_elsewhere(
+    memory: Any, store: StoreLike
+) -> None:
+    put_all(memory, (("a",), "k", {"n": 1}), (("b",), "k", {"n": 1}))
+    (namespace,) = [name for name in store.namespaces() if name.endswith("{s:1:b}")]
+    store.set(namespace, "odd", "what cannot be read as an item")
+    assert keys(memory.search(("a",), filter={"n": 1})) == ["k"]
+    assert memory.list_namespaces() == [("a",), ("b",)]
+    with pytest.raises(DecodeError):
+        memory.search(("b",))
 
 
 def test_a_search_returns_only_what_fits_its_filter(memory: Any) -> None:

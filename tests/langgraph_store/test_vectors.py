@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 from embeddings import embed
 from langgraph.store.base import PutOp, SearchOp
 
-from swarmstate import Store
+from swarmstate import Store, open_store
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError, DecodeError
 from swarmstate.integrations.langgraph import SwarmStateStore
 from swarmstate.protocols import StoreLike
@@ -115,6 +118,36 @@ def test_a_put_and_a_delete_are_seen_by_the_next_search(
     make().put(("a",), BEST[1], {"text": BEST[1]})
     assert found(memory, "query", limit=1) == [BEST[2]]
     assert BEST[1] in found(memory, "query", limit=30)
+
+
+PUT = """
+import sys
+from embeddings import embed
+from swarmstate import open_store
+from swarmstate.integrations.langgraph import SwarmStateStore
+
+index = {"dims": 16, "embed": embed, "fields": ["text"]}
+with open_store(sys.argv[1]) as store:
+    SwarmStateStore(store, index=index).put(("a",), "new", {"text": "query"})
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "server"])
+def test_what_another_process_puts_is_seen_by_the_next_search(
+    kind: str, tmp_path: Path, server_url: str, index: Any
+) -> None:
+    url = f"sqlite:///{tmp_path}/db" if kind == "file" else server_url
+    with open_store(url) as store:
+        memory = SwarmStateStore(store, index=index)
+        put_texts(memory, *TEXTS)
+        try:
+            for _ in ("cold", "warm"):
+                assert found(memory, "query", limit=2) == BEST[:2]
+            paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+            subprocess.run([sys.executable, "-c", PUT, url], check=True, env=paths)
+            assert found(memory, "query", limit=2) == ["new", BEST[0]]
+        finally:
+            store.clear()
 
 
 def test_a_restored_store_is_searched_as_it_is_now(

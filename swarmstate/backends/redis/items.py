@@ -290,6 +290,7 @@ class RedisItems:
         self._compares_from = 0.0
         self._kept_keys = functools.lru_cache(1024)(self._made_keys)
         self.look = self.plain.look
+        self.newest = self.plain.newest
         self.scripting = steps.codec.wire == "msgpack"
         """Whether the server lets us use scripts, as far as known, and these know the bytes."""
 

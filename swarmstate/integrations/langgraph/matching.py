@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, TypeAlias
@@ -12,7 +13,7 @@ from swarmstate.arguments import check_count, shown
 from swarmstate.errors import ArgumentTypeError, ArgumentValueError
 from swarmstate.items.format import name_of
 
-__all__ = ["Matcher", "check_filter", "matcher", "prefix_of", "select_namespaces"]
+__all__ = ["Matcher", "check_filter", "fields_of", "matcher", "prefix_of", "select_namespaces"]
 
 Matcher: TypeAlias = Callable[[Mapping[str, Any]], bool]
 
@@ -21,28 +22,36 @@ _NUMBERS = (int, float)
 _ROWS = (list, tuple)
 
 
-def _compared(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+Test: TypeAlias = Callable[[Any], bool]
+
+
+def _ordering(compare: Callable[[Any, Any], bool]) -> Callable[[Any], Test]:
     """Return an operator that orders numbers, and texts that are none; others do not match."""
 
-    def matched(value: Any, operand: Any) -> bool:
-        if isinstance(value, _NUMBERS) and isinstance(operand, _NUMBERS):
-            return compare(value, operand)
-        try:
-            return compare(float(value), float(operand))
-        except (TypeError, ValueError, OverflowError):
-            both = isinstance(value, str) and isinstance(operand, str)
-            return both and compare(value, operand)
+    def against(operand: Any) -> Test:
+        is_number = isinstance(operand, _NUMBERS)
 
-    return matched
+        def matched(value: Any) -> bool:
+            if is_number and isinstance(value, _NUMBERS):
+                return compare(value, operand)
+            try:
+                return compare(float(value), float(operand))
+            except (TypeError, ValueError, OverflowError):
+                both = isinstance(value, str) and isinstance(operand, str)
+                return both and compare(value, operand)
+
+        return matched
+
+    return against
 
 
-_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "$eq": lambda value, operand: bool(value == operand),
-    "$ne": lambda value, operand: bool(value != operand),
-    "$gt": _compared(lambda value, operand: value > operand),
-    "$gte": _compared(lambda value, operand: value >= operand),
-    "$lt": _compared(lambda value, operand: value < operand),
-    "$lte": _compared(lambda value, operand: value <= operand),
+_OPERATORS: dict[str, Callable[[Any], Test]] = {
+    "$eq": lambda operand: lambda value: bool(value == operand),
+    "$ne": lambda operand: lambda value: bool(value != operand),
+    "$gt": _ordering(operator.gt),
+    "$gte": _ordering(operator.ge),
+    "$lt": _ordering(operator.lt),
+    "$lte": _ordering(operator.le),
 }
 _ORDERING = ("$gt", "$gte", "$lt", "$lte")
 
@@ -107,6 +116,9 @@ def matcher(filter: Mapping[str, Any] | None) -> Matcher | None:
     if not filter:
         return None
     wanted = [(key, _test(each)) for key, each in filter.items()]
+    if len(wanted) == 1 and "." not in wanted[0][0]:
+        ((only, fitting),) = wanted
+        return lambda value: fitting(value.get(only))
 
     def fits(value: Mapping[str, Any]) -> bool:
         # Every item of a search comes here: a generator or another call would take twice as long.
@@ -119,6 +131,11 @@ def matcher(filter: Mapping[str, Any] | None) -> Matcher | None:
     return fits
 
 
+def fields_of(filter: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return all fields of an item's value that a filter looks at."""
+    return tuple({field for key in filter or () for field in (key, key.partition(".")[0])})
+
+
 def _by_path(value: Mapping[str, Any], path: str) -> Any:
     """Return what is at a path whose steps are parted by points, or None."""
     found: Any = value
@@ -127,15 +144,12 @@ def _by_path(value: Mapping[str, Any], path: str) -> Any:
     return found
 
 
-def _test(wanted: Any) -> Callable[[Any], bool]:
+def _test(wanted: Any) -> Test:
     """Return what tells whether a field is what a filter wants of it."""
     if isinstance(wanted, Mapping):
         if any(isinstance(key, str) and key.startswith("$") for key in wanted):
-            operators = [(_OPERATORS[name], operand) for name, operand in wanted.items()]
-            if len(operators) == 1:
-                ((only, bound),) = operators
-                return lambda value: only(value, bound)
-            return lambda value: all(matches(value, operand) for matches, operand in operators)
+            bound = [_OPERATORS[name](operand) for name, operand in wanted.items()]
+            return bound[0] if len(bound) == 1 else lambda value: all(test(value) for test in bound)
         tests = [(key, _test(each)) for key, each in wanted.items()]
         return lambda value: (
             isinstance(value, Mapping) and all(test(value.get(key)) for key, test in tests)

@@ -1,9 +1,8 @@
-"""Which items a search returns, in which order: the newest, or the most alike."""
+"""Which items a search with a query returns, in which order: the most alike."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from heapq import nlargest
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from swarmstate.integrations.langgraph.matching import Matcher
@@ -14,7 +13,7 @@ from swarmstate.steps import Steps, finish
 if TYPE_CHECKING:
     from swarmstate.integrations.langgraph.vectors import Index, Matrix
 
-__all__ = ["Found", "newest", "ranked"]
+__all__ = ["Found", "ranked"]
 
 Found: TypeAlias = tuple[float | None, Place, Row]
 """An item, with its score if it has one."""
@@ -22,16 +21,6 @@ Found: TypeAlias = tuple[float | None, Place, Row]
 Keep: TypeAlias = Matcher | None
 
 _NAMES_AT_ONCE = 500
-
-
-def newest(
-    engine: ItemEngine, names: Sequence[str], keep: Keep, now: int, last: int
-) -> Steps[list[Found]]:
-    """Return the items that were updated last, at most ``last``. One round trip."""
-    seen = yield from finish(engine.look(now, items=names))
-    rows = _kept(names, seen, keep)
-    found = nlargest(last, rows, key=lambda each: (each[1].updated, each[0]))
-    return [(None, place, row) for place, row in found]
 
 
 def ranked(

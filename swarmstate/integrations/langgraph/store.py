@@ -36,17 +36,18 @@ from swarmstate.errors import (
 )
 from swarmstate.integrations.langgraph.matching import (
     check_filter,
+    fields_of,
     matcher,
     prefix_of,
     select_namespaces,
 )
 from swarmstate.integrations.langgraph.owning import Owner
-from swarmstate.integrations.langgraph.ranking import Found, newest, ranked
+from swarmstate.integrations.langgraph.ranking import Found, ranked
 from swarmstate.integrations.langgraph.sweeping import Sweeper
 from swarmstate.integrations.langgraph.times import moment
 from swarmstate.items.format import Row, labels_of, name_of
 from swarmstate.items.generic import engine_of
-from swarmstate.items.protocol import Change, Place
+from swarmstate.items.protocol import Change, Place, Wanted
 from swarmstate.protocols import StoreLike
 from swarmstate.steps import Steps, finish, named
 
@@ -259,7 +260,9 @@ class SwarmStateStore(Owner, BaseStore):
         page: list[Found]
         last = op.offset + op.limit
         if query is None or self._index is None:
-            page = yield from newest(self._engine, names, keep, now, last)
+            wanted = Wanted(keep, fields_of(op.filter), last)
+            rows = yield from finish(self._engine.newest(names, wanted, now))
+            page = [(None, place, row) for place, row in rows]
         else:
             page = yield from ranked(self._engine, self._index, names, query, keep, now, last)
         page = page[op.offset :]
@@ -267,17 +270,20 @@ class SwarmStateStore(Owner, BaseStore):
             again = [place for _, place, row in page if row.minutes is not None]
             if again:
                 yield from finish(self._engine.renew(again, self._clock.now()))
-        return [
-            SearchItem(
-                namespace=cast("tuple[str, ...]", labels_of(place.name)),
-                key=place.key,
-                value=row.value,
-                created_at=moment(row.created),
-                updated_at=moment(row.updated),
-                score=score,
+        found = []
+        for score, place, row in page:
+            created = moment(row.created)
+            found.append(
+                SearchItem(
+                    namespace=cast("tuple[str, ...]", labels_of(place.name)),
+                    key=place.key,
+                    value=row.value,
+                    created_at=created,
+                    updated_at=created if row.updated == row.created else moment(row.updated),
+                    score=score,
+                )
             )
-            for score, place, row in page
-        ]
+        return found
 
     def _put(self, plan: _Plan, by_text: Mapping[str, bytes]) -> Steps[None]:
         changes = []
