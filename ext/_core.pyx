@@ -77,6 +77,9 @@ cdef extern from "Python.h":
     bint PyUnicode_IS_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     Py_UCS4 PyUnicode_READ_CHAR(object text, Py_ssize_t index)
+    int PyUnicode_KIND(object text)
+    void *PyUnicode_DATA(object text)
+    const Py_ssize_t PY_SSIZE_T_MAX
     int PyUnicode_Compare(object left, object right) except? -1
     Py_ssize_t PyUnicode_Tailmatch(
         object text, object part, Py_ssize_t start, Py_ssize_t end, int direction) except -1
