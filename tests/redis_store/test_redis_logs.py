@@ -345,3 +345,27 @@ async def test_watched_transactions_of_many_tasks_share_no_connection(
         await asyncio.gather(*(add(number) for number in range(12)))
         found = [value for name in range(3) for _, value in await store.tail(f"log{name}")]
         assert sorted(found) == [[number, step] for number in range(12) for step in range(5)]
+
+
+async def test_of_awaited_calls_that_meet_one_wins_and_the_others_go_on(
+    url: str, prefix: str
+) -> None:
+    # Stores of their own, so connections of their own: what one watches the others change.
+    stores = [AsyncRedisStore(url, prefix=prefix) for _ in range(4)]
+
+    async def commit(store: AsyncRedisStore, name: int, step: int) -> bool:
+        items = [("{x}", "head", step + 1), ("log{x}", str(step), name)]
+        return await store.commit(items, expect={("{x}", "head"): step or ABSENT})
+
+    try:
+        for step in range(20):
+            won = await asyncio.gather(*(commit(store, n, step) for n, store in enumerate(stores)))
+            assert won.count(True) == 1
+            assert await stores[0].get("log{x}", str(step)) == won.index(True)
+            await asyncio.gather(*(store.append("appended", [step]) for store in stores))
+        assert [value for _, value in await stores[0].tail("appended")] == sorted(
+            [*range(20)] * len(stores)
+        )
+    finally:
+        for store in stores:
+            store.driver.close()
