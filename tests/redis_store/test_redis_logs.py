@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,6 +35,13 @@ def url(request: pytest.FixtureRequest, server: Server) -> str:
     return str(request.getfixturevalue("no_scripts_url"))
 
 
+@pytest.fixture(params=["scripts", "no scripts", "cluster"])
+def place(request: pytest.FixtureRequest, server: Server) -> str:
+    if request.param == "scripts":
+        return server.url
+    return str(request.getfixturevalue(f"{request.param.replace(' ', '_')}_url"))
+
+
 def proxied(proxy: Proxy, url: str) -> str:
     return f"{url.rpartition(':')[0]}:{proxy.port}/0"
 
@@ -53,33 +61,23 @@ def race(url: str, prefix: str, what: Callable[..., None], processes: int) -> li
     return results
 
 
-def test_eight_processes_lose_no_append(url: str, prefix: str, make: Make) -> None:
-    written = [entry for mine in race(url, prefix, appending.append, 8) for entry in mine]
+def test_eight_processes_lose_no_append(place: str, prefix: str, make: Make) -> None:
+    written = [entry for mine in race(place, prefix, appending.append, 8) for entry in mine]
     assert len({key for key, _ in written}) == len(written) == 8 * appending.ROUNDS
-    assert make(url).tail("log") == sorted(written)
+    assert make(place).tail("log") == sorted(written)
 
 
-def test_of_eight_processes_one_wins_each_commit(url: str, prefix: str, make: Make) -> None:
-    won = race(url, prefix, appending.commit, 8)
-    assert sum(won) == make(url).get("{x}", "head")
-    assert make(url).items("log{x}") != []
-    assert len(make(url).keys("log{x}")) == sum(won)
+def test_of_eight_processes_one_wins_each_commit(place: str, prefix: str, make: Make) -> None:
+    won = race(place, prefix, appending.commit, 8)
+    assert sum(won) == make(place).get("{x}", "head")
+    assert make(place).items("log{x}") != []
+    assert len(make(place).keys("log{x}")) == sum(won)
 
 
-def test_a_process_killed_amid_commits_leaves_none_half_done(
-    url: str, prefix: str, make: Make
+def test_a_process_killed_amid_writes_leaves_none_half_done_and_loses_none(
+    place: str, prefix: str, tmp_path: Path
 ) -> None:
-    store = make(url)
-    for _ in range(8):
-        ready = spawn.Event()
-        process = spawn.Process(target=appending.commit_until_killed, args=(url, prefix, ready))
-        process.start()
-        assert ready.wait(60)
-        process.kill()
-        process.join()
-        head = store.get("{x}", "head")
-        assert sorted(map(int, store.keys("log{x}"))) == list(range(head))
-        assert store.commit([("{x}", "head", head)], expect={("{x}", "head"): head})
+    appending.kill_writers(place, {"prefix": prefix}, tmp_path / "told", times=5)
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
