@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 
 import appending
 import pytest
+from preloaded import context
 
 from swarmstate import ABSENT
 from swarmstate.backends.disk import DiskStore
@@ -56,7 +56,6 @@ def commit(path: str, name: int, barrier: Any, out: Any) -> None:
 
 def together(work: Any, path: Path) -> list[Any]:
     """Return what processes made of a file that began at the same moment."""
-    context = multiprocessing.get_context("spawn")
     barrier, out = context.Barrier(PROCESSES), context.Queue()
     processes = [
         context.Process(target=work, args=(str(path), name, barrier, out))

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import session_writers
+from preloaded import context
 
 from swarmstate.backends.opening import open_store
 
-# A server of processes imports the frameworks, which takes seconds, once for all of them.
-context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(
-    [
-        *("pydantic_ai.conversation_store", "swarmstate.integrations.pydantic_ai"),
-        *("google.adk.events.event", "swarmstate.integrations.google_adk"),
-        *("swarmstate.backends.disk", "swarmstate.backends.redis"),
-    ]
-)
 PROCESSES = 8
 EVERY = {
     f"{name}:{number}" for name in range(PROCESSES) for number in range(session_writers.ROUNDS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import appending
 import pytest
 import redis
 from moving import MovingSlot
+from preloaded import context
 from proxies import Proxy
 from rights import STORE, limited
 from servers import Server
@@ -24,7 +24,6 @@ from swarmstate.errors import AccessDenied, ArgumentValueError, StoreUnavailable
 
 Make = Callable[..., RedisStore]
 
-spawn = multiprocessing.get_context("spawn")
 MANY = 1500
 
 
@@ -47,9 +46,9 @@ def proxied(proxy: Proxy, url: str) -> str:
 
 
 def race(url: str, prefix: str, what: Callable[..., None], processes: int) -> list[Any]:
-    barrier, out = spawn.Barrier(processes), spawn.Queue()
+    barrier, out = context.Barrier(processes), context.Queue()
     started = [
-        spawn.Process(target=what, args=(url, prefix, number, barrier, out))
+        context.Process(target=what, args=(url, prefix, number, barrier, out))
         for number in range(processes)
     ]
     for process in started:

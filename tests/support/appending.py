@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
+
+from preloaded import context
 
 from swarmstate import ABSENT
 from swarmstate.backends.opening import open_store
@@ -50,7 +51,6 @@ def write_until_killed(url: str, options: dict[str, Any], told: Path, ready: Any
 
 def kill_writers(url: str, options: dict[str, Any], told: Path, times: int) -> None:
     """Kill one writer after the other, and look at the store after each."""
-    context = multiprocessing.get_context("spawn")
     with open_store(url, **options) as store:
         for _ in range(times):
             ready = context.Event()
