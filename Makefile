@@ -19,7 +19,7 @@ sources := $(shell find swarmstate ext -name '*.py' -o -name '*.py[xdi]' -o -nam
 extension := $(shell find ext -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint stubs map format typecheck docs dist build bench bench-disk bench-peers bench-savers bench-growth bench-memories bench-codecs bench-serializer bench-record bench-plots clean
+.PHONY: help demo test lint stubs map format typecheck docs dist build bench bench-disk bench-peers bench-savers bench-growth bench-memories bench-sessions bench-codecs bench-serializer bench-record bench-plots clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -78,6 +78,9 @@ bench-growth: build ## Measure the saver's calls in threads of 10 to 10,000 chec
 
 bench-memories: build ## Compare LangGraph's long-term memory with the others
 	PYTHONPATH=bench:tests/support:examples $(python) bench/memories $(BENCH_ARGS)
+
+bench-sessions: build ## Compare logs, and the sessions of four frameworks with their own (BENCH_ARGS="ADK turn" narrows it)
+	PYTHONPATH=bench:tests/support:examples $(python) bench/sessions $(BENCH_ARGS)
 
 bench-codecs: build ## Compare the codecs with the bare libraries, which check less
 	PYTHONPATH=bench $(python) bench/test_codecs.py

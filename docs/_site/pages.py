@@ -19,10 +19,13 @@ from typing import Any
 import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
+from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
+
+log = get_plugin_logger("pages")
 
 REFERENCE = {
     "Stores and values": ["swarmstate"],
@@ -93,8 +96,8 @@ def on_post_build(config: MkDocsConfig) -> None:
     shown = inventory(Path(config.site_dir) / "objects.inv")
     faults = [f"{name} is not in the reference" for name in public() if name not in shown]
     faults += [f"{name} has no docstring" for name, text in public().items() if not text]
-    if faults:
-        raise PluginError("\n".join(faults))
+    for fault in faults:
+        log.warning(fault)  # which fails a strict build
 
 
 def inventory(path: Path) -> set[str]:

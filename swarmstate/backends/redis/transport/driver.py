@@ -197,8 +197,10 @@ def _end(carriers: dict[int, Carrier], topology: Topology, *, wait: bool) -> Non
     topology.close()
 
 
-def _heavy(replies: list[Any]) -> bool:
+def _heavy(replies: list[Any] | None) -> bool:
     """Return whether it takes long to make something of replies; looks no further than needed."""
+    if replies is None:  # a watched transaction that was not carried out
+        return False
     if len(replies) == 1 and not isinstance(replies[0], list | dict):
         return type(replies[0]) is bytes and len(replies[0]) > _HEAVY_BYTES
     size = entries = 0
