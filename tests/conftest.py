@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from built import Distributions
     from proxies import Proxy
     from servers import Server
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of the collections that tests ask for, which then are quick."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from codec_values import domain_values, many, texts
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmstate import codecs
@@ -18,7 +18,7 @@ maps = st.dictionaries(st.sampled_from(FIELDS) | texts, domain_values, max_size=
 rows = st.lists(st.tuples(domain_values, domain_values, maps), max_size=6)
 
 
-@many
+@settings(many, max_examples=150)
 @given(rows, st.sets(st.sampled_from(FIELDS), max_size=4))
 def test_columns_are_those_of_the_decoded_rows(table: list[Any], fields: set[str]) -> None:
     blobs = [CODEC.encode(list(row)) for row in table]

@@ -13,7 +13,7 @@ from swarmstate.integrations.langgraph import SwarmStateSaver
 from swarmstate.protocols import StoreLike
 
 LENGTH = 100_000
-COUNT = 12
+COUNT = 6
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def test_a_put_cut_anywhere_leaves_the_thread_as_before_or_as_after(
     ready(cut, last)()
     seen = {"before": 0, "after": 0}
     for harm in (proxy.cut_requests_after, proxy.cut_replies_after):
-        for count in range(0, 2000, 3):
+        for count in range(0, 2000, 5):
             before = list(direct.list(config()))
             attempt = ready(cut, last)
             harm(count)

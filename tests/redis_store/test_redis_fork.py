@@ -23,7 +23,7 @@ Make = Callable[..., RedisStore]
 # Newer versions of Python warn about what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
-CHILDREN = 15
+CHILDREN = 8
 
 
 @pytest.fixture(scope="module")

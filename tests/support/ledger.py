@@ -17,7 +17,7 @@ from swarmstate.backends.redis import AsyncRedisStore, RedisStore
 from swarmstate.errors import StoreUnavailable
 from swarmstate.integrations.langgraph import SwarmStateSaver
 
-SECONDS = float(os.environ.get("SWARMSTATE_TEST_SECONDS", "4"))
+SECONDS = float(os.environ.get("SWARMSTATE_TEST_SECONDS", "3"))
 """How long each kind of harm is done."""
 
 KEYS = [f"k{number}" for number in range(4)]
