@@ -59,7 +59,7 @@ class _Noted:
         self.references = references
         self.last = last
         self.epoch = epoch
-        self.until = len(references.ids) // 8
+        self.until = len(references.ids) // 2
         self.size = references.size
 
 
@@ -141,8 +141,13 @@ class Limits:
         noted = self._table.get(where.checkpoints)
         if noted is None:
             return None
-        # One that is written again no longer refers to what it did.
-        again = keep is None or self._store.contains(where.checkpoints, checkpoint_id)
+        # One that is written again no longer refers to what it did. It is none of the known ones
+        # if it is greater; and where these fit, no greater one is there.
+        ids = noted.references.ids
+        again = keep is None or (
+            (not ids or checkpoint_id <= ids[-1])
+            and self._store.contains(where.checkpoints, checkpoint_id)
+        )
         if again or not self._fits(where, noted):
             self.forget(where)
             return None
@@ -175,11 +180,11 @@ class Limits:
         noted.last = name.id
         noted.until -= 1
         excess = len(references.ids) - keep
-        if not references.is_due(excess):
-            return None
         if excess == 1 and references.is_past(references.ids[0]):
             # The usual case: nothing can need it, so there is nothing to decide.
             self._remove_least(where, references)
+            return None
+        if not references.is_due(excess):
             return None
         try:
             return references.surplus(name, keep, partial(self._records, where, name))
@@ -303,13 +308,13 @@ class Limits:
         if noted.until <= 0 or noted.epoch != self._table.epoch:
             noted.epoch = self._table.epoch
             self._table.put(where.checkpoints, noted)  # its size may have changed
-            noted.until = len(ids) // 8
+            noted.until = len(ids) // 2
             now = (self._ids(where), self._needed(where))
             return bool((ids, noted.references.needed) == now)
         store = self._store
         return (
             store.max_key(where.checkpoints) == ids[-1]
-            and store.contains(where.checkpoints, noted.last)
+            and (noted.last == ids[-1] or store.contains(where.checkpoints, noted.last))
             and store.contains(where.checkpoints, ids[0])
         )
 

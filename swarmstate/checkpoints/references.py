@@ -92,7 +92,8 @@ class References:
         latest = ids[-1] if ids else None
         # Nearly always it is the greatest.
         greatest = latest is None or checkpoint_id > latest
-        if record.parent != latest or not greatest:
+        parent = record.parent
+        if parent != latest or not greatest:
             self.fork = max(self.fork, checkpoint_id, latest or "")
         if greatest:
             ids.append(checkpoint_id)
@@ -101,17 +102,17 @@ class References:
         self._letters += len(checkpoint_id)
         if fields is None:
             fields = tuple(record_fields(record).values())
-        self.seen[checkpoint_id] = (record.parent, fields)
+        self.seen[checkpoint_id] = (parent, fields)
         values = self.values
         for key in fields:
-            if key not in values:
+            last = values.get(key)
+            if last is None:
                 self._letters += len(key)
                 values[key] = checkpoint_id
-            elif checkpoint_id > values[key]:  # writes of a greater one may need it already
+            elif checkpoint_id > last:  # writes of a greater one may need it already
                 values[key] = checkpoint_id
-        parent = record.parent
-        if parent is not None:
-            self.parents[parent] = max(checkpoint_id, self.parents.get(parent, ""))
+        if parent is not None and (greatest or checkpoint_id > self.parents.get(parent, "")):
+            self.parents[parent] = checkpoint_id
         for channel in rebuilt_channels(record) if record.deltas else ():
             self.rebuilt[channel] = max(checkpoint_id, self.rebuilt.get(channel, ""))
 
@@ -181,10 +182,12 @@ class References:
             self._letters -= sum(map(len, needed))
             fields = [*fields, *needed]
         loose = [key for key in fields if values.get(key) == checkpoint_id]
+        letters = len(checkpoint_id)
         for key in loose:
             values.pop(key, None)  # it may be named twice
+            letters += len(key)
         self.parents.pop(checkpoint_id, None)
-        self._letters -= len(checkpoint_id) + sum(map(len, loose))
+        self._letters -= letters
         return checkpoint_id, loose
 
     def surplus(
