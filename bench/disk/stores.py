@@ -104,8 +104,8 @@ def rows(folder: Path, peer: Any, wanted: Callable[[str], bool], repeats: int) -
     for name, build, limit in MEASURES:
         if not wanted(f"stores {name}"):
             continue
-        ours = DiskStore(folder / f"{next(_numbers)}.db", codec="ormsgpack")
-        theirs = peer(str(folder / f"{next(_numbers)}.db"))
+        ours = DiskStore(folder / f"store{next(_numbers)}.db", codec="ormsgpack")
+        theirs = peer(str(folder / f"theirs{next(_numbers)}.db"))
         few = min(repeats, 5) if "100,000" in name else repeats
         times = in_turns({"ours": build(ours), "peer": build(theirs)}, few)
         yield Row(name, times["ours"], times["peer"], most=limit)
