@@ -106,7 +106,7 @@ def test_get_many_never_sees_half_of_a_batch(held: bool) -> None:
 
     def read() -> int:
         torn = 0
-        for n in range(READS // 2):
+        for n in range(READS // 4):
             torn += not is_whole(store.get_many(PAIRS))
             if n % 64 == 0:
                 leave_garbage()
