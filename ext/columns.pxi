@@ -36,7 +36,7 @@ cdef const uint8_t *_after(const uint8_t *p) noexcept nogil:
 
 
 cdef inline const uint8_t *_map_body(const uint8_t *p, uint64_t *count) noexcept nogil:
-    """Return where the first key of a map is, and how many there are; NULL for what is no map."""
+    """Return where the first key of a map is, and how many there are; NULL if it is not a map."""
     if 0x80 <= p[0] <= 0x8F:
         count[0] = p[0] & 0x0F
         return p + 1
@@ -47,7 +47,7 @@ cdef inline const uint8_t *_map_body(const uint8_t *p, uint64_t *count) noexcept
 
 
 cdef inline const uint8_t *_text_body(const uint8_t *p, uint64_t *length) noexcept nogil:
-    """Return where the bytes of a text are, and how many; NULL for what is no text."""
+    """Return where the bytes of a text are, and how many; NULL if it is not a text."""
     if 0xA0 <= p[0] <= 0xBF:
         length[0] = p[0] & 0x1F
         return p + 1

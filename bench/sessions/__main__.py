@@ -69,7 +69,7 @@ def wait(awaitable: Awaitable[Any]) -> Any:
 
 
 class Places:
-    """Stores of ours, and folders and a server for the others."""
+    """Our stores, and the folders and the server that the others use."""
 
     def __init__(self, url: str, stack: ExitStack) -> None:
         self.url, self.stack = url, stack

@@ -212,7 +212,7 @@ class Limits:
                 for key in store.keys(writes):
                     pairs.append((writes, key))
             store.delete_many(pairs)
-        except BaseException:
+        except BaseException:  # raised again: what is known no longer fits the store
             self.forget(where)
             raise
 

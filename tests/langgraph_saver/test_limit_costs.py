@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from threads import checkpoint, config, grow, ready
 
 from swarmstate import Store
 from swarmstate.backends.redis import RedisStore
+from swarmstate.errors import StoreUnavailable
 from swarmstate.integrations.langgraph import SwarmStateSaver
 
 
@@ -69,6 +71,50 @@ def test_in_memory_a_put_at_a_limit_reads_no_more_for_a_greater_one() -> None:
     assert large.count(usual) > 195
     assert usual == max(set(small), key=small.count)
     assert sum(given for _, given in large) < 2 * sum(given for _, given in small)
+
+
+def test_what_a_removal_that_failed_has_left_goes_with_the_next_put() -> None:
+    class Failing(Store):
+        fails = False
+
+        def delete_many(self, pairs: Any) -> Any:
+            if self.fails:
+                raise StoreUnavailable("not now")
+            return super().delete_many(pairs)
+
+    store = Failing()
+    saver = SwarmStateSaver(store, max_checkpoints_per_thread=3)
+    grow(saver, 5)
+    store.fails = True
+    with pytest.raises(StoreUnavailable, match="not now"):
+        grow(saver, 1)
+    store.fails = False
+    grow(saver, 1)
+    assert sum(1 for _ in saver.list(config())) == 3
+
+
+def test_a_put_at_a_limit_leaves_the_rest_to_the_next_where_others_write_all_the_time(
+    make_redis: Callable[..., RedisStore],
+) -> None:
+    store = make_redis()
+    saver = SwarmStateSaver(store, max_checkpoints_per_thread=3)
+    grow(saver, 5)
+    engine: Any = saver._engine
+    release, surplus = engine.release, engine.surplus
+    read = []
+    engine.surplus = lambda *args: read.append(1) or surplus(*args)
+    engine.release = lambda *args: False
+    # The script does not remove the least by itself on a cluster.
+    engine._retention.argument = partial(_without_a_number, engine._retention.argument)
+    grow(saver, 1)
+    assert len(read) == 5
+    engine.release, engine.surplus = release, surplus
+    grow(saver, 1)
+    assert sum(1 for _ in saver.list(config())) == 3
+
+
+def _without_a_number(argument: Callable[..., bytes], *args: Any, clustered: bool) -> bytes:
+    return argument(*args, clustered=True)
 
 
 @pytest.fixture

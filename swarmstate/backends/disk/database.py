@@ -163,7 +163,7 @@ class Database:
                     else:
                         reader.close()
                     return result
-            except BaseException as error:
+            except BaseException as error:  # an interrupt too: the reader must not be lost
                 # A statement may be unfinished, which would hold on to what it reads.
                 with reader.lock:
                     reader.close()
@@ -319,8 +319,7 @@ class Database:
                     job.error = job.result = None
                     self._commit([job], own)
             return
-        except BaseException:
-            # An interrupt, which may come right after the commit.
+        except BaseException:  # raised again: an interrupt may come right after the commit
             if committing and not writer.in_transaction:
                 for job in jobs:
                     job.done = True
@@ -425,7 +424,7 @@ class Database:
                 self.file.check()
                 writer = self.writer = self.writer or self.file.connect()
                 return patiently(lambda: work(writer), self.timeout)
-            except Exception as error:  # raised again, as an error of ours where it is SQLite's
+            except Exception as error:  # raised again; SQLite's become one of our errors
                 self._drop_writer()
                 raised = self._raised(error)
                 if raised is error:

@@ -53,7 +53,7 @@ class Owner:
         make: Any = cls
         try:
             made: Self = make(store, **mine)
-        except BaseException:
+        except BaseException:  # raised again: nobody else would close the store
             store.close()
             raise
         made._owned = True

@@ -179,8 +179,7 @@ def ask(connection: Any, command: Command, deadline: float) -> Any:
     try:
         write(sock, pack([command]), deadline)
         reply = read(connection)
-    except BaseException:
-        # Its reply must not be taken for another's.
+    except BaseException:  # raised again: its reply must not be taken for another's
         connection.disconnect()
         raise
     sock.settimeout(before)

@@ -260,7 +260,7 @@ class Carrier:
         lane.workers.add(worker)
         try:
             worker.thread = start(worker.work)
-        except BaseException:
+        except BaseException:  # raised again: no thread was started, so the old one leads on
             lane.leader = before
             lane.workers.discard(worker)
             raise
