@@ -83,14 +83,14 @@ def test_what_a_removal_that_failed_has_left_goes_with_the_next_put() -> None:
             return super().delete_many(pairs)
 
     store = Failing()
-    saver = SwarmStateSaver(store, max_checkpoints_per_thread=3)
-    grow(saver, 5)
+    saver = SwarmStateSaver(store, max_checkpoints_per_thread=40)
+    grow(saver, 45)
     store.fails = True
     with pytest.raises(StoreUnavailable, match="not now"):
         grow(saver, 1)
     store.fails = False
     grow(saver, 1)
-    assert sum(1 for _ in saver.list(config())) == 3
+    assert sum(1 for _ in saver.list(config())) == 40
 
 
 def test_a_put_at_a_limit_leaves_the_rest_to_the_next_where_others_write_all_the_time(
