@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
+from segments import held_and_needed
 from servers import Server
 from threads import checkpoint, config
 
@@ -208,3 +210,54 @@ def test_a_serializer_may_call_its_type_as_segments_are_called(
     found = saver.get_tuple(config())
     assert found is not None
     assert found.checkpoint["channel_values"] == {"m": [1, 2]}
+
+
+@pytest.mark.parametrize("kind", ["scripts", "no scripts"])
+def test_what_is_written_to_a_checkpoint_while_it_is_removed_leaves_nothing(
+    server: Server, make_redis: Callable[..., RedisStore], request: pytest.FixtureRequest, kind: str
+) -> None:
+    where = server.url if kind == "scripts" else request.getfixturevalue("no_scripts_url")
+    for trip in range(1, 9):
+        store = make_redis(where, prefix=f"removed-{kind}-{trip}")
+        saver = SwarmStateSaver(store)
+        first = put(saver, "1", n=1)
+        put(saver, "2", "1", n=2)
+        engine: Any = saver._engine
+
+        def write(saver: SwarmStateSaver = saver, first: Any = first) -> None:
+            saver.put_writes(first, [("docs", long("w"))], "task")
+
+        engine.run(with_act_at(engine.delete("thread", "", ["1"]), trip, write))
+        held, needed = held_and_needed(store)
+        assert held == needed, trip
+
+
+def test_a_removal_ends_though_writes_come_all_the_time(
+    make_redis: Callable[..., RedisStore],
+) -> None:
+    store = make_redis()
+    saver = SwarmStateSaver(store)
+    put(saver, "1", docs=long("a"))
+    last = put(saver, "2", "1", n=2)
+    engine: Any = saver._engine
+    numbers = itertools.count()
+
+    def write() -> None:
+        saver.put_writes(last, [("docs", long(f"w{next(numbers)}"))], f"task{next(numbers)}")
+
+    def overtaken(steps: Steps[Any]) -> Steps[Any]:
+        try:
+            batch = next(steps)
+            while True:
+                write()
+                batch = steps.send((yield batch))
+        except StopIteration as stop:
+            return stop.value
+
+    engine.run(overtaken(engine.delete("thread", "", ["1"])))
+    held, needed = held_and_needed(store)
+    assert held == needed
+    found = saver.get_tuple(config())
+    assert found is not None
+    assert found.pending_writes is not None
+    assert len(found.pending_writes) == next(numbers) // 2

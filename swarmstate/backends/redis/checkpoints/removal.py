@@ -39,6 +39,7 @@ class Removal:
         space = CheckpointName(thread, checkpoint_ns, "")
         keys = self._keys.of(thread, checkpoint_ns)
         refs = self._keys.references(thread, checkpoint_ns)
+        start = self._keys.writes(thread, checkpoint_ns)
         _, checkpoints, values, orphans, _, entries = keys
         names: list[Command] = [("HKEYS", key) for key in (checkpoints, orphans, values)]
         replies = yield Batch(
@@ -71,16 +72,18 @@ class Removal:
             ],
             idempotent=True,
         )
-        # What was put since is looked at as well: the number that was drawn for it is overwritten.
+        # What was stored since is looked at as well: what was drawn for it is overwritten.
         if before_it != [number or b"", *[drawn] * (len(before_it) - 1)]:
             stay.clear()
+            doomed = (yield Batch([("HKEYS", values)], idempotent=True))[0]
         left, named = len(held), {*map(id_in, held), *waiting}
         new = set(filter(is_record, held)) - stay
         used = yield from self._used(space, new)
         stay |= new
         doomed = [raw for raw in doomed if raw not in used]
+        written: list[bytes] = []
         for _ in range(_TRIES):
-            if any(map(is_segment, doomed)):
+            if not written and any(map(is_segment, doomed)):
                 # Not before: what writes need from now on changes the number that was drawn.
                 needed = yield from self._keys.needed(space, named)
                 kept = {key.encode() for keys in needed.values() for key in keys}
@@ -89,23 +92,26 @@ class Removal:
                 return
             replies = yield Batch(
                 [
-                    lua.DROP_VALUES((*keys, refs), [checkpoint_ns, drawn, left, *some])
+                    lua.DROP_VALUES((*keys, refs, *written), [checkpoint_ns, drawn, left, *some])
                     for some in [*in_parts(doomed)] or [()]
                 ],
                 idempotent=True,
             )
             if 0 not in replies:
                 return
-            # Another checkpoint was put, which may refer to what would go; or one was replaced.
+            # Another checkpoint was put, which may refer to what would go; or one was replaced; or
+            # something was written, and as more may come, the script looks at it from now on.
             number, held, waiting = yield Batch(
                 [("HGET", entries, b"\0n"), ("HKEYS", checkpoints), ("HKEYS", orphans)],
                 idempotent=True,
                 ignore=("WRONGTYPE",),
             )
-            if number != drawn:
+            number = number or b""
+            if number.partition(b".")[0] != drawn.partition(b".")[0]:
                 stay.clear()
-            drawn, left = number or b"", len(held)
-            named = {*map(id_in, held), *waiting}
+            named, left = {*map(id_in, held), *waiting}, len(held)
+            written = [start + raw for raw in named] if len(named) <= MOST_AT_ONCE else []
+            drawn = number.partition(b".")[0] if written else number
             new = set(filter(is_record, held)) - stay
             used = yield from self._used(space, new)
             stay |= new

@@ -13,8 +13,8 @@ The keys of a checkpoint namespace are, in this order, where a script says "all 
 4. orphans: ids that have writes but no checkpoint -> 1
 5. derived, the order: a sorted set of the keys of the second, every score 0
 6. derived, id -> msgpack of [start of the record's SHA-1, parent or "", field, ...];
-   ``\0n`` -> what whoever removed checkpoints last, replaced one, or wrote what needs segments, has
-   drawn by lot
+   ``\0n`` -> what whoever removed checkpoints last, or replaced one, has drawn by lot, followed by
+   a dot and what whoever wrote what needs segments since then has drawn
 
 ARGV[1] is the checkpoint namespace. The derived keys may be missing, stale, or of any type; what
 changes them never fails for that. Replies hold bytes and integers; lists may hold nulls.
@@ -193,6 +193,7 @@ if ARGV[8] ~= '' then
   -- Whoever removes segments meanwhile learns by it that they are needed.
   local drawn = try('HGET', KEYS[6], '\\0n')
   if type(drawn) ~= 'string' then drawn = '' end
+  local now = drawn:match('^[^.]*') .. '.' .. ARGV[8]
   if call('HGET', KEYS[10], 'r') == drawn then
     local raw, known = call('HGET', KEYS[10], 's' .. id), {}
     local needed = raw and cmsgpack.unpack(raw) or {}
@@ -205,9 +206,9 @@ if ARGV[8] ~= '' then
         if not last or less(last, id) then call('HSET', KEYS[10], 'v' .. key, id) end
       end
     end
-    call('HSET', KEYS[10], 's' .. id, cmsgpack.pack(needed), 'r', ARGV[8])
+    call('HSET', KEYS[10], 's' .. id, cmsgpack.pack(needed), 'r', now)
   end
-  try('HSET', KEYS[6], '\\0n', ARGV[8])
+  try('HSET', KEYS[6], '\\0n', now)
 end
 local new = call('HSETNX', KEYS[2], mark, ARGV[5]) == 1
 if new then fits = type(try('ZADD', KEYS[5], 0, mark)) == 'number' end
@@ -375,10 +376,19 @@ DROP_VALUES = Script(
     "drop_values",
     CALL
     + """
-local drawn = try('HGET', KEYS[6], '\\0n')
-if (type(drawn) == 'string' and drawn or '') ~= ARGV[2] then return 0 end
-if call('HLEN', KEYS[2]) ~= tonumber(ARGV[3]) then return 0 end
-if #ARGV > 3 then call('HDEL', KEYS[3], unpack(ARGV, 4)) end
+local drawn, needed, doomed = try('HGET', KEYS[6], '\\0n'), {}, {}
+drawn = type(drawn) == 'string' and drawn or ''
+if #KEYS > 7 then drawn = drawn:match('^[^.]*') end
+if drawn ~= ARGV[2] or call('HLEN', KEYS[2]) ~= tonumber(ARGV[3]) then return 0 end
+for i = 8, #KEYS do
+  for _, key in ipairs(call('HKEYS', KEYS[i])) do
+    if key:sub(1, 2) == '\\0s' then needed[key:sub(3)] = true end
+  end
+end
+for i = 4, #ARGV do
+  if not needed[ARGV[i]] then doomed[#doomed + 1] = ARGV[i] end
+end
+if #doomed > 0 then call('HDEL', KEYS[3], unpack(doomed)) end
 if call('EXISTS', KEYS[2], KEYS[4]) == 0 then
   call('HDEL', KEYS[1], ARGV[1])
   call('UNLINK', KEYS[3], KEYS[5], KEYS[6], KEYS[7])
@@ -386,8 +396,11 @@ end
 return 1
 """,
 )
-"""Remove values, and an empty namespace with its last checkpoint. All of the keys, references.
+"""Remove values, and an empty namespace with its last checkpoint. All of the keys, references, and
+those of all writes, or of none.
 
 ARGV: the number that was drawn last or "", how many fields key 2 has, then fields of values.
-Returns 0, with nothing done, if that has changed: there may be a checkpoint that refers to them.
+Returns 0, with nothing done, if that has changed: there may be something that refers to them. Where
+the writes are given, what comes after a dot in that number is left out: the script itself looks
+which segments they need.
 """

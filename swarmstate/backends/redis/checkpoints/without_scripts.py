@@ -387,15 +387,15 @@ class PlainCheckpoints:
         *,
         orphans_before: str | None = None,
     ) -> Steps[None]:
-        """Remove checkpoints. Four round trips, and more for thousands of them.
+        """Remove checkpoints. Six round trips, eight with segments, more for thousands of them.
 
         A checkpoint that is put meanwhile and inherits a value which goes gets it back at once.
         """
         space = CheckpointName(thread, checkpoint_ns, "")
         _, checkpoints, held, orphans, order, entries = self._keys.of(thread, checkpoint_ns)
         start = self._keys.writes(thread, checkpoint_ns)
-        raw_ids, values, waiting = yield Batch(
-            [("HKEYS", checkpoints), ("HKEYS", held), ("HKEYS", orphans)], idempotent=True
+        raw_ids, waiting = yield Batch(
+            [("HKEYS", checkpoints), ("HKEYS", orphans)], idempotent=True
         )
         known = set(filter(is_record, raw_ids))
         gone = {each.encode() for each in ids}
@@ -406,8 +406,6 @@ class PlainCheckpoints:
             marked = set(map(id_in, raw_ids))
             before = orphans_before.encode()
             gone |= {raw for raw in marked.union(waiting) - known if raw < before}
-        used = yield from self._keys.used(space, list(stay))
-        doomed = [raw for raw in values if raw not in used]
         # Those that others were continued from go last.
         for some in in_parts(sorted(gone, reverse=True)):
             yield Batch(
@@ -423,9 +421,13 @@ class PlainCheckpoints:
                 idempotent=True,
                 ignore=("WRONGTYPE", "OOM"),
             )
-        if any(map(is_segment, doomed)):
-            needed = yield from self._keys.needed_now(space)
-            doomed = [raw for raw in doomed if raw not in needed]
+        # Not before: what was written to the doomed meanwhile is told apart as well.
+        values, raw_ids = yield Batch([("HKEYS", held), ("HKEYS", checkpoints)], idempotent=True)
+        stay |= set(filter(is_record, raw_ids))
+        used = yield from self._keys.used(space, list(stay))
+        if any(map(is_segment, values)):
+            used |= yield from self._keys.needed_now(space)
+        doomed = [raw for raw in values if raw not in used]
         for some in in_parts(doomed):
             # For a transaction that is sent again because its reply was lost.
             looked = (yield Batch([("HMGET", held, *some)], idempotent=True))[0]
