@@ -6,6 +6,7 @@ One extension module in several files, which are included below, each with one i
 
 * names: what a namespace and a key may be;
 * binding: what a store needs of its codec;
+* ordered: names in ascending order, for those under a prefix;
 * space: one namespace, and the index behind ``max_key``;
 * history: the live state, and what each held snapshot remembers of its own past;
 * snapshot: the public face of one moment;
@@ -92,6 +93,7 @@ cdef extern from "Python.h":
 
 include "names.pxi"
 include "binding.pxi"
+include "ordered.pxi"
 include "space.pxi"
 include "history.pxi"
 include "snapshot.pxi"

@@ -70,50 +70,53 @@ cdef inline uint8_t *_copied(uint8_t *to, const uint8_t *p, const uint8_t *end) 
     return to + (end - p)
 
 
-cdef uint8_t *_thinned(uint8_t *to, const uint8_t *p, tuple fields) except? NULL:
-    """Copy a map with only some of its fields; NULL where that is not possible."""
+cdef uint8_t *_field(uint8_t *to, const uint8_t *p, bytes name) noexcept:
+    """Copy the value of a field of a map, nil where there is none."""
     cdef uint64_t count = 0
     cdef uint64_t length = 0
-    cdef int kept = 0
-    cdef uint8_t *head = to
+    cdef uint64_t wanted = len(name)
+    cdef uint8_t *after = to + 1
     cdef const uint8_t *text
     cdef const uint8_t *value
-    cdef const uint8_t *end
     p = _map_body(p, &count)
-    if p == NULL:
-        return NULL
-    to += 1
+    to[0] = 0xC0
     while count:
         count -= 1
         value = _after(p)
-        end = _after(value)
         text = _text_body(p, &length)
-        if text != NULL:
-            for field in fields:
-                if <uint64_t>len(<bytes>field) == length and not memcmp(
-                    text, <const char *><bytes>field, length
-                ):
-                    kept += 1
-                    if kept > 15:
-                        return NULL
-                    to = _copied(to, p, end)
-                    break
-        p = end
-    head[0] = 0x80 | kept
-    return to
+        p = _after(value)
+        if text != NULL and length == wanted and not memcmp(text, <const char *>name, length):
+            after = _copied(to, value, p)  # the last of several counts
+    return after
 
 
-def columns(list blobs not None, int width, tuple fields not None, /):
-    """Return the columns of a table as one value in msgpack, or None where it has another shape.
+cdef inline bint _is_of(uint8_t kind, uint8_t head) noexcept nogil:
+    """Whether an element that begins like this is of a kind of `columns`, in small letters."""
+    if kind == c"a":
+        return True
+    if head == 0xC0:
+        return kind == c"n" or kind == c"f"
+    if kind == c"f":
+        return head == 0xCA or head == 0xCB
+    return head <= 0x7F or head >= 0xE0 or 0xCC <= head <= 0xD3
 
-    Each blob is a row: an array of as many elements as the width says, of which the last is a map.
-    Of that column, only the fields that are named (in UTF-8) are kept, 15 at most.
+
+def columns(list blobs not None, bytes kinds not None, tuple fields not None, /):
+    """Return columns of a table as one value in msgpack, or None where it has another shape.
+
+    Each blob is a row: an array with an element of each kind, and a map at its end. The kinds are
+    letters, capital ones for the columns that are returned: ``i`` an integer, ``n`` an integer or
+    nil, ``f`` a float or nil, ``a`` anything. Then come columns of the fields of the maps that are
+    named (in UTF-8), where what is missing is nil.
     """
     cdef Py_ssize_t count = len(blobs)
-    cdef Py_ssize_t room = 5 * (width + 1) + 1
+    cdef int width = len(kinds) + 1
+    cdef uint8_t kind
+    cdef Py_ssize_t room = 5 * (width + len(fields) + 1)
     cdef Py_ssize_t row
-    cdef int column
+    cdef bint returned
     cdef int fault = 0
+    cdef uint64_t entries = 0
     cdef Py_ssize_t where = 0
     cdef const uint8_t *p
     cdef const uint8_t *end
@@ -129,7 +132,8 @@ def columns(list blobs not None, int width, tuple fields not None, /):
         p = <const uint8_t *><const char *><bytes>blob
         if p[0] != 0x90 | width or _scan(p, len(<bytes>blob), &fault, &where) & _REFUSED:
             return None
-        room += len(<bytes>blob) + 1
+        # A field may be named twice, and one that is missing takes a byte.
+        room += len(<bytes>blob) + len(fields) * (len(<bytes>blob) + 1)
     cdef const uint8_t **at = <const uint8_t **>PyMem_Malloc((count + 1) * sizeof(uint8_t *))
     cdef uint8_t *made = <uint8_t *>PyMem_Malloc(room)
     try:
@@ -137,19 +141,27 @@ def columns(list blobs not None, int width, tuple fields not None, /):
             raise MemoryError
         for row in range(count):
             at[row] = <const uint8_t *><const char *><bytes>blobs[row] + 1
-        to = _array_head(made, width)
-        for column in range(width):
-            to = _array_head(to, count)
+        to = _array_head(made, len(fields) + sum([c"A" <= kind <= c"Z" for kind in kinds]))
+        for kind in kinds:
+            returned = c"A" <= kind <= c"Z"
+            if returned:
+                kind += 32
+                to = _array_head(to, count)
             for row in range(count):
                 p = at[row]
-                if column < width - 1:
-                    end = _after(p)
+                if not _is_of(kind, p[0]):
+                    return None
+                end = _after(p)
+                if returned:
                     to = _copied(to, p, end)
-                    at[row] = end
-                else:
-                    to = _thinned(to, p, fields)
-                    if to == NULL:
-                        return None
+                at[row] = end
+        for row in range(count):
+            if _map_body(at[row], &entries) == NULL:
+                return None
+        for field in fields:
+            to = _array_head(to, count)
+            for row in range(count):
+                to = _field(to, at[row], field)
         return (<char *>made)[: to - made]
     finally:
         PyMem_Free(<void *>at)

@@ -144,6 +144,7 @@ cdef int patch(dict spaces, dict log) except -1:
             else:
                 space.entries[key] = old
         space.rising = space.heap = space.log = None
+        space.ordered = None
         if space.entries:
             spaces[namespace] = space
         elif found != NULL:
@@ -160,6 +161,7 @@ cdef class Live:
     """
 
     cdef dict spaces  # namespace -> Space; none is empty
+    cdef Ordered ordered  # all namespaces in ascending order, once a prefix is asked for
     cdef Py_ssize_t count, size  # keys, and bytes of all values
     cdef PyObject *head  # the newest held snapshot, borrowed
     cdef bint trusted  # whether all bytes were encoded in this process
@@ -178,6 +180,8 @@ cdef class Live:
             record(<Snapshot>self.head, namespace, key, None)
         space = Space.of(new_dict())
         space.entries[key] = data
+        if self.ordered is not None:
+            self.rank(namespace)
         self.spaces[namespace] = space
         self.count += 1
         self.size += PyBytes_GET_SIZE(data)
@@ -193,10 +197,44 @@ cdef class Live:
                 space.index(key)
             if space.log is not None and is_numbered(key):
                 space.number(key)
+            if space.ordered is not None:
+                space.rank(key)
         space.entries[key] = data
         self.count += found == NULL
         self.size += PyBytes_GET_SIZE(data) - (PyBytes_GET_SIZE(old) if old is not None else 0)
         return old
+
+    cdef list namespaces(self, str prefix):
+        """All namespaces, or those that start with a prefix."""
+        cdef bint was_enabled = PyGC_Disable()
+        try:
+            if not prefix:
+                return PyDict_Keys(self.spaces)
+            if self.ordered is None or self.ordered.is_worn(self.spaces):
+                self.ordered = Ordered.of(self.spaces)
+            return self.ordered.under(self.spaces, prefix)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+
+    cdef list keys(self, str namespace, str prefix):
+        """The keys of a namespace, or those that start with a prefix."""
+        cdef PyObject *found
+        cdef bint was_enabled = PyGC_Disable()
+        try:
+            found = PyDict_GetItemWithError(self.spaces, namespace)
+            return [] if found == NULL else (<Space>found).keys(prefix)
+        finally:
+            if was_enabled:
+                PyGC_Enable()
+
+    cdef int rank(self, str namespace) except -1:
+        """Take a namespace that is about to be inserted into the order of all."""
+        if self.ordered.is_worn(self.spaces):
+            self.ordered = None
+        else:
+            self.ordered.fresh.append(namespace)
+        return 0
 
     cdef int put_all(self, list staged) except -1:
         """Store all of [namespace, key, data, namespace, ...], or nothing. Collector paused."""
@@ -319,6 +357,7 @@ cdef class Live:
             patch(self.spaces, spill(head))
             head.full, head.undo = self.spaces, None
         self.spaces = spaces
+        self.ordered = None
         self.count = count
         self.size = size
         return 0

@@ -26,16 +26,6 @@ cdef inline str as_namespace(object name):
     return <str>check_namespace(name)
 
 
-cdef list starting_with(dict names, object prefix):
-    """The keys of `names`, or those that start with `prefix`."""
-    cdef list kept
-    if prefix is None:
-        return PyDict_Keys(names)
-    # Two steps, since a list that grows while the dict is walked could start the collector.
-    kept = PyDict_Keys(names)
-    return [name for name in kept if begins(name, prefix)]
-
-
 cdef inline bint begins(object name, object prefix) except -1:
     """Whether a name starts with a prefix: its letters are compared where they are, in a tenth."""
     cdef Py_ssize_t length = PyUnicode_GET_LENGTH(prefix)

@@ -25,6 +25,7 @@ cdef class Space:
     cdef dict entries
     cdef list rising, heap
     cdef list log  # the numbered keys in ascending order, once a log is read or appended to
+    cdef Ordered ordered  # all keys in ascending order, once those under a prefix are asked for
 
     @staticmethod
     cdef Space of(dict entries):
@@ -59,6 +60,21 @@ cdef class Space:
             heap_push(self.heap, key)
         return 0
 
+    cdef list keys(self, str prefix):
+        """All keys, or those that start with a prefix. Call with the collector paused."""
+        if not prefix:
+            return PyDict_Keys(self.entries)
+        if self.ordered is None or self.ordered.is_worn(self.entries):
+            self.ordered = Ordered.of(self.entries)
+        return self.ordered.under(self.entries, prefix)
+
+    cdef int rank(self, str key) except -1:
+        """Take a key that is about to be inserted into the order of all."""
+        if self.ordered.is_worn(self.entries):
+            self.ordered = None
+        else:
+            self.ordered.fresh.append(key)
+        return 0
 
     cdef list numbered(self):
         """The numbered keys, ascending: some may be dead, but not the last. Collector paused."""

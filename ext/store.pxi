@@ -432,29 +432,21 @@ A key/value store in memory, with free snapshots.
         return pop_last(self, as_namespace(namespace))
 
     def keys(self, namespace, prefix=None):
-        """Return the keys of a namespace, or those that start with ``prefix``. O(its keys)."""
+        """Return the keys of a namespace, or those that start with ``prefix`` in ascending order.
+
+        Cost: O(its keys); with a prefix, once it was asked for one, O(log n) and what is returned.
+        """
         cdef str space = as_namespace(namespace)
-        cdef PyObject *found
-        cdef bint was_enabled
         prefix = check_prefix(prefix)
-        was_enabled = PyGC_Disable()
-        try:
-            found = PyDict_GetItemWithError(self.open().spaces, space)
-            return [] if found == NULL else starting_with((<Space>found).entries, prefix)
-        finally:
-            if was_enabled:
-                PyGC_Enable()
+        return self.open().keys(space, prefix)
 
     def namespaces(self, prefix=None):
-        """Return the namespaces, or those that start with ``prefix``. O(all namespaces)."""
-        cdef bint was_enabled
+        """Return the namespaces, or those that start with ``prefix`` in ascending order.
+
+        Cost: O(namespaces); with a prefix, once asked for one, O(log n) and what is returned.
+        """
         prefix = check_prefix(prefix)
-        was_enabled = PyGC_Disable()
-        try:
-            return starting_with(self.open().spaces, prefix)
-        finally:
-            if was_enabled:
-                PyGC_Enable()
+        return self.open().namespaces(prefix)
 
     def items(self, namespace):
         """Return the (key, value) pairs of a namespace at one moment. O(its keys).

@@ -323,9 +323,15 @@ class Store:
         Cost: the codec's, and O(1); the first time O(keys of the namespace).
         """
     def keys(self, namespace: str, prefix: str | None = None) -> list[str]:
-        """Return the keys of a namespace, or those that start with ``prefix``. O(its keys)."""
+        """Return the keys of a namespace, or those that start with ``prefix`` in ascending order.
+
+        Cost: O(its keys); with a prefix, once it was asked for one, O(log n) and what is returned.
+        """
     def namespaces(self, prefix: str | None = None) -> list[str]:
-        """Return the namespaces, or those that start with ``prefix``. O(all namespaces)."""
+        """Return the namespaces, or those that start with ``prefix`` in ascending order.
+
+        Cost: O(namespaces); with a prefix, once asked for one, O(log n) and what is returned.
+        """
     def items(self, namespace: str) -> list[tuple[str, Any]]:
         """Return the (key, value) pairs of a namespace at one moment. O(its keys).
 

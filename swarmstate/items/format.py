@@ -26,6 +26,7 @@ has read the vectors under a version may keep them while it is the same.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -43,6 +44,7 @@ __all__ = [
     "items_of",
     "labels_of",
     "name_of",
+    "right_names",
     "vectors_of",
 ]
 
@@ -110,6 +112,11 @@ _kept_name = lru_cache(4096)(_name)
 def labels_of(name: str) -> tuple[str, ...] | None:
     """Return the labels of a LangGraph namespace; None for what cannot be the name of one."""
     return _kept_labels(name) if len(name) <= LONGEST else _labels(name)
+
+
+def right_names(names: Iterable[str]) -> list[str]:
+    """Return those that can be names of LangGraph namespaces."""
+    return [name for name in names if labels_of(name) is not None]
 
 
 def _labels(name: str) -> tuple[str, ...] | None:

@@ -26,6 +26,7 @@ from swarmstate.items.format import (
     decode_row,
     encode_row,
     items_of,
+    right_names,
     vectors_of,
 )
 from swarmstate.items.protocol import Change, ItemEngine, Place, Seen, Vectors, Wanted
@@ -167,9 +168,11 @@ class GenericItems:
         return Seen(found, indexes, values[:known], singles)
 
     def newest(
-        self, names: Sequence[str], wanted: Wanted, now: int
+        self, prefix: str, wanted: Wanted, now: int, names: Sequence[str] | None = None
     ) -> Steps[list[tuple[Place, Row]]]:
         """Return the newest of what is wanted: an ``items`` for each namespace."""
+        if names is None:
+            names = right_names((yield from self.names([prefix]))[0])
         seen: Seen = yield from self.look(now, items=names)
         return newest_of(names, seen.items, wanted)
 

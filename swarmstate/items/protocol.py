@@ -6,7 +6,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from swarmstate.items.format import Row
@@ -55,8 +55,9 @@ class Wanted(NamedTuple):
 
     keep: Callable[[Mapping[str, Any]], bool] | None
     """Tells by an item's value whether it is wanted; None: every one is."""
-    fields: tuple[str, ...]
-    """All that ``keep`` looks at: of a value with only these fields it tells the same."""
+    columns: Mapping[str, Callable[[Sequence[Any]], Iterable[bool]]] | None
+    """Field -> what tells the same of that field of many values, None where it is missing: those
+    are wanted that each field wants. None: that cannot be told by single fields."""
     most: int
     """How many, at most."""
 
@@ -101,9 +102,19 @@ class ItemEngine(Protocol):
         ...
 
     def newest(
-        self, names: Sequence[str], wanted: Wanted, now: int
+        self, prefix: str, wanted: Wanted, now: int, names: Sequence[str] | None = None
     ) -> Outcome[list[tuple[Place, Row]]]:
-        """Return those items of some LangGraph namespaces that are wanted, newest first."""
+        """Return those items that are wanted of the LangGraph namespaces whose names start so.
+
+        Args:
+            prefix: What the names start with.
+            wanted: Which items.
+            now: The time.
+            names: These names, where they are known already.
+
+        Returns:
+            The items, newest first.
+        """
         ...
 
     def renew(self, places: Sequence[Place], now: int) -> Outcome[None]:

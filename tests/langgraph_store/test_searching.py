@@ -9,7 +9,7 @@ import pytest
 from langgraph.store.base import ListNamespacesOp, MatchCondition, PutOp, SearchOp
 
 from swarmstate.errors import DecodeError
-from swarmstate.integrations.langgraph.matching import matcher
+from swarmstate.integrations.langgraph.matching import columns_of, field_tests, matcher
 from swarmstate.protocols import StoreLike
 
 
@@ -106,8 +106,18 @@ FILTERS: list[tuple[dict[str, Any], bool]] = [
 
 @pytest.mark.parametrize(("filter", "fits"), FILTERS, ids=repr)
 def test_a_filter(filter: dict[str, Any], fits: bool) -> None:
-    fitting = matcher(filter)
+    tests = field_tests(filter)
+    fitting = matcher(tests)
     assert (fitting is None or fitting(VALUE)) is fits
+    columns = columns_of(tests)
+    assert (columns is None) is any("." in field for field in filter)
+    others = [{}, {"color": 3, "size": "9", "price": float("nan"), "on": 2**70}, VALUE]
+    for values in (others, [VALUE]):
+        told = [
+            [*tell([each.get(field) for each in values])] for field, tell in (columns or {}).items()
+        ]
+        if columns is not None and fitting is not None:
+            assert [*map(all, zip(*told, strict=True))] == [*map(fitting, values)]
 
 
 def test_a_search_finds_by_every_filter_what_fits_it(memory: Any) -> None:

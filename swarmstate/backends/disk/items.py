@@ -9,16 +9,24 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from heapq import nlargest
-from types import NoneType
+from itertools import chain, compress
 from typing import Any
 
 from swarmstate import codecs
 from swarmstate._codec import columns
 from swarmstate.backends.disk.driver import Driver, Read
 from swarmstate.backends.disk.rows import milliseconds_now
-from swarmstate.backends.disk.steps import StoreSteps
+from swarmstate.backends.disk.steps import StoreSteps, keys_within
 from swarmstate.errors import DecodeError
-from swarmstate.items.format import VERSION, Row, decode_row, items_of, vectors_of
+from swarmstate.items.format import (
+    NAMES,
+    VERSION,
+    Row,
+    decode_row,
+    items_of,
+    right_names,
+    vectors_of,
+)
 from swarmstate.items.generic import GenericItems, newest_of, vectors_from
 from swarmstate.items.protocol import Change, Place, Seen, Wanted
 from swarmstate.protocols import ABSENT
@@ -34,6 +42,9 @@ _IN_SPACE = (
     " WHERE s.name=? AND e.sub=? AND (s.expires IS NULL OR s.expires>?)"
 )
 _AT_KEY = _IN_SPACE + " AND e.key=?"
+
+# Of a row, what decides whether it is wanted: when it was updated, and when it expires.
+_KINDS = b"iINfa"
 
 _Rows = list[tuple[str, Any]]
 
@@ -106,20 +117,30 @@ class DiskItems(GenericItems):
         return seen
 
     def newest(
-        self, names: Sequence[str], wanted: Wanted, now: int
+        self, prefix: str, wanted: Wanted, now: int, names: Sequence[str] | None = None
     ) -> Steps[list[tuple[Place, Row]]]:
         """Return the newest of what is wanted, decoded; of the others only what decides."""
         steps = self._steps
-        spaces = [*map(items_of, names)]
+        where = steps.split(NAMES)
+        spaces: list[str] = []
 
-        def work(connection: sqlite3.Connection) -> list[_Rows]:
+        def work(connection: sqlite3.Connection) -> tuple[Sequence[str], list[_Rows]]:
             execute = connection.execute
-            if len(spaces) > 1:
-                execute("BEGIN")
+            execute("BEGIN")
+            listed = names
+            if listed is None:
+                keys = [
+                    steps.key_name(*row, NAMES) for row in keys_within(connection, where, prefix)
+                ]
+                listed = right_names(keys)
             time = milliseconds_now()
-            return [execute(_IN_SPACE, (*steps.split(space), time)).fetchall() for space in spaces]
+            spaces[:] = map(items_of, listed)
+            return listed, [
+                execute(_IN_SPACE, (*steps.split(space), time)).fetchall() for space in spaces
+            ]
 
-        def chosen(found: list[_Rows]) -> list[tuple[Place, Row]]:
+        def chosen(seen: tuple[Sequence[str], list[_Rows]]) -> list[tuple[Place, Row]]:
+            names, found = seen
             glimpsed = self._glimpsed(names, found, wanted, now)
             if glimpsed is None:
                 value = steps.value
@@ -132,62 +153,62 @@ class DiskItems(GenericItems):
                     for name, at, entries in zip(names, spaces, found, strict=True)
                 ]
                 return newest_of(names, live, wanted)
-            rows = []
-            for _, place, data in nlargest(wanted.most, glimpsed):
-                whole = steps.value(data, items_of(place.name), place.key)
-                rows.append((place, decode_row(whole, *place)))
-            return rows
+            return [
+                (Place(name, key), decode_row(whole, name, key))
+                for (_, name, key, _), whole in zip(glimpsed, self._decoded(glimpsed), strict=True)
+            ]
 
         result: list[tuple[Place, Row]] = yield Read(work, chosen)
         if steps.ttl_on_read:
             yield from steps.read_of({steps.split(space)[0] for space in spaces})
         return result
 
+    def _decoded(self, rows: Sequence[tuple[int, str, str, bytes]]) -> list[Any]:
+        """Return the values of rows: decoded as one, which takes half the time."""
+        head = b"\xdd" + len(rows).to_bytes(4, "big")
+        try:
+            decoded: list[Any] = self._steps.codec.decode(head + b"".join([row[3] for row in rows]))
+        except DecodeError:
+            # The same again, for an error that names the place.
+            return [self._steps.value(data, items_of(name), key) for _, name, key, data in rows]
+        return decoded
+
     def _glimpsed(
         self, names: Sequence[str], found: list[_Rows], wanted: Wanted, now: int
-    ) -> list[tuple[int, Place, bytes]] | None:
-        """Return when, where and what the items are that are wanted; None if that is not plain.
+    ) -> list[tuple[int, str, str, bytes]] | None:
+        """Return when, where and what the newest items are that are wanted; None if not plain.
 
         Of a hundred items of which ten are returned, to decode all would take twice as long as to
         read them.
         """
-        if not self._built_in:
+        if not self._built_in or wanted.columns is None:
             return None
         owners: list[str] = []
-        keys: list[str] = []
-        blobs: list[bytes] = []
         for name, entries in zip(names, found, strict=True):
-            if entries:
-                some, values = zip(*entries, strict=True)
-                owners += [name] * len(some)
-                keys += some
-                blobs += values
-        fields = tuple([field.encode("utf-8", "surrogatepass") for field in wanted.fields])
-        table = columns(blobs, len(Row._fields), fields)
+            owners += [name] * len(entries)
+        if not owners:
+            return []
+        keys, blobs = map(list, zip(*chain.from_iterable(found), strict=True))
+        fields = tuple([field.encode("utf-8", "surrogatepass") for field in wanted.columns])
+        table = columns(blobs, _KINDS, fields)
         if table is None:
             return None
         try:
-            created, updated, expires, minutes, _, kept = self._steps.codec.decode(table)
+            updated, expires, *values = self._steps.codec.decode(table)
         except DecodeError:
             return None
-        if not (
-            {*map(type, created), *map(type, updated)} <= {int}
-            and {*map(type, expires)} <= {int, NoneType}
-            and {*map(type, minutes)} <= {float, NoneType}
-            and {*map(type, keys)} <= {str}
-        ):
+        if not {*map(type, keys)} <= {str}:
             return None
-        numbers: Iterable[int] = range(len(keys))
+        rows: Iterable[tuple[int, str, str, bytes]] = zip(updated, owners, keys, blobs, strict=True)
+        told = [tell(column) for tell, column in zip(wanted.columns.values(), values, strict=True)]
+        if told:
+            rows = compress(rows, told[0] if len(told) == 1 else map(all, zip(*told, strict=True)))
         if expires.count(None) < len(expires):
-            for number, time in enumerate(expires):
-                self._note(Place(owners[number], keys[number]), time)
-            numbers = [n for n in numbers if expires[n] is None or expires[n] > now]
-        keep = wanted.keep
-        return [
-            (updated[n], Place(owners[n], keys[n]), blobs[n])
-            for n in numbers
-            if keep is None or keep(kept[n])
-        ]
+            times = dict(zip(zip(owners, keys, strict=True), expires, strict=True))
+            for (name, key), time in times.items():
+                self._note(Place(name, key), time)
+            rows = [row for row in rows if (time := times[row[1:3]]) is None or time > now]
+        return nlargest(wanted.most, rows)
 
     def _write(self, changes: Sequence[Change], now: int) -> Steps[None]:
         """Write items by a read and a commit, and again if others have written in between."""

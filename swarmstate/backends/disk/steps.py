@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from swarmstate.arguments import (
@@ -51,6 +52,8 @@ _VALID = " AND (s.expires IS NULL OR s.expires>?)"
 _GET = f"SELECT e.value {_SPACE} AND e.key=?{_VALID}"
 _HAS = f"SELECT 1 {_SPACE} AND e.key=?{_VALID}"
 _KEYS_OF = f"SELECT e.key {_SPACE}{_VALID}"
+_KEYS_FROM = _KEYS_OF + " AND e.key>=? ORDER BY e.key"
+_KEYS_FROM_TO = _KEYS_OF + " AND e.key>=? AND e.key<? ORDER BY e.key"
 _FOUND = f"SELECT s.id {_SPACE}{_VALID} LIMIT 1"
 _ITEMS = f"SELECT e.key, e.value {_SPACE}{_VALID}"
 # The usual case in one statement: the space is there.
@@ -61,6 +64,21 @@ _SET = (
 )
 
 _Place = tuple[str, str]
+
+
+def keys_within(
+    connection: sqlite3.Connection, where: tuple[str, str], start: str | None
+) -> list[tuple[Any]]:
+    """Return the keys of a namespace, in order, or those that start with ``start``, as rows."""
+    values: list[Any] = [*where, milliseconds_now()]
+    end = beyond(start) if start else None
+    if not start:
+        found = connection.execute(_KEYS_OF + " ORDER BY e.key", values)
+    elif end is None:
+        found = connection.execute(_KEYS_FROM, [*values, start])
+    else:
+        found = connection.execute(_KEYS_FROM_TO, [*values, start, end])
+    return found.fetchall()
 
 
 class StoreSteps(LogSteps):
@@ -329,18 +347,7 @@ class StoreSteps(LogSteps):
         where = self.split(check_namespace(namespace))
         start = check_prefix(prefix)
 
-        def work(connection: sqlite3.Connection) -> list[Any]:
-            statement, values = _KEYS_OF, [*where, milliseconds_now()]
-            if start:
-                statement += " AND e.key>=?"
-                values.append(start)
-                end = beyond(start)
-                if end is not None:
-                    statement += " AND e.key<?"
-                    values.append(end)
-            return connection.execute(statement + " ORDER BY e.key", values).fetchall()
-
-        rows = yield Read(work)
+        rows = yield Read(partial(keys_within, where=where, start=start))
         return [self.key_name(key, namespace) for (key,) in rows]
 
     def items(self, namespace: str) -> Steps[list[tuple[str, Any]]]:

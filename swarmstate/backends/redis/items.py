@@ -28,9 +28,10 @@ from swarmstate.items.format import (
     NAMES,
     Row,
     items_of,
+    right_names,
     vectors_of,
 )
-from swarmstate.items.protocol import Change, Place
+from swarmstate.items.protocol import Change, Place, Wanted
 from swarmstate.steps import Steps
 
 __all__ = ["RedisItems"]
@@ -290,7 +291,6 @@ class RedisItems:
         self._compares_from = 0.0
         self._kept_keys = functools.lru_cache(1024)(self._made_keys)
         self.look = self.plain.look
-        self.newest = self.plain.newest
         self.scripting = steps.codec.wire == "msgpack"
         """Whether the server lets us use scripts, as far as known, and these know the bytes."""
 
@@ -317,6 +317,14 @@ class RedisItems:
             return [[*map(bytes.decode, found)] for found in reply[1:]]
         names = yield from self._put_right()
         return [[name for name in names if name.startswith(prefix)] for prefix in prefixes]
+
+    def newest(
+        self, prefix: str, wanted: Wanted, now: int, names: Sequence[str] | None = None
+    ) -> Steps[list[tuple[Place, Row]]]:
+        """Return the newest of what is wanted. One round trip, and one for the names."""
+        if names is None:
+            names = right_names((yield from self.names([prefix]))[0])
+        return (yield from self.plain.newest(prefix, wanted, now, names))
 
     def _put_right(self) -> Steps[list[str]]:
         """Make the order of the names fit, if the server lets us, and return the names."""

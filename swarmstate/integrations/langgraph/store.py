@@ -36,7 +36,8 @@ from swarmstate.errors import (
 )
 from swarmstate.integrations.langgraph.matching import (
     check_filter,
-    fields_of,
+    columns_of,
+    field_tests,
     matcher,
     prefix_of,
     select_namespaces,
@@ -45,7 +46,7 @@ from swarmstate.integrations.langgraph.owning import Owner
 from swarmstate.integrations.langgraph.ranking import Found, ranked
 from swarmstate.integrations.langgraph.sweeping import Sweeper
 from swarmstate.integrations.langgraph.times import moment
-from swarmstate.items.format import Row, labels_of, name_of
+from swarmstate.items.format import Row, labels_of, name_of, right_names
 from swarmstate.items.generic import engine_of
 from swarmstate.items.protocol import Change, Place, Wanted
 from swarmstate.protocols import StoreLike
@@ -215,16 +216,20 @@ class SwarmStateStore(Owner, BaseStore):
         results: list[Result] = [None] * plan.size
         if plan.gets:
             yield from self._get(plan.gets, results)
-        if plan.searches or plan.listings:
+        if len(plan.searches) == 1 and not plan.listings and not by_query:
+            # The usual search: what lies under the prefix may be read together with the names.
+            ((number, search, prefix),) = plan.searches
+            results[number] = yield from self._search(search, prefix, None, by_query)
+        elif plan.searches or plan.listings:
             prefixes = [prefix_of(listing) for _, listing in plan.listings]
             prefixes += [prefix for _, _, prefix in plan.searches]
             named = iter((yield from finish(self._engine.names(prefixes))))
             for number, listing in plan.listings:
                 known = [labels for labels in map(labels_of, next(named)) if labels is not None]
                 results[number] = select_namespaces(listing, known)
-            for number, search, _ in plan.searches:
-                within = [name for name in next(named) if labels_of(name) is not None]
-                results[number] = yield from self._search(search, within, by_query)
+            for number, search, prefix in plan.searches:
+                within = right_names(next(named))
+                results[number] = yield from self._search(search, prefix, within, by_query)
         if plan.puts:
             try:
                 yield from self._put(plan, by_text)
@@ -250,21 +255,26 @@ class SwarmStateStore(Owner, BaseStore):
                 )
 
     def _search(
-        self, op: SearchOp, names: Sequence[str], by_query: Mapping[str, Any]
+        self,
+        op: SearchOp,
+        prefix: str,
+        names: Sequence[str] | None,
+        by_query: Mapping[str, Any],
     ) -> Steps[list[SearchItem]]:
-        if not names or not op.limit:
+        if (names is not None and not names) or not op.limit:
             return []
         now = self._clock.now()
         query = by_query.get(op.query) if op.query else None
-        keep = matcher(op.filter)
+        tests = field_tests(op.filter)
+        keep = matcher(tests)
         page: list[Found]
         last = op.offset + op.limit
         if query is None or self._index is None:
-            wanted = Wanted(keep, fields_of(op.filter), last)
-            rows = yield from finish(self._engine.newest(names, wanted, now))
+            wanted = Wanted(keep, columns_of(tests), last)
+            rows = yield from finish(self._engine.newest(prefix, wanted, now, names))
             page = [(None, place, row) for place, row in rows]
         else:
-            page = yield from ranked(self._engine, self._index, names, query, keep, now, last)
+            page = yield from ranked(self._engine, self._index, names or (), query, keep, now, last)
         page = page[op.offset :]
         if op.refresh_ttl:
             again = [place for _, place, row in page if row.minutes is not None]
