@@ -9,9 +9,10 @@ only blocks and has none is guarded by a lock that all engines over one store ob
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from heapq import nlargest
+from itertools import compress
 from random import getrandbits
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -341,14 +342,21 @@ def newest_of(
     names: Sequence[str], items: Sequence[Sequence[tuple[str, Row]]], wanted: Wanted
 ) -> list[tuple[Place, Row]]:
     """Return the newest of those items of some namespaces that are wanted."""
-    keep = wanted.keep
-    rows = [
-        (Place(name, key), row)
-        for name, entries in zip(names, items, strict=True)
-        for key, row in entries
-        if keep is None or keep(row.value)
-    ]
-    return nlargest(wanted.most, rows, key=lambda each: (each[1].updated, each[0]))
+    keep, rows = wanted.keep, []
+    for name, entries in zip(names, items, strict=True):
+        values = [row.value for _, row in entries]
+        told: list[Iterable[bool]] = []
+        if wanted.columns is not None:
+            # Together they take half the time.
+            told = [
+                tell([value.get(field) for value in values])
+                for field, tell in wanted.columns.items()
+            ]
+        elif keep is not None:
+            told = [map(keep, values)]
+        kept = compress(entries, map(all, zip(*told, strict=True))) if told else entries
+        rows += [(row.updated, name, key, row) for key, row in kept]
+    return [(Place(name, key), row) for _, name, key, row in nlargest(wanted.most, rows)]
 
 
 def _past(data: Any, place: Place) -> Row | None:

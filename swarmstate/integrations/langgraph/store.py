@@ -281,18 +281,11 @@ class SwarmStateStore(Owner, BaseStore):
             if again:
                 yield from finish(self._engine.renew(again, self._clock.now()))
         found = []
-        for score, place, row in page:
-            created = moment(row.created)
-            found.append(
-                SearchItem(
-                    namespace=cast("tuple[str, ...]", labels_of(place.name)),
-                    key=place.key,
-                    value=row.value,
-                    created_at=created,
-                    updated_at=created if row.updated == row.created else moment(row.updated),
-                    score=score,
-                )
-            )
+        for score, (name, key), (created, updated, _, _, _, value) in page:
+            first = moment(created)
+            last_time = first if updated == created else moment(updated)
+            labels = cast("tuple[str, ...]", labels_of(name))
+            found.append(SearchItem(labels, key, value, first, last_time, score))
         return found
 
     def _put(self, plan: _Plan, by_text: Mapping[str, bytes]) -> Steps[None]:
