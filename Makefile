@@ -29,6 +29,8 @@ demo: $(DEMO)/.ready ## Kill an agent between two steps and resume it: in a file
 	@echo
 	@$(DEMO)/bin/python examples/resume_after_crash.py --server
 
+# Tests start many interpreters, each of which would compile the package again.
+test: export PYTHONDONTWRITEBYTECODE =
 test: build ## Run the whole suite (PYTEST_ARGS="-k words" to narrow it)
 	$(python) -m pytest -p no:benchmark -n 2 $(PYTEST_ARGS)
 

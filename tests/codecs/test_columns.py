@@ -18,7 +18,7 @@ maps = st.dictionaries(st.sampled_from(FIELDS) | texts, domain_values, max_size=
 rows = st.lists(st.tuples(domain_values, domain_values, maps), max_size=6)
 
 
-@settings(many, max_examples=150)
+@settings(many, max_examples=60)
 @given(rows, st.sets(st.sampled_from(FIELDS), max_size=4))
 def test_columns_are_those_of_the_decoded_rows(table: list[Any], fields: set[str]) -> None:
     blobs = [CODEC.encode(list(row)) for row in table]

@@ -8,7 +8,7 @@ from importlib import import_module
 from inspect import signature
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from swarmstate.backends.redis.transport.pool import BorrowedPool, Pool, apart
+from swarmstate.backends.redis.transport.pool import BorrowedPool, Pool, apart, without_greeting
 from swarmstate.backends.redis.transport.redaction import Redaction, secrets_of
 from swarmstate.backends.redis.transport.topology import (
     Address,
@@ -120,7 +120,7 @@ def _try(kind: Any, options: dict[str, Any]) -> None:
     """Raise if the library does not take the options; connects to nothing."""
     wrong = None
     try:
-        kind(**options)
+        kind(**{**without_greeting(kind), **options})
     except Exception as error:  # noqa: BLE001 (whatever it objects to, the URL asked for it)
         wrong = str(error)
     if wrong is not None:

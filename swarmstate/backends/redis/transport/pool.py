@@ -11,7 +11,7 @@ import re
 import select
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from inspect import signature, unwrap
 from os import getpid
 from queue import Queue
@@ -23,7 +23,15 @@ from swarmstate.backends.redis.transport.deadlines import within
 from swarmstate.backends.redis.transport.stock import Stock
 from swarmstate.forks import here
 
-__all__ = ["BorrowedPool", "ConnectionPool", "Identity", "Pool", "apart", "identity"]
+__all__ = [
+    "BorrowedPool",
+    "ConnectionPool",
+    "Identity",
+    "Pool",
+    "apart",
+    "identity",
+    "without_greeting",
+]
 
 # How many connections of a user's pool are in the making at the same time, at most.
 _MOST_CONNECTING = 16
@@ -94,7 +102,7 @@ class Pool(AtHand):
 
     def __init__(self, kind: Callable[..., Any], options: Mapping[str, Any], size: int) -> None:
         self._kind = kind
-        self._options = {**options, **_without_greeting(kind)}
+        self._options = {**options, **without_greeting(kind)}
         self._size = size
         # Something new whenever connections become obsolete.
         self.epoch = object()
@@ -384,13 +392,18 @@ def _opened(kind: Callable[..., Any], options: Mapping[str, Any]) -> Any:
     return connection
 
 
-def _without_greeting(kind: Any) -> dict[str, None]:
+def without_greeting(kind: Any) -> Mapping[str, None]:
     """Return the options that keep a connection from telling the library's name by itself.
 
-    It takes a round trip for each part of the name. :func:`_introduce` does it in one.
+    It takes a round trip for each part of the name, for which :func:`_introduce` needs one, and
+    3 ms to look its version up.
     """
-    classes = getattr(kind, "__mro__", ())
-    known = {name for each in classes for name in signature(each.__init__).parameters}
+    return _without_greeting(kind) if isinstance(kind, type) else {}
+
+
+@lru_cache(32)
+def _without_greeting(kind: type) -> Mapping[str, None]:
+    known = {name for each in kind.__mro__ for name in signature(each.__init__).parameters}  # type: ignore[misc]
     if "driver_info" in known:
         return {"driver_info": None}
     return {name: None for name in ("lib_name", "lib_version") if name in known}
