@@ -32,7 +32,7 @@ demo: $(DEMO)/.ready ## Kill an agent between two steps and resume it: in a file
 # Tests start many interpreters, each of which would compile the package again.
 test: export PYTHONDONTWRITEBYTECODE =
 test: build ## Run the whole suite (PYTEST_ARGS="-k words" to narrow it)
-	$(python) -m pytest -p no:benchmark -n 2 $(PYTEST_ARGS)
+	$(python) -m pytest -p no:benchmark -n 2 --dist worksteal $(PYTEST_ARGS)
 
 lint: build ## Check style and types: ruff, mypy --strict, pyright
 	$(python) -m ruff check

@@ -19,6 +19,14 @@ from swarmstate.codecs.zstd import ZstdCodec
 from swarmstate.errors import SwarmStateError
 from swarmstate.protocols import FastPath
 
+
+@pytest.fixture(autouse=True, scope="module")
+def _rest_frozen() -> None:
+    """Keep what other tests left out of the collections here, which it would make slow."""
+    gc.collect()
+    gc.freeze()
+
+
 VALUE = {"n": [1, 2.5, "text", None], "m": {"k": b"bytes"}}
 
 CALLS: dict[str, Callable[[Store, Any], Any]] = {
@@ -85,14 +93,14 @@ def test_no_call_leaks_references(call: str, codec: str) -> None:
             store.set("ns", "key", VALUE)
 
     watched = [None, True, VALUE, store, base, "ns", "key"]
-    repeat(200)
+    repeat(100)
     gc.collect()
     blocks, counts = sys.getallocatedblocks(), [sys.getrefcount(one) for one in watched]
-    repeat(500)
+    repeat(250)
     gc.collect()
     grown = [sys.getrefcount(one) - old for one, old in zip(watched, counts, strict=True)]
-    assert max(grown) < 100
-    assert sys.getallocatedblocks() - blocks < 200
+    assert max(grown) < 50
+    assert sys.getallocatedblocks() - blocks < 100
 
 
 class Holder:

@@ -204,7 +204,7 @@ def test_a_store_agrees_with_a_plain_dict_under_random_operations(
 
     ThisMachine.codec = codec
     # A store behind a socket is some hundred times slower than one in memory.
-    examples = 80 if type(make_store()).__module__ == "swarmstate._core" else 8
+    examples = 40 if type(make_store()).__module__ == "swarmstate._core" else 8
     examples = int(os.environ.get("SWARMSTATE_TEST_EXAMPLES", examples))
     run_state_machine_as_test(
         ThisMachine,

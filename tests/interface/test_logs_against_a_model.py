@@ -153,7 +153,7 @@ def test_commits_and_logs_agree_with_a_plain_dict(make_log_store: Any) -> None:
     class ThisMachine(Machine):
         make = staticmethod(make_log_store)
 
-    examples = 80 if type(make_log_store()).__module__ == "swarmstate._core" else 8
+    examples = 40 if type(make_log_store()).__module__ == "swarmstate._core" else 8
     examples = int(os.environ.get("SWARMSTATE_TEST_EXAMPLES", examples))
     run_state_machine_as_test(
         ThisMachine,

@@ -147,7 +147,7 @@ def place_key(item: Any) -> Any:
 def test_random_operations(make_store: Any, way: str, request: pytest.FixtureRequest) -> None:
     quick = STORES[request.node.callspec.params["make_store"]].server is None
 
-    @settings(max_examples=60 if quick else 20, deadline=None)
+    @settings(max_examples=40 if quick else 12, deadline=None)
     @given(batches)
     def compare(batches: list[list[Any]]) -> None:
         index: Any = {"dims": 16, "embed": embed, "fields": ["text"]}

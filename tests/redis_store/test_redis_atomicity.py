@@ -92,7 +92,7 @@ def test_a_snapshot_holds_each_token_exactly_once_while_they_move_between_namesp
 
     places = set()
     with meanwhile(*map(mover, tokens)):
-        for _ in range(800 if scripting else 400):
+        for _ in range(400 if scripting else 200):
             taken = store.snapshot()
             assert sorted(key for _, key in taken.keys) == sorted(tokens)
             places.update(taken.keys)
