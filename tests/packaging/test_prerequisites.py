@@ -48,6 +48,7 @@ class Machine:
             assert found, f"this test needs {tool}"
             (self.bin / tool).symlink_to(found)
         self.has("python3", PYTHON)
+        self.has("valkey-server", "#!/bin/sh\n")
         self.has("id", ID)
 
     def has(self, name: str, script: str, **names: str) -> None:
@@ -92,6 +93,15 @@ def test_without_apt_the_missing_package_is_named(machine: Machine) -> None:
 def test_without_a_compiler_it_is_named_too(machine: Machine) -> None:
     machine.lacks("cc")
     assert f"apt-get install {VERSION}-venv gcc libc6-dev" in machine.check().stderr
+
+
+def test_a_server_is_asked_for_where_the_package_index_has_none(machine: Machine) -> None:
+    machine.lacks("valkey-server")
+    for version, missing in (("(3, 13)", False), ("(3, 14)", True)):
+        told = '#!/bin/sh\ncase "$*" in *"(3, 14)"*) exec {python} -c "'
+        told += f'import sys; sys.exit({version} >= (3, 14))" ;; esac\nexec {{python}} "$@"\n'
+        machine.has("python3", told)
+        assert ("apt-get install valkey-server" in machine.check().stderr) is missing
 
 
 def test_root_gets_what_is_missing(machine: Machine) -> None:

