@@ -36,6 +36,9 @@ cdef extern from *:
         Py_ssize_t size = PyTuple_GET_SIZE(parts);
         PyObject *made = ((PyTypeObject *)kind)->tp_alloc((PyTypeObject *)kind, size);
         if (made != NULL) {
+#if PY_VERSION_HEX >= 0x030E0000
+            ((PyTupleObject *)made)->ob_hash = -1; /* not known yet: 0 would be taken for it */
+#endif
             for (Py_ssize_t i = 0; i < size; i++) {
                 Py_INCREF(PyTuple_GET_ITEM(parts, i));
                 PyTuple_SET_ITEM(made, i, PyTuple_GET_ITEM(parts, i));

@@ -251,3 +251,12 @@ def test_a_checkpoint_without_the_value_of_a_channel_is_no_tuple() -> None:
     found = assemble(NAME, RECORD, record_fields(RECORD), {"1:x:1": ["n", b""]}, [])
     with pytest.raises(KeyError, match="y"):
         _checkpoints.tuple_of(found, lambda blob: {}, None, CheckpointTuple)
+
+
+def test_what_is_named_in_c_is_found_by_what_is_named_in_python() -> None:
+    # Python 3.14 keeps the hash of a tuple in it.
+    raw: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": "n", "checkpoint_id": "i"}}
+    one = name_of(raw)
+    assert type(one) is CheckpointName
+    assert hash(one) == hash(("t", "n", "i"))
+    assert {one: 1}[CheckpointName("t", "n", "i")] == {CheckpointName("t", "n", "i"): 1}[one] == 1
