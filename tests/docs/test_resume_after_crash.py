@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from built import STRICT
 from documents import ROOT
 from programs import run_here
 from servers import free_port
@@ -44,7 +45,7 @@ def start() -> Iterator[Start]:
     def run(*arguments: str) -> subprocess.Popen[str]:
         started.append(
             subprocess.Popen(
-                [sys.executable, "-u", "-W", "error", str(EXAMPLE), *arguments],
+                [sys.executable, "-u", *STRICT, str(EXAMPLE), *arguments],
                 env={**os.environ, _MARK: mark},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -20,6 +20,14 @@ _NOT_SOURCES = shutil.ignore_patterns(
 )  # fmt: skip
 
 
+STRICT = (
+    *("-W", "error"),
+    # langsmith, which LangGraph imports, on Python 3.14.
+    *("-W", "ignore:'asyncio.iscoroutinefunction' is deprecated:DeprecationWarning"),
+)
+"""Arguments of an interpreter for which every warning is an error, but for those of others."""
+
+
 def execute(*command: str | Path, cwd: Path, stdin: str = "", patience: float = 280) -> str:
     """Run a command and return what it printed; a failure shows all of it."""
     done = subprocess.run(

@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-from built import execute
+from built import STRICT, execute
 from documents import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -18,7 +18,7 @@ EXAMPLES = ROOT / "examples"
 
 def run(name: str, *arguments: str, cwd: Path) -> str:
     """Run an example in a process of its own and return what it printed."""
-    return execute(sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *arguments, cwd=cwd)
+    return execute(sys.executable, *STRICT, EXAMPLES / f"{name}.py", *arguments, cwd=cwd)
 
 
 def run_here(name: str, *arguments: str, cwd: Path) -> str:
