@@ -25,6 +25,11 @@ class Requests:
         self._first = True
         self.in_transaction = False
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the last command is not complete yet."""
+        return bool(self._data)
+
     def feed(self, data: bytes) -> list[str]:
         """Take in bytes and return the names of the commands that are complete now."""
         self._data += data
@@ -275,7 +280,8 @@ class Proxy:
                 ready = select.select([client, server], [], [])[0]
             if server in ready and client not in ready:
                 # Replies wait while their client is still sending, or trips would be overcounted.
-                ready += select.select([client], [], [], _GRACE_SECONDS)[0]
+                patience = 5 if requests.unfinished else _GRACE_SECONDS
+                ready += select.select([client], [], [], patience)[0]
             if client in ready:
                 data = client.recv(_CHUNK)
                 if not data:
