@@ -36,14 +36,9 @@ Test: TypeAlias = Callable[[Any], bool]
 Column: TypeAlias = Callable[[Sequence[Any]], Iterable[bool]]
 
 
-class _Same:
-    """Tells what is equal to an operand."""
-
-    def __init__(self, operand: Any) -> None:
-        self._operand = operand
-
-    def __call__(self, value: Any) -> bool:
-        return bool(value == self._operand)
+def _same(operand: Any) -> Test:
+    """Return what tells whether a value is equal to an operand."""
+    return lambda value: bool(value == operand)
 
 
 class _Ordered:
@@ -73,7 +68,7 @@ class _Ordered:
 
 
 _OPERATORS: dict[str, Callable[[Any], Test]] = {
-    "$eq": _Same,
+    "$eq": _same,
     "$ne": lambda operand: lambda value: bool(value != operand),
     "$gt": partial(_Ordered, operator.gt),
     "$gte": partial(_Ordered, operator.ge),
@@ -194,7 +189,7 @@ def _test(wanted: Any) -> Test:
             and len(value) == len(each_test)
             and all(test(each) for test, each in zip(each_test, value, strict=True))
         )
-    return _Same(wanted)
+    return _same(wanted)
 
 
 def select_namespaces(
